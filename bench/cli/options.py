@@ -1,0 +1,78 @@
+"""Options that several verbs share."""
+
+from __future__ import annotations
+
+import os
+from typing import Annotated, Any
+
+import typer
+
+Tasks = Annotated[list[str], typer.Option("-t", "--task", help="Task, e.g. gmm:dimension=16.")]
+Rewards = Annotated[
+    list[str], typer.Option("-r", "--reward", help="Reward, e.g. class-mixture:strength=5.")
+]
+Methods = Annotated[
+    list[str], typer.Option("-m", "--method", help="Method, e.g. mfm-g:draws=4,scale=rescale.")
+]
+Budgets = Annotated[
+    list[str], typer.Option("-b", "--budget", help="Budget, e.g. paper-nfe=500; none to pin.")
+]
+Seeds = Annotated[int | None, typer.Option("--seeds", help="Number of seeds.")]
+Name = Annotated[str | None, typer.Option("--name", help="Name of the run (default: the suite's).")]
+Settings = Annotated[
+    list[str], typer.Option("--set", metavar="KEY=VALUE", help="Override a suite key, e.g. n=512.")
+]
+SuiteName = Annotated[
+    str | None, typer.Argument(metavar="[SUITE]", help="A shipped suite or a YAML file.")
+]
+Root = Annotated[
+    str, typer.Option("--root", help="Folder or URL of runs.", envvar="TILTBENCH_ROOT")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
+
+DEFAULT_ROOT = "runs"
+
+
+def suite_content(
+    suite: str | None,
+    tasks: list[str],
+    rewards: list[str],
+    methods: list[str],
+    budgets: list[str],
+    seeds: int | None,
+    name: str | None,
+    settings: list[str],
+) -> dict[str, Any]:
+    """The suite that the command line asks for, before validation.
+
+    Without SUITE and without -t, -r, -m it is the quickstart.
+    """
+    from bench.core.params import UserError
+    from bench.runner.suite import apply_settings, load_suite
+
+    given: dict[str, Any] = {
+        "tasks": tasks, "rewards": rewards, "methods": methods, "budgets": budgets
+    }
+    given = {key: value for key, value in given.items() if value}
+    if seeds is not None:
+        given["seeds"] = seeds
+    if suite is None and not (tasks or rewards or methods):
+        suite = "quickstart"
+    if suite is None:
+        missing = [f"-{k[0]}" for k in ("tasks", "rewards", "methods") if k not in given]
+        if missing:
+            raise UserError(f"without a suite, {' and '.join(missing)} must be given too")
+        content: dict[str, Any] = {"name": name or "custom", **given}
+    else:
+        content = load_suite(suite)
+        content |= given
+        if "blocks" in content:
+            content["blocks"] = [{**block, **given} for block in content["blocks"]]
+    if name:
+        content["name"] = name
+    return apply_settings(content, settings)
+
+
+def debugging() -> bool:
+    """Whether --debug was given."""
+    return os.environ.get("TILTBENCH_DEBUG") == "1"

@@ -1,0 +1,94 @@
+"""Time grids and one-step integrators: the only places where time is discretised.
+
+A step maps (x, t, u) to the state at u.  `integrate` folds a step over a grid; steering, GLASS,
+rollouts, training targets and samplers all use it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from bench.core.interpolant import Interpolant, expand, safe
+
+Velocity = Callable[[Tensor, Tensor], Tensor]
+"""(x, t) -> dx/dt, with x (batch, *event) and t (batch,)."""
+
+Step = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""(x, t, u) -> the state at time u."""
+
+Solver = Literal["euler", "heun"]
+
+
+def uniform_grid(steps: int, start: float = 0.0, end: float = 1.0) -> list[float]:
+    """steps + 1 equally spaced times from `start` to `end`."""
+    if steps < 1:
+        raise ValueError(f"a time grid needs at least 1 step, not {steps}")
+    return [start + (end - start) * k / steps for k in range(steps + 1)]
+
+
+def filled(t: float, like: Tensor) -> Tensor:
+    """A (batch,) tensor holding the time t, on the device and dtype of `like`."""
+    return torch.full((like.shape[0],), t, device=like.device, dtype=like.dtype)
+
+
+def integrate(step: Step, x: Tensor, grid: Sequence[float]) -> Tensor:
+    """Fold `step` over consecutive times of `grid`, starting from x at grid[0]."""
+    for t, u in zip(grid[:-1], grid[1:], strict=True):
+        x = step(x, filled(t, x), filled(u, x))
+    return x
+
+
+def euler(velocity: Velocity) -> Step:
+    """x + (u - t) b(x, t): first order, one evaluation."""
+
+    def step(x: Tensor, t: Tensor, u: Tensor) -> Tensor:
+        return x + expand(u - t, x) * velocity(x, t)
+
+    return step
+
+
+def heun(velocity: Velocity) -> Step:
+    """The trapezoidal predictor-corrector: second order, two evaluations."""
+
+    def step(x: Tensor, t: Tensor, u: Tensor) -> Tensor:
+        dt = expand(u - t, x)
+        b = velocity(x, t)
+        return x + 0.5 * dt * (b + velocity(x + dt * b, u))
+
+    return step
+
+
+def ode_step(velocity: Velocity, solver: Solver) -> Step:
+    """The named ODE step."""
+    return {"euler": euler, "heun": heun}[solver](velocity)
+
+
+def euler_maruyama(x: Tensor, drift: Tensor, variance: Tensor, dt: Tensor, z: Tensor) -> Tensor:
+    """x + dt * drift + sqrt(variance * dt) z, with variance and dt of shape (batch,)."""
+    return x + expand(dt, x) * drift + expand((variance * dt).sqrt(), x) * z
+
+
+def ancestral(
+    interpolant: Interpolant, x: Tensor, denoised: Tensor, t: Tensor, u: Tensor, z: Tensor
+) -> Tensor:
+    """One step of the memoryless SDE, exact when the denoiser is constant over the step.
+
+    x_u | x_t, x1 = N(beta_u x1 + rho alpha_u e, (1 - rho^2) alpha_u^2 I) with e the noise implied
+    by (x_t, x1) and rho = alpha_u beta_t / (alpha_t beta_u).  Unlike Euler-Maruyama it is stable
+    at t -> 0, where it draws x_u afresh; it converges to the same process.
+    """
+    alpha_t, beta_t, alpha_u, beta_u = (
+        interpolant.alpha(t),
+        interpolant.beta(t),
+        interpolant.alpha(u),
+        interpolant.beta(u),
+    )
+    implied = (x - expand(beta_t, x) * denoised) / expand(safe(alpha_t), x)
+    rho = alpha_u * beta_t / (safe(alpha_t) * safe(beta_u))
+    fresh = (1 - rho**2).clamp(min=0).sqrt()
+    noise = expand(rho, x) * implied + expand(fresh, x) * z
+    return expand(beta_u, x) * denoised + expand(alpha_u, x) * noise

@@ -1,0 +1,129 @@
+"""Matching: the parameters with which a method spends a budget.
+
+A method declares in `effort` the parameters that buy compute.  The first free one is raised as
+far as the budget allows with the others at their defaults; if that uses less than 90 %, the others
+move within their declared range, to the nearest setting that uses more.  Parameters that the user
+gave are never touched.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from bench.core.contracts import Method, ProblemSpec
+from bench.core.params import range_of
+from bench.core.work import Work
+
+GOOD_USE = 0.9
+"""Use of a budget below this is marked `underused`."""
+
+CANDIDATES = 400
+"""Settings of the secondary effort parameters that are tried at most."""
+
+Cost = Callable[[Work], float]
+
+
+@dataclass(frozen=True)
+class Match:
+    """The effort parameters found, their cost per sample, and what else would have fitted."""
+
+    values: dict[str, Any]
+    cost: float
+    use: float
+    feasible: bool
+    needed: float
+    alternatives: tuple[tuple[dict[str, Any], float], ...] = ()
+
+    @property
+    def underused(self) -> bool:
+        return self.feasible and self.use < GOOD_USE
+
+
+def match(
+    method: Method[Any], spec: ProblemSpec, budget: float, cost: Cost, pinned: Mapping[str, Any]
+) -> Match:
+    """Effort parameters of `method` for `budget` (per sample, in the unit of `cost`)."""
+    free = [name for name in method.effort if name not in pinned]
+
+    def spent(values: dict[str, Any]) -> float:
+        return cost(method.with_params(**values).work(spec))
+
+    if not free:
+        own = spent({})
+        return Match({}, own, own / budget, own <= budget, own)
+    least = {name: bounds(method, name)[0] for name in free}
+    needed = spent(least)
+    if needed > budget * (1 + 1e-9):
+        return Match(least, needed, needed / budget, False, needed)
+    return _best(method, free, spent, budget, needed)
+
+
+def _best(
+    method: Method[Any],
+    free: list[str],
+    spent: Callable[[dict[str, Any]], float],
+    budget: float,
+    needed: float,
+) -> Match:
+    """Try secondary settings from the default outwards; keep the first of good use, or the best."""
+    found: list[tuple[dict[str, Any], float]] = []
+    for others in _outwards(method, free[1:]):
+        value = _largest(method, free[0], others, spent, budget)
+        if value is None:
+            continue
+        values = {free[0]: value, **others}
+        found.append((values, spent(values) / budget))
+    chosen = next((f for f in found if f[1] >= GOOD_USE), None) or max(found, key=lambda f: f[1])
+    others_ = tuple(f for f in found if f[0] != chosen[0] and f[1] >= GOOD_USE)[:3]
+    return Match(chosen[0], chosen[1] * budget, chosen[1], True, needed, others_)
+
+
+def bounds(method: Method[Any], name: str) -> tuple[int, int]:
+    """Least and greatest value that matching may choose for an effort parameter."""
+    declared = range_of(method.Params, name)
+    if declared.low is None or declared.high is None:
+        raise ValueError(f"{type(method).__name__}: effort parameter '{name}' declares no range")
+    return max(int(declared.low), method.least(name)), int(declared.high)
+
+
+def _largest(
+    method: Method[Any],
+    name: str,
+    others: dict[str, Any],
+    spent: Callable[[dict[str, Any]], float],
+    budget: float,
+) -> int | None:
+    """The largest value of `name` that fits, by bisection: work grows with every effort."""
+    low, high = bounds(method, name)
+
+    def fits(value: int) -> bool:
+        return spent({name: value, **others}) <= budget * (1 + 1e-9)
+
+    if not fits(low):
+        return None
+    if fits(high):
+        return high
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if fits(middle) else (low, middle)
+    return low
+
+
+def _outwards(method: Method[Any], names: list[str]) -> Iterator[dict[str, Any]]:
+    """Settings of the secondary parameters, nearest to their values first, on a log scale."""
+    axes = [sorted(_axis(method, name), key=lambda pair: pair[1]) for name in names]
+    settings = sorted(itertools.product(*axes), key=lambda s: sum(distance for _, distance in s))
+    for setting in settings[:CANDIDATES]:
+        yield {name: value for name, (value, _) in zip(names, setting, strict=True)}
+
+
+def _axis(method: Method[Any], name: str) -> list[tuple[int, float]]:
+    """(value, distance from the current value) for every candidate of one parameter."""
+    low, high = bounds(method, name)
+    start = min(max(int(getattr(method.params, name)), low), high)
+    near = range(max(low, start // 4), min(high, 4 * start) + 1)
+    values = {low, high, *near}
+    return [(v, max(v, start) / min(v, start) - 1) for v in values]

@@ -1,0 +1,185 @@
+"""Parameters: frozen dataclasses with defaults, ranges and one grammar for names.
+
+    @dataclass(frozen=True)
+    class Params:
+        steps: int = param(20, low=1, high=1000, log=True, help="time steps")
+
+`parse_name("mfm-g:draws=4,scale=rescale")` gives ("mfm-g", {"draws": 4, "scale": "rescale"}); the
+same grammar serves the command line, YAML and presets.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import types
+import typing
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar
+
+import yaml
+
+P = TypeVar("P")
+
+
+class UserError(Exception):
+    """Bad input: one clear sentence with the fix.  The command line prints it and exits with 2."""
+
+
+@dataclass(frozen=True)
+class Range:
+    """What a parameter may be: bounds or choices, and how to search it."""
+
+    low: float | None = None
+    high: float | None = None
+    choices: tuple[Any, ...] | None = None
+    log: bool = False
+    tunable: bool = True
+    help: str = ""
+
+
+def param(
+    default: Any,
+    *,
+    low: float | None = None,
+    high: float | None = None,
+    choices: tuple[Any, ...] | None = None,
+    log: bool = False,
+    tunable: bool = True,
+    help: str = "",
+) -> Any:
+    """A dataclass field with a default, a declared range and a help text."""
+    metadata = {"range": Range(low, high, choices, log, tunable, help)}
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True)
+class NoParams:
+    """For plugins without parameters."""
+
+
+def range_of(cls: type[Any], name: str) -> Range:
+    """The declared range of a parameter."""
+    declared = {f.name: f.metadata.get("range", Range()) for f in dataclasses.fields(cls)}
+    found: Range = declared[name]
+    return found
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """', did you mean X?' or a list of what is known."""
+    options = sorted(known)
+    close = difflib.get_close_matches(name, options, n=1, cutoff=0.5)
+    return f"did you mean '{close[0]}'?" if close else f"known: {', '.join(options) or 'none'}"
+
+
+def build(cls: type[P], values: Mapping[str, Any], owner: str) -> P:
+    """An instance of the params class from plain values, or a UserError that says what is wrong."""
+    known = {f.name for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    for name in values:
+        if name not in known:
+            raise UserError(f"{owner} has no parameter '{name}': {nearest(name, known)}")
+    hints = typing.get_type_hints(cls)
+    checked = {
+        name: _coerce(value, hints[name], f"{owner}: {name}") for name, value in values.items()
+    }
+    for name, value in checked.items():
+        _check_range(value, range_of(cls, name), f"{owner}: {name}")
+    try:
+        return cls(**checked)
+    except ValueError as error:
+        raise UserError(f"{owner}: {error}") from error
+
+
+def _coerce(value: Any, hint: Any, where: str) -> Any:
+    """`value` as the annotated type; an int serves as a float, a list as a tuple."""
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        if value is None and type(None) in args:
+            return None
+        hint = next(a for a in args if a is not type(None))
+        return _coerce(value, hint, where)
+    if origin is Literal:
+        if value not in args:
+            raise UserError(f"{where} must be one of {', '.join(map(str, args))}, not '{value}'")
+        return value
+    if origin is tuple:
+        items = value if isinstance(value, list | tuple) else [value]
+        return tuple(_coerce(item, args[0], where) for item in items)
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if hint in (int, float, str, bool) and type(value) is not hint:
+        raise UserError(f"{where} must be of type {hint.__name__}, not '{value}'")
+    return value
+
+
+def _check_range(value: Any, allowed: Range, where: str) -> None:
+    if value is None:
+        return
+    if allowed.choices is not None and value not in allowed.choices:
+        choices = ", ".join(map(str, allowed.choices))
+        raise UserError(f"{where} must be one of {choices}, not '{value}'")
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        if allowed.low is not None and value < allowed.low:
+            raise UserError(f"{where} must be at least {allowed.low:g}, not {value:g}")
+        if allowed.high is not None and value > allowed.high:
+            raise UserError(f"{where} must be at most {allowed.high:g}, not {value:g}")
+
+
+def parse_name(text: str) -> tuple[str, dict[str, Any]]:
+    """Split `name:key=value,key=value`; lists are written `a|b|c`."""
+    name, _, rest = text.partition(":")
+    values: dict[str, Any] = {}
+    for part in filter(None, rest.split(",")):
+        key, equals, value = part.partition("=")
+        if not equals:
+            raise UserError(f"'{part}' in '{text}' should read key=value")
+        values[key.strip()] = parse_value(value.strip())
+    if not name.strip():
+        raise UserError(f"'{text}' has no name; write name or name:key=value")
+    return name.strip(), values
+
+
+def parse_value(text: str) -> Any:
+    """A YAML scalar, or a list written a|b|c."""
+    if "|" in text:
+        return [parse_value(item) for item in text.split("|")]
+    try:
+        return float(text) if _is_number(text) and not text.lstrip("+-").isdigit() else (
+            yaml.safe_load(text)
+        )
+    except yaml.YAMLError as error:
+        raise UserError(f"cannot read the value '{text}'") from error
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return text.lower().lstrip("+-") not in ("nan", "inf", "infinity")
+
+
+def format_name(name: str, values: Mapping[str, Any]) -> str:
+    """The inverse of `parse_name`, with keys in the given order."""
+    parts = [f"{key}={_format_value(value)}" for key, value in values.items()]
+    return f"{name}:{','.join(parts)}" if parts else name
+
+
+def _format_value(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        return "|".join(map(_format_value, value))
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def changed(params: Any) -> dict[str, Any]:
+    """The values that differ from their defaults, for short names in tables."""
+    return {
+        f.name: getattr(params, f.name)
+        for f in dataclasses.fields(params)
+        if getattr(params, f.name) != f.default
+    }

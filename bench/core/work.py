@@ -1,0 +1,153 @@
+"""Work: what was computed, in rows, and the units in which budgets are stated.
+
+A row is one batch element through one callable.  Forward, backward and JVP rows of flow, map,
+decoder and reward are counted apart; a guided (CFG) call counts twice; a closed-form oracle call
+counts one row.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import Any, Literal
+
+Role = Literal["flow", "map", "decoder", "reward", "oracle"]
+ROLES: tuple[Role, ...] = ("flow", "map", "decoder", "reward", "oracle")
+
+Unit = Literal["paper-nfe", "model-nfe", "flops", "seconds"]
+UNITS: tuple[Unit, ...] = ("paper-nfe", "model-nfe", "flops", "seconds")
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows through one callable, by kind."""
+
+    forward: float = 0.0
+    backward: float = 0.0
+    jvp: float = 0.0
+
+    def __add__(self, other: Rows) -> Rows:
+        return Rows(
+            self.forward + other.forward, self.backward + other.backward, self.jvp + other.jvp
+        )
+
+    def __mul__(self, factor: float) -> Rows:
+        return Rows(self.forward * factor, self.backward * factor, self.jvp * factor)
+
+    __rmul__ = __mul__
+
+    @property
+    def total(self) -> float:
+        return self.forward + self.backward + self.jvp
+
+
+@dataclass(frozen=True)
+class Work:
+    """Rows by role; FLOPs, seconds and peak bytes where they were measured.
+
+    `upper_bound` marks a prediction whose true value depends on the data.
+    """
+
+    flow: Rows = field(default_factory=Rows)
+    map: Rows = field(default_factory=Rows)
+    decoder: Rows = field(default_factory=Rows)
+    reward: Rows = field(default_factory=Rows)
+    oracle: Rows = field(default_factory=Rows)
+    flops: float = 0.0
+    seconds: float = 0.0
+    peak_bytes: int = 0
+    upper_bound: bool = False
+
+    def __add__(self, other: Work) -> Work:
+        merged: dict[str, Any] = {role: self.rows(role) + other.rows(role) for role in ROLES}
+        return Work(
+            **merged,
+            flops=self.flops + other.flops,
+            seconds=self.seconds + other.seconds,
+            peak_bytes=max(self.peak_bytes, other.peak_bytes),
+            upper_bound=self.upper_bound or other.upper_bound,
+        )
+
+    def __mul__(self, factor: float) -> Work:
+        scaled: dict[str, Any] = {role: self.rows(role) * factor for role in ROLES}
+        return replace(
+            self, **scaled, flops=self.flops * factor, seconds=self.seconds * factor
+        )
+
+    __rmul__ = __mul__
+
+    def rows(self, role: Role) -> Rows:
+        """The rows of one role."""
+        rows: Rows = getattr(self, role)
+        return rows
+
+    def cost(self, unit: Unit) -> float:
+        """This work in a budget's unit.
+
+        paper-nfe: a forward counts 1, a backward 1, a JVP 2 (it carries a primal and a tangent),
+        for networks and rewards alike, the decoder is free (arXiv 2601.14430, F.3.5); a closed-form
+        oracle call counts 1.  model-nfe: forwards of flow and map.
+        """
+        if unit == "paper-nfe":
+            counted = (self.rows(role) for role in ROLES if role != "decoder")
+            return sum(rows.forward + rows.backward + 2 * rows.jvp for rows in counted)
+        if unit == "model-nfe":
+            return self.flow.forward + self.map.forward + self.oracle.forward
+        return self.flops if unit == "flops" else self.seconds
+
+    def same_rows(self, other: Work, tolerance: float = 1e-9) -> bool:
+        """Whether both hold the same rows of every role and kind."""
+        pairs = (
+            (getattr(self.rows(role), kind.name), getattr(other.rows(role), kind.name))
+            for role in ROLES
+            for kind in fields(Rows)
+        )
+        return all(abs(a - b) <= tolerance * max(1.0, abs(a)) for a, b in pairs)
+
+    def flat(self) -> dict[str, float]:
+        """Columns for a table: `flow_forward`, ..., `flops`, `seconds`, `peak_bytes`."""
+        out: dict[str, float] = {}
+        for role in ROLES:
+            out |= {f"{role}_{kind}": value for kind, value in asdict(self.rows(role)).items()}
+        return out | {
+            "flops": self.flops,
+            "seconds": self.seconds,
+            "peak_bytes": float(self.peak_bytes),
+        }
+
+
+def forward(role: Role, rows: float = 1.0) -> Work:
+    """`rows` forward rows of one role."""
+    return Work(**{role: Rows(forward=rows)})  # type: ignore[arg-type]
+
+
+def backward(role: Role, rows: float = 1.0) -> Work:
+    """`rows` backward rows of one role."""
+    return Work(**{role: Rows(backward=rows)})  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True)
+class Budget:
+    """A limit on work, in a named unit, per returned sample or for the whole run.
+
+    `fit_budget` limits the fit of a fine-tuning method; `n_served` is the number of samples over
+    which a fit is amortised.
+    """
+
+    unit: Unit
+    amount: float
+    per: Literal["sample", "run"] = "sample"
+    fit_budget: float | None = None
+    n_served: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.unit not in UNITS:
+            raise ValueError(f"unknown budget unit '{self.unit}'; one of {', '.join(UNITS)}")
+        if not self.amount > 0:
+            raise ValueError(f"a budget must be positive, not {self.amount:g}")
+
+    def per_sample(self, n: int) -> float:
+        """The limit on one of n samples."""
+        return self.amount if self.per == "sample" else self.amount / n
+
+    def __str__(self) -> str:
+        return f"{self.unit}={self.amount:g}" + ("/run" if self.per == "run" else "")

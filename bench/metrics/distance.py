@@ -1,0 +1,90 @@
+"""Distance to the tilted law where exact samples of it exist, and diversity."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from bench.core.contracts import Measurement, Metric, Reference, Samples, Target, Task
+from bench.metrics.two_sample import mean_pairwise_distance, mmd2, sliced_w2
+
+SEED_OF_REFERENCE = 1_000_003
+"""References use seeds far away from those of runs."""
+
+
+def reference_for(target: Target, task: Task[Any], n: int) -> Reference | None:
+    """The target's reference of size n, made once per evaluation."""
+    key = f"reference-{n}"
+    if key not in target.cache:
+        seed = SEED_OF_REFERENCE + target.seed
+        target.cache[key] = task.reference(
+            target.reward, target.strength, target.condition, n, seed
+        )
+    found: Reference | None = target.cache[key]
+    return found
+
+
+def resampled(samples: Samples, seed: int = 0) -> Tensor:
+    """Equally weighted rows: systematic resampling when the samples carry weights."""
+    if samples.log_weight is None:
+        return samples.x
+    return samples.x[systematic(samples.log_weight.softmax(0), len(samples), seed)]
+
+
+def systematic(weight: Tensor, n: int, seed: int = 0) -> Tensor:
+    """n indices drawn in proportion to `weight` with one uniform offset."""
+    offset = torch.rand(1, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    points = (torch.arange(n, dtype=torch.float64) + offset) / n
+    return torch.searchsorted(weight.double().cumsum(0), points).clamp(max=len(weight) - 1)
+
+
+class _ToExact(Metric):
+    """Metrics that need exact samples of the tilted law."""
+
+    direction = "lower"
+
+    def compare(self, x: Tensor, y: Tensor) -> Measurement:
+        """The distance between two samples."""
+        raise NotImplementedError
+
+    def __call__(self, samples: Samples, task: Task[Any]) -> Measurement:
+        reference = reference_for(self.target, task, len(samples))
+        if reference is None or not reference.exact:
+            return Measurement(None, note="the tilted law has no exact samples here")
+        return self.compare(resampled(samples).flatten(1), reference.x.flatten(1))
+
+
+class SlicedWasserstein(_ToExact):
+    """Sliced Wasserstein-2 distance to exact samples of the tilted law, 512 fixed projections.
+
+    The value of a perfect sampler is not zero but the floor that the method `exact` shows at the
+    same sample size.
+    """
+
+    smallest_n: ClassVar[int] = 100
+
+    def compare(self, x: Tensor, y: Tensor) -> Measurement:
+        return Measurement(sliced_w2(x, y), None, len(x))
+
+
+class MMD(_ToExact):
+    """Unbiased squared MMD to exact samples of the tilted law, with its standard error."""
+
+    smallest_n: ClassVar[int] = 20
+
+    def compare(self, x: Tensor, y: Tensor) -> Measurement:
+        estimate = mmd2(x, y)
+        return Measurement(estimate.value, estimate.standard_error, len(x))
+
+
+class Diversity(Metric):
+    """Mean pairwise distance of the samples, in the data's own units."""
+
+    direction = "none"
+
+    def __call__(self, samples: Samples, task: Task[Any]) -> Measurement:
+        return Measurement(
+            mean_pairwise_distance(resampled(samples).flatten(1)), None, len(samples)
+        )

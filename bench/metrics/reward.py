@@ -1,0 +1,52 @@
+"""Mean rewards: the target that was optimised, and the judge that was not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bench.core.contracts import Measurement, Metric, Samples, Task
+
+
+def weighted_mean(values: Tensor, samples: Samples) -> Measurement:
+    """Mean and standard error; dependent rows (same group) count as one observation."""
+    weight = (
+        torch.full_like(values, 1 / len(values))
+        if samples.log_weight is None
+        else samples.log_weight.softmax(0).to(values)
+    )
+    mean = (weight * values).sum()
+    influence = weight * (values - mean)
+    if samples.group is not None:
+        ids = samples.group.unique(return_inverse=True)[1]
+        influence = torch.zeros(int(ids.max()) + 1).index_add(0, ids, influence)
+    units = len(influence)
+    if units < 2:
+        return Measurement(float(mean), None, len(values), "one group: no standard error", values)
+    error = float((influence.square().sum() * units / (units - 1)).sqrt())
+    return Measurement(float(mean), error, len(values), per_sample=values)
+
+
+class MeanReward(Metric):
+    """Mean raw reward of the samples, before the strength: what was asked for."""
+
+    direction = "higher"
+
+    @torch.no_grad()
+    def __call__(self, samples: Samples, task: Task[Any]) -> Measurement:
+        return weighted_mean(self.target.reward(samples.x, self.target.condition), samples)
+
+
+class JudgeReward(Metric):
+    """Mean score of the reward's held-out judge, which no method optimises."""
+
+    direction = "higher"
+
+    @torch.no_grad()
+    def __call__(self, samples: Samples, task: Task[Any]) -> Measurement:
+        scores = self.target.reward.judge(samples.x, self.target.condition)
+        if scores is None:
+            return Measurement(None, note="this reward has no judge")
+        return weighted_mean(scores, samples)

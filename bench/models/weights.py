@@ -1,0 +1,67 @@
+"""Shipped and user-trained weights: safetensors beside a JSON recipe, loaded strictly.
+
+A file `NAME.safetensors` holds several networks, told apart by prefix ("flow.", "map.", ...).
+TILTBENCH_WEIGHTS may name a folder that is searched before the package's own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from functools import cache
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from bench.core.params import UserError
+
+PACKAGE = Path(__file__).parent.parent / "weights"
+
+
+def find(name: str) -> Path:
+    """The path of NAME.safetensors, or a UserError naming where it was looked for."""
+    override = os.environ.get("TILTBENCH_WEIGHTS")
+    folders = ([Path(override)] if override else []) + [PACKAGE]
+    for folder in folders:
+        path = folder / f"{name}.safetensors"
+        if path.is_file():
+            return path
+    looked = ", ".join(map(str, folders))
+    raise UserError(f"no weights '{name}.safetensors' in {looked}: run 'bench train {name}'")
+
+
+@cache
+def digest(path: Path) -> str:
+    """SHA-256 of a file."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+@cache
+def load(path: Path) -> dict[str, Tensor]:
+    """All tensors of a file; a truncated or foreign file is a UserError."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return dict(load_file(path))
+    except (SafetensorError, OSError) as error:
+        raise UserError(
+            f"the weights {path} cannot be read ({error}): restore the file or train it again"
+        ) from error
+
+
+def load_into(module: nn.Module, name: str, prefix: str) -> nn.Module:
+    """Load the tensors under `prefix.` into a module, all of them and nothing else; freeze it."""
+    path = find(name)
+    state = {
+        key.removeprefix(f"{prefix}."): value
+        for key, value in load(path).items()
+        if key.startswith(f"{prefix}.")
+    }
+    if not state:
+        raise UserError(f"the weights {path} hold no '{prefix}' network: run 'bench train {name}'")
+    try:
+        module.load_state_dict(state, strict=True)
+    except RuntimeError as error:
+        raise UserError(f"the '{prefix}' weights in {path} do not fit: {error}") from error
+    return module.requires_grad_(False).eval()

@@ -1,0 +1,148 @@
+"""Suites: YAML files that say what to compare, and the same thing from the command line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from bench.core.params import UserError, nearest, parse_name, parse_value
+from bench.core.work import UNITS, Budget
+
+SHIPPED = Path(__file__).parent / "suites"
+
+
+class Block(BaseModel):
+    """A grid: every task x reward x method x budget x seed.  Missing keys come from the suite."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    tasks: list[str]
+    rewards: list[str]
+    methods: list[str]
+    budgets: list[str] = Field(default_factory=lambda: ["none"])
+    seeds: int | list[int] = 3
+    n: int = Field(256, gt=1)
+    batch: int = Field(1024, gt=0)
+    threads: int = Field(1, gt=0)
+    seconds: float | None = Field(None, gt=0)
+
+    @field_validator("tasks", "rewards", "methods", "budgets", mode="before")
+    @classmethod
+    def _listed(cls, value: Any) -> Any:
+        return value if isinstance(value, list) else [value]
+
+    @field_validator("seeds")
+    @classmethod
+    def _some_seeds(cls, value: int | list[int]) -> int | list[int]:
+        if not value or (isinstance(value, int) and value < 1):
+            raise ValueError("at least 1 seed is needed")
+        return value
+
+    def seed_list(self) -> list[int]:
+        """Seeds as a list: an integer N means 0 .. N-1."""
+        return list(range(self.seeds)) if isinstance(self.seeds, int) else self.seeds
+
+
+class Suite(BaseModel):
+    """A named list of blocks."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: str
+    description: str = ""
+    blocks: list[Block]
+
+
+def parse_budget(text: str) -> Budget | None:
+    """`paper-nfe=500`, `seconds=2/run`, or `none` for parameters exactly as given."""
+    if text == "none":
+        return None
+    unit, equals, amount = text.partition("=")
+    if not equals or unit not in UNITS:
+        raise UserError(
+            f"cannot read the budget '{text}': write unit=amount, unit one of {', '.join(UNITS)}"
+        )
+    amount, slash, per = amount.partition("/")
+    try:
+        value = float(amount)
+    except ValueError:
+        raise UserError(f"the amount '{amount}' of the budget '{text}' is not a number") from None
+    if slash and per not in ("sample", "run"):
+        raise UserError(f"a budget is per sample or per run, not per '{per}'")
+    try:
+        return Budget(unit, value, per="run" if per == "run" else "sample")  # type: ignore[arg-type]
+    except ValueError as error:
+        raise UserError(str(error)) from error
+
+
+def shipped() -> dict[str, Path]:
+    """The suites that come with the package."""
+    return {path.stem: path for path in sorted(SHIPPED.glob("*.yaml"))}
+
+
+def load_suite(name_or_path: str) -> dict[str, Any]:
+    """The raw content of a shipped suite or of a YAML file."""
+    known = shipped()
+    path = known.get(name_or_path, Path(name_or_path))
+    if not path.is_file():
+        raise UserError(f"no suite or file '{name_or_path}': {nearest(name_or_path, known)}")
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise UserError(f"{path} is not valid YAML: {error}") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{path} should hold a mapping with the keys name and blocks")
+    return content
+
+
+BLOCK_KEYS = set(Block.model_fields)
+
+
+def build_suite(content: dict[str, Any]) -> Suite:
+    """Validate; keys of a block given at the top level are defaults for every block."""
+    defaults = {key: value for key, value in content.items() if key in BLOCK_KEYS}
+    rest = {key: value for key, value in content.items() if key not in BLOCK_KEYS}
+    blocks = rest.pop("blocks", None) or [{}]
+    merged = {**rest, "blocks": [{**defaults, **block} for block in blocks]}
+    try:
+        return Suite.model_validate(merged)
+    except ValidationError as error:
+        raise UserError(_explain(error)) from error
+
+
+def _explain(error: ValidationError) -> str:
+    """The first problem of a suite, in one sentence."""
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        key = str(first["loc"][-1])
+        known = BLOCK_KEYS | set(Suite.model_fields)
+        return f"unknown suite key '{key}': {nearest(key, known)}"
+    if first["type"] == "missing":
+        return f"the suite lacks '{where}'"
+    return f"the suite's '{where}' is wrong: {first['msg'].removeprefix('Value error, ')}"
+
+
+def apply_settings(content: dict[str, Any], settings: list[str]) -> dict[str, Any]:
+    """`--set key=value` on the suite or, for keys of a block, on every block."""
+    out = dict(content)
+    for text in settings:
+        key, equals, value = text.partition("=")
+        if not equals:
+            raise UserError(f"'--set {text}' should read key=value")
+        out[key] = parse_value(value)
+        if key in BLOCK_KEYS and "blocks" in out:
+            out["blocks"] = [{**block, key: out[key]} for block in out["blocks"]]
+    return out
+
+
+def check_names(suite: Suite) -> None:
+    """Every name in the suite parses; raises UserError on the first that does not."""
+    for block in suite.blocks:
+        for text in (*block.tasks, *block.rewards, *block.methods):
+            parse_name(text)
+        for text in block.budgets:
+            parse_budget(text)

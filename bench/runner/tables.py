@@ -1,0 +1,170 @@
+"""The run's tables, made from the plan and the store: cells, metrics, samples, results."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import Any
+
+import pandas as pd
+
+from bench.core.params import parse_name
+from bench.core.work import Rows
+from bench.runner.cells import Planned, canonical
+from bench.runner.store import Store, Stored
+
+SCHEMA_VERSION = 1
+
+
+def write_tables(store: Store, plan: list[Planned]) -> None:
+    """Write cells, metrics, samples and results of everything planned."""
+    stored = {row.id: store.last(row.id) for row in plan if row.status == "pending"}
+    cells = pd.DataFrame([_cell_row(row, stored.get(row.id)) for row in plan])
+    metrics = pd.DataFrame(_metric_rows(store, stored), columns=METRIC_COLUMNS)
+    store.save_table("cells", cells)
+    store.save_table("metrics", metrics.astype({"value": "float64", "standard_error": "float64"}))
+    store.save_table("samples", _samples(store, stored, plan))
+    store.save_table("results", _results(cells, metrics))
+
+
+METRIC_COLUMNS = [
+    "cell",
+    "metric",
+    "version",
+    "implementation",
+    "direction",
+    "value",
+    "standard_error",
+    "n",
+    "note",
+]
+
+
+def _cell_row(row: Planned, stored: Stored | None) -> dict[str, Any]:
+    """One row of cells.parquet."""
+    cell, budget = row.cell, row.budget
+    result = stored.result if stored else {}
+    costs = result.get("costs", {})
+    unit = budget.unit if budget else "paper-nfe"
+    used = costs.get(unit)
+    limit = budget.per_sample(cell.n) if budget else None
+    return {
+        "schema": SCHEMA_VERSION,
+        "cell": row.id,
+        "task": row.task_label,
+        "reward": row.reward_label,
+        "strength": cell.strength,
+        "condition": "" if cell.condition is None else str(cell.condition),
+        "method": row.method_label,
+        "method_name": cell.method,
+        "params": canonical(cell.method_params),
+        "matched": canonical(row.matched),
+        "budget": str(budget) if budget else "",
+        "budget_unit": budget.unit if budget else "",
+        "budget_amount": budget.amount if budget else None,
+        "seed": cell.seed,
+        "n": cell.n,
+        "status": result.get("status", row.status),
+        "reason": result.get("reason", row.reason),
+        "utilisation": used / limit if used is not None and limit else None,
+        "underused": row.underused,
+        "paper_nfe": costs.get("paper-nfe"),
+        "model_nfe": costs.get("model-nfe"),
+        "flops": costs.get("flops"),
+        "predicted_paper_nfe": row.predicted.cost("paper-nfe"),
+        "predicted_equal": _equal(row, result),
+        "fit_paper_nfe": 0.0,
+        "seconds": result.get("seconds"),
+        "sampling_seconds": result.get("work", {}).get("seconds"),
+        "peak_bytes": result.get("work", {}).get("peak_bytes"),
+        **{f"sample_{k}": v for k, v in result.get("work", {}).items() if _is_rows(k)},
+        "device": result.get("machine", {}).get("device", ""),
+        "threads": cell.threads,
+        "version": result.get("machine", {}).get("version", ""),
+        "torch": result.get("machine", {}).get("torch", ""),
+        "info": json.dumps(result.get("info", {}), sort_keys=True),
+        "attempt": stored.attempt if stored else None,
+        "finished": result.get("machine", {}).get("finished", ""),
+    }
+
+
+def _is_rows(column: str) -> bool:
+    return column.rsplit("_", 1)[-1] in asdict(Rows())
+
+
+def _equal(row: Planned, result: dict[str, Any]) -> bool | None:
+    """Whether the measured rows are the predicted ones, to the row."""
+    if result.get("status") != "ok":
+        return None
+    predicted = (row.predicted * row.cell.n).flat()
+    measured = result["work"]
+    return all(
+        abs(measured[k] - v) <= 1e-6 * max(1.0, v) for k, v in predicted.items() if _is_rows(k)
+    )
+
+
+def _metric_rows(store: Store, stored: dict[str, Stored | None]) -> list[dict[str, Any]]:
+    rows = []
+    for cell, attempt in stored.items():
+        if attempt is None:
+            continue
+        for row in store.metrics(cell, attempt.attempt).values():
+            rows.append({"cell": cell, **{k: v for k, v in row.items() if k != "attempt"}})
+    return rows
+
+
+def _samples(
+    store: Store, stored: dict[str, Stored | None], plan: list[Planned]
+) -> pd.DataFrame:
+    """One row per returned sample with its scores."""
+    condition = {row.id: row.cell.condition for row in plan}
+    frames = []
+    for cell, attempt in stored.items():
+        scores = store.scores(cell, attempt.attempt) if attempt else None
+        if scores is None:
+            continue
+        scores.insert(0, "cell", cell)
+        scores.insert(1, "condition", "" if condition[cell] is None else str(condition[cell]))
+        scores.insert(2, "index", range(len(scores)))
+        frames.append(scores)
+    empty = pd.DataFrame(columns=["cell", "condition", "index", "reward"])
+    return pd.concat(frames, ignore_index=True) if frames else empty
+
+
+RESULT_COLUMNS = [
+    "task",
+    "reward",
+    "strength",
+    "condition",
+    "method",
+    "budget",
+    "seed",
+    "n",
+    "status",
+    "reason",
+    "metric",
+    "value",
+    "standard_error",
+    "direction",
+    "implementation",
+    "version",
+    "note",
+    "paper_nfe",
+    "model_nfe",
+    "utilisation",
+    "underused",
+    "seconds",
+    "cell",
+]
+
+
+def _results(cells: pd.DataFrame, metrics: pd.DataFrame) -> pd.DataFrame:
+    """The join for people; a failed cell keeps one row with an empty metric."""
+    left = cells.drop(columns=["version", "schema"])
+    joined = left.merge(metrics.drop(columns=["n"]), on="cell", how="left")
+    return joined[RESULT_COLUMNS]
+
+
+def task_names(plan: list[Planned]) -> set[str]:
+    """Names of the tasks in a plan, without parameters."""
+    return {parse_name(row.task_label)[0] for row in plan}

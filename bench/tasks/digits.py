@@ -1,0 +1,57 @@
+"""Real 8x8 digits: a trained flow and map, and real data to compare a tilted law with."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bench.core.contracts import Condition, Flow, MetaFlowMap, Reference, Reward, Task
+from bench.core.params import NoParams
+from bench.models import digits, weights
+from bench.models.digits_data import EVENT_SHAPE, load
+
+
+class Digits(Task[NoParams]):
+    """scikit-learn's 1,797 handwritten digits, with a flow and a meta flow map trained on 1,437."""
+
+    metrics = (
+        "reward",
+        "judge",
+        "class-error",
+        "frechet",
+        "mmd2-features",
+        "mmd2-data",
+        "diversity",
+    )
+    event_shape = EVENT_SHAPE
+
+    @cached_property
+    def flow(self) -> Flow:  # type: ignore[override]
+        """The trained flow."""
+        return digits.flow()
+
+    @cached_property
+    def flow_map(self) -> MetaFlowMap:  # type: ignore[override]
+        """The trained meta flow map."""
+        return digits.UnconditionalMap(digits.meta_flow_map())
+
+    def weights(self) -> dict[str, str]:
+        return {"digits": weights.digest(weights.find("digits"))}
+
+    def data(self, split: str) -> Tensor:
+        return load("train" if split == "train" else "held-out" if split == "held-out" else "all").x
+
+    @torch.no_grad()
+    def reference(
+        self, reward: Reward[Any], strength: float, condition: Condition, n: int, seed: int
+    ) -> Reference | None:
+        x = load("all").x
+        weight = (strength * reward(x, condition).double()).softmax(0)
+        return Reference(x, weight.float())
+
+    def render(self, x: Tensor) -> Tensor:
+        ink = ((1 - x.clamp(-1, 1)) * 127.5).round().to(torch.uint8)
+        return ink[:, 0, :, :, None].expand(-1, -1, -1, 3).contiguous()

@@ -1,0 +1,89 @@
+"""Gaussian mixtures: worlds in which every answer is known."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Generic, TypeVar
+
+import torch
+
+from bench.core.contracts import Condition, MetaFlowMap, Reference, Reward, Task
+from bench.core.noise import NoiseSource
+from bench.core.params import NoParams, param
+from bench.models import weights
+from bench.models.digits import UnconditionalMap
+from bench.models.exact import MixtureFlow, MixtureOracle, MixturePosterior
+from bench.models.meta_flow_map import MetaFlowMapNet
+from bench.models.mixture import Mixture, paper_mixture, random_mixture
+
+P = TypeVar("P")
+METRICS = ("reward", "sliced-w2", "mmd2", "diversity")
+
+
+class MixtureTask(Task[P], Generic[P]):
+    """Shared by the mixture tasks: flow, exact posterior and oracle of `self.mixture`."""
+
+    metrics = METRICS
+
+    def setup(self, mixture: Mixture) -> None:
+        """Take the mixture's flow and posterior, in float32."""
+        self.mixture = mixture.to(torch.zeros(0, dtype=torch.float32))
+        self.flow = MixtureFlow(self.mixture)
+        self.posterior = MixturePosterior(self.mixture)
+        self.event_shape = self.flow.event_shape
+
+    def oracle(self, reward: Reward[Any], strength: float) -> MixtureOracle | None:
+        quadratic = reward.quadratic(self)
+        if quadratic is None:
+            return None
+        like = self.mixture.means
+        return MixtureOracle(self.mixture, quadratic.to(like).scaled(strength))
+
+    def reference(
+        self, reward: Reward[Any], strength: float, condition: Condition, n: int, seed: int
+    ) -> Reference | None:
+        oracle = self.oracle(reward, strength)
+        if oracle is None:
+            return None
+        source = NoiseSource(seed, "reference")
+        rows = range(n)
+        z = source.normal("z", 0, self.event_shape, rows)
+        return Reference(oracle.draw(z, source.normal("component", 0, (), rows)), exact=True)
+
+
+class PaperMixture(MixtureTask[NoParams]):
+    """The three-component 2-D mixture of the Meta Flow Maps paper, with a trained map beside it."""
+
+    def __init__(self, params: NoParams) -> None:
+        super().__init__(params)
+        self.setup(paper_mixture())
+
+    @cached_property
+    def flow_map(self) -> MetaFlowMap:  # type: ignore[override]
+        """A meta flow map distilled from the exact velocity."""
+        net = weights.load_into(MetaFlowMapNet((2,), width=128), "gmm-paper", "map")
+        assert isinstance(net, MetaFlowMapNet)
+        return UnconditionalMap(net)
+
+    def weights(self) -> dict[str, str]:
+        return {"gmm-paper": weights.digest(weights.find("gmm-paper"))}
+
+
+@dataclass(frozen=True)
+class RandomMixtureParams:
+    """Which mixture."""
+
+    dimension: int = param(16, low=1, high=4096, tunable=False, help="dimension of the data")
+    components: int = param(3, low=1, high=1000, tunable=False, help="number of components")
+    seed: int = param(0, low=0, tunable=False, help="seed of means and covariances")
+
+
+class RandomMixture(MixtureTask[RandomMixtureParams]):
+    """A random anisotropic mixture in any dimension: how cost grows, against the exact answer."""
+
+    Params = RandomMixtureParams
+
+    def __init__(self, params: RandomMixtureParams) -> None:
+        super().__init__(params)
+        self.setup(random_mixture(params.dimension, params.components, params.seed))

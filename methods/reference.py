@@ -1,0 +1,58 @@
+"""The two ends of every comparison: the base model, and exact draws of the tilted law."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from bench.api import Method, Need, Problem, ProblemSpec, Samples, Work
+from bench.core.integrate import Solver, integrate, ode_step, uniform_grid
+from bench.core.params import param
+from bench.core.work import forward
+
+
+@dataclass(frozen=True)
+class PriorParams:
+    """How finely the base flow is integrated."""
+
+    steps: int = param(20, low=1, high=2000, log=True, help="time steps K")
+    solver: Solver = param("euler", help="euler or heun (two evaluations per step)")
+
+
+class Prior(Method[PriorParams]):
+    """The base model, unaligned: more compute buys a finer ODE and nothing else.
+
+    Cost per sample: K flow rows (2 K with Heun).
+    """
+
+    Params = PriorParams
+    effort = ("steps",)
+
+    def work(self, spec: ProblemSpec) -> Work:
+        return forward("flow", self.params.steps * (2 if self.params.solver == "heun" else 1))
+
+    @torch.no_grad()
+    def sample(self, problem: Problem, n: int) -> Samples:
+        step = ode_step(problem.flow.velocity, self.params.solver)
+        return Samples(integrate(step, problem.x0(), uniform_grid(self.params.steps)))
+
+
+class Exact(Method[None]):
+    """I.i.d. draws of the tilted law itself, where it is known: the floor of every distance.
+
+    Cost per sample: one closed-form row.
+    """
+
+    @property
+    def needs(self) -> frozenset[Need]:
+        return frozenset({Need.ORACLE})
+
+    def work(self, spec: ProblemSpec) -> Work:
+        return forward("oracle")
+
+    def sample(self, problem: Problem, n: int) -> Samples:
+        oracle = problem.oracle
+        assert oracle is not None
+        extra = problem.noise("component", 0, ())
+        return Samples(oracle.draw(problem.x0(), extra), log_z=oracle.log_z)

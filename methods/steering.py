@@ -1,0 +1,279 @@
+"""Steering: one loop, and the methods that are settings of it.
+
+    for each step (t, u):
+        b  = velocity(x, t)
+        x1 = posterior draws given x_t = x
+        g  = estimate of (sigma^2/2) grad V from the rewards of the draws
+        x  = step(x, b, scale(g))
+
+DPS is the Tweedie point with G; rollout-based estimation is GLASS or SDE draws; meta-flow-map
+steering is the map's one-step draws; the oracle replaces the estimate by the closed form.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from bench.api import Method, Need, Problem, ProblemSpec, Samples, Work
+from bench.core.estimators import denoiser_shift, value_gradient
+from bench.core.integrate import filled, uniform_grid
+from bench.core.params import param
+from bench.core.posterior import Remembered, softmax_ess
+from bench.core.steered import (
+    Integrator,
+    Numerics,
+    Scale,
+    SteeredStep,
+    guidance_factor,
+    scaled,
+)
+from bench.core.work import backward, forward
+from methods.posteriors import Kind, PosteriorChoice
+
+Estimator = Literal["G", "GF"]
+
+
+@dataclass(frozen=True)
+class SteeringParams:
+    """What every steering method has."""
+
+    steps: int = param(20, low=5, high=2000, log=True, help="time steps K")
+    integrator: Integrator = param("ode", help="ode (Euler), sde (Euler-Maruyama) or ancestral")
+    scale: Scale = param("exact", help="exact, rescale or clip (to the norm of b)")
+    guidance: float = param(1.0, low=0.0, high=100.0, help="factor on the steering term")
+    noise_level: float = param(1.0, low=0.0, high=4.0, help="SDE variance / memoryless variance")
+    numerics: Numerics = param("regular", help="release reproduces the cap on (1-t)/t")
+    start: float = param(0.01, low=1e-4, high=0.5, help="first time; x ~ N(0, I) there")
+
+
+@dataclass(frozen=True)
+class DrawParams(SteeringParams):
+    """What a method that estimates from posterior draws has in addition."""
+
+    draws: int = param(1, low=1, high=4096, log=True, help="posterior draws N per step")
+    posterior: Kind = param("map", help="map, glass, sde, exact, gaussian or tweedie")
+    inner_steps: int = param(1, low=1, high=1000, help="steps inside one posterior draw")
+
+
+class Term(NamedTuple):
+    """The base velocity and the steering term of one step, with diagnostics."""
+
+    b: Tensor
+    g: Tensor
+    info: dict[str, float]
+
+
+StepTerm = Callable[[Tensor, Tensor, int], Term]
+"""(x, t, step index) -> Term."""
+
+
+def steer(problem: Problem, params: SteeringParams, term: StepTerm) -> Samples:
+    """The steering loop: integrate the steered drift from noise to data."""
+    step = SteeredStep(
+        problem.interpolant, params.integrator, params.numerics, params.noise_level
+    )
+    x, grid, total = problem.x0(), uniform_grid(params.steps, params.start), dict[str, float]()
+    for k in range(params.steps):
+        t, u = filled(grid[k], x), filled(grid[k + 1], x)
+        b, g, info = term(x, t, k)
+        g = scaled(g, b, params.scale, params.guidance)
+        z = torch.zeros_like(x) if params.integrator == "ode" else (
+            problem.noise("step", k, problem.event_shape)
+        )
+        x = step(x, b, g, t, u, z)
+        if not bool(torch.isfinite(x).all()):
+            raise FloatingPointError(f"the state is not finite at step {k}, t = {grid[k + 1]:.3f}")
+        info |= {"steering_ratio": float((g.norm() / b.norm().clamp(min=1e-12)))}
+        problem.log(k, **info)
+        total = {key: total.get(key, 0.0) + value / params.steps for key, value in info.items()}
+    return Samples(x, info=total)
+
+
+def estimated(problem: Problem, params: SteeringParams, choice: PosteriorChoice, draws: int,
+              estimator: Estimator) -> StepTerm:
+    """The steering term from posterior draws, by G or GF."""
+    flow = Remembered(problem.flow)
+    posterior = choice.build(problem, flow)
+    through_flow = estimator == "G" and choice.differentiates_flow
+
+    def rewards(x1: Tensor) -> Tensor:
+        return problem.reward(x1.flatten(0, 1)).reshape(x1.shape[:2])
+
+    def gradient(x: Tensor, t: Tensor, k: int) -> Term:
+        x = x.detach().requires_grad_()
+        with torch.set_grad_enabled(through_flow):
+            b = flow.velocity(x, t)
+        r = rewards(posterior.draw(x, t, draws, problem.noise_at(k)))
+        g = value_gradient(r, x)
+        factor = guidance_factor(problem.interpolant, t, params.numerics)
+        return Term(b.detach(), factor.reshape(-1, *[1] * (x.dim() - 1)) * g, _ess(r.detach()))
+
+    @torch.no_grad()
+    def gradient_free(x: Tensor, t: Tensor, k: int) -> Term:
+        b = flow.velocity(x, t)
+        x1 = posterior.draw(x, t, draws, problem.noise_at(k))
+        r = rewards(x1)
+        return Term(b, problem.interpolant.tilt(denoiser_shift(r, x1), t), _ess(r))
+
+    return gradient if estimator == "G" else gradient_free
+
+
+def _ess(rewards: Tensor) -> dict[str, float]:
+    return {"draw_ess": float(softmax_ess(rewards).mean())}
+
+
+class _Estimated(Method[Any]):
+    """Steering by an estimate; subclasses name their parts."""
+
+    Params = DrawParams
+    effort = ("draws", "steps")
+
+    @property
+    def estimator(self) -> Estimator:
+        """G or GF."""
+        return "G"
+
+    @property
+    def choice(self) -> PosteriorChoice:
+        """The posterior sampler."""
+        return PosteriorChoice(self.params.posterior, self.params.inner_steps)
+
+    @property
+    def draws(self) -> int:
+        """Posterior draws per step."""
+        return int(self.params.draws)
+
+    @property
+    def needs(self) -> frozenset[Need]:
+        gradient = self.estimator == "G"
+        own = {Need.REWARD_GRADIENT} if gradient else set()
+        return frozenset(own | self.choice.needs(gradient))
+
+    def least(self, name: str) -> int:
+        # A single draw carries no gradient-free information: its weight is 1.
+        return 2 if name == "draws" and self.estimator == "GF" else 1
+
+    def work(self, spec: ProblemSpec) -> Work:
+        gradient = self.estimator == "G"
+        step = forward("flow") + self.choice.work(self.draws, gradient)
+        step = step + reward_work(spec, self.draws, gradient)
+        return step * self.params.steps
+
+    def sample(self, problem: Problem, n: int) -> Samples:
+        term = estimated(problem, self.params, self.choice, self.draws, self.estimator)
+        return steer(problem, self.params, term)
+
+
+def reward_work(spec: ProblemSpec, rows: float, gradient: bool = False) -> Work:
+    """Rows of scoring (and differentiating) `rows` samples, decoder included."""
+    work = forward("reward", rows) + (backward("reward", rows) if gradient else Work())
+    if spec.has_decoder:
+        work = work + forward("decoder", rows) + (backward("decoder", rows) if gradient else Work())
+    return work
+
+
+class DPS(_Estimated):
+    """Diffusion posterior sampling: steer by the reward's gradient at the Tweedie point.
+
+    Chung et al. 2023 (arXiv 2209.14687), on flows: V_t(x) is taken for r(D_t(x)).  Exact only for
+    a Gaussian posterior and a linear reward; biased otherwise, at any number of steps.
+    Cost per sample: K (flow forward + backward + reward forward + backward) = 4 K paper-nfe.
+    """
+
+    Params = SteeringParams
+    effort = ("steps",)
+
+    @property
+    def choice(self) -> PosteriorChoice:
+        return PosteriorChoice("tweedie")
+
+    @property
+    def draws(self) -> int:
+        return 1
+
+
+@dataclass(frozen=True)
+class RolloutParams(DrawParams):
+    """Nested rollouts: GLASS or SDE draws of the base model."""
+
+    posterior: Kind = param("glass", choices=("glass", "sde"), help="glass (ODE) or sde")
+    inner_steps: int = param(4, low=1, high=1000, help="model evaluations per draw")
+    estimator: Estimator = param("GF", help="G (back-propagate) or GF (gradient-free)")
+
+
+class Rollout(_Estimated):
+    """Nested rollouts: steer by posterior draws simulated with the base flow alone.
+
+    GLASS flows (arXiv 2509.25170) or memoryless SDE rollouts, with G or GF.  Tends to the tilted
+    law as draws, inner steps and steps grow; biased O(1/N) and by the inner discretisation.
+    Cost per sample, M inner steps: K (1 + N (M - 1) + N) for GF; for G the backward of the same.
+    """
+
+    Params = RolloutParams
+
+    @property
+    def estimator(self) -> Estimator:
+        chosen: Estimator = self.params.estimator
+        return chosen
+
+
+class MFMGradient(_Estimated):
+    """MFM-G: steer by the gradient of the log-mean-exp reward of one-step map draws.
+
+    arXiv 2601.14430, Eq. 22: grad V = sum_i w_i J_i' grad r(X_i).  Bias O(1/N); with N = 1 it
+    follows grad E[r].  Its variance grows with |grad r|^2: prefer MFM-GF for sharp likelihoods.
+    Cost per sample: K + 4 N K paper-nfe.
+    """
+
+
+class MFMGradientFree(_Estimated):
+    """MFM-GF: steer by the self-normalised mean of one-step map draws; no reward gradient.
+
+    arXiv 2601.14430, Eq. 20 with the plain mean as control variate; N = 1 is the base model.
+    Bias O(1/N), and the weights collapse when e^r varies much over the posterior.
+    Cost per sample: K + 2 N K paper-nfe.
+    """
+
+    @dataclass(frozen=True)
+    class Params(DrawParams):
+        """As MFM-G; a single draw would be the base model."""
+
+        draws: int = param(2, low=1, high=4096, log=True, help="posterior draws N per step")
+
+    @property
+    def estimator(self) -> Estimator:
+        return "GF"
+
+
+class OracleSteering(Method[SteeringParams]):
+    """The same loop with the closed-form gradient of the value: what perfect estimation gives.
+
+    Exact as the steps grow.  Cost per sample: K flow rows and K closed-form rows.
+    """
+
+    Params = SteeringParams
+    effort = ("steps",)
+
+    @property
+    def needs(self) -> frozenset[Need]:
+        return frozenset({Need.ORACLE})
+
+    def work(self, spec: ProblemSpec) -> Work:
+        return (forward("flow") + forward("oracle")) * self.params.steps
+
+    @torch.no_grad()
+    def sample(self, problem: Problem, n: int) -> Samples:
+        oracle = problem.oracle
+        assert oracle is not None
+
+        def term(x: Tensor, t: Tensor, k: int) -> Term:
+            return Term(
+                problem.flow.velocity(x, t), problem.interpolant.tilt(oracle.shift(x, t), t), {}
+            )
+
+        return steer(problem, self.params, term)
