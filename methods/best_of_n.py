@@ -34,7 +34,7 @@ def best_of(problem: Problem, n: int, candidates: int, sampler: Sampler) -> Samp
     x0 = torch.cat([problem.x0()[:, None], more], dim=1)
     groups = max(1, CHUNK_ROWS // candidates)
     kept, spread = [], 0.0
-    for block in x0.split(groups):
+    for block in torch.split(x0, groups):
         x = sampler(block.flatten(0, 1))
         r = problem.reward(x).reshape(block.shape[:2])
         best = r.argmax(1)

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -74,28 +74,33 @@ StepTerm = Callable[[Tensor, Tensor, int], Term]
 
 def steer(problem: Problem, params: SteeringParams, term: StepTerm) -> Samples:
     """The steering loop: integrate the steered drift from noise to data."""
-    step = SteeredStep(
-        problem.interpolant, params.integrator, params.numerics, params.noise_level
-    )
+    step = SteeredStep(problem.interpolant, params.integrator, params.numerics, params.noise_level)
     x, grid, total = problem.x0(), uniform_grid(params.steps, params.start), dict[str, float]()
     for k in range(params.steps):
         t, u = filled(grid[k], x), filled(grid[k + 1], x)
         b, g, info = term(x, t, k)
         g = scaled(g, b, params.scale, params.guidance)
-        z = torch.zeros_like(x) if params.integrator == "ode" else (
-            problem.noise("step", k, problem.event_shape)
+        z = (
+            torch.zeros_like(x)
+            if params.integrator == "ode"
+            else (problem.noise("step", k, problem.event_shape))
         )
         x = step(x, b, g, t, u, z)
         if not bool(torch.isfinite(x).all()):
             raise FloatingPointError(f"the state is not finite at step {k}, t = {grid[k + 1]:.3f}")
-        info |= {"steering_ratio": float((g.norm() / b.norm().clamp(min=1e-12)))}
+        info |= {"steering_ratio": float(g.norm() / b.norm().clamp(min=1e-12))}
         problem.log(k, **info)
         total = {key: total.get(key, 0.0) + value / params.steps for key, value in info.items()}
     return Samples(x, info=total)
 
 
-def estimated(problem: Problem, params: SteeringParams, choice: PosteriorChoice, draws: int,
-              estimator: Estimator) -> StepTerm:
+def estimated(
+    problem: Problem,
+    params: SteeringParams,
+    choice: PosteriorChoice,
+    draws: int,
+    estimator: Estimator,
+) -> StepTerm:
     """The steering term from posterior draws, by G or GF."""
     flow = Remembered(problem.flow)
     posterior = choice.build(problem, flow)
@@ -130,8 +135,8 @@ def _ess(rewards: Tensor) -> dict[str, float]:
 class _Estimated(Method[Any]):
     """Steering by an estimate; subclasses name their parts."""
 
-    Params = DrawParams
-    effort = ("draws", "steps")
+    Params: ClassVar[type[Any]] = DrawParams
+    effort: ClassVar[tuple[str, ...]] = ("draws", "steps")
 
     @property
     def estimator(self) -> Estimator:
@@ -162,7 +167,7 @@ class _Estimated(Method[Any]):
         gradient = self.estimator == "G"
         step = forward("flow") + self.choice.work(self.draws, gradient)
         step = step + reward_work(spec, self.draws, gradient)
-        return step * self.params.steps
+        return step * float(self.params.steps)
 
     def sample(self, problem: Problem, n: int) -> Samples:
         term = estimated(problem, self.params, self.choice, self.draws, self.estimator)
@@ -271,7 +276,7 @@ class OracleSteering(Method[SteeringParams]):
         oracle = problem.oracle
         assert oracle is not None
 
-        def term(x: Tensor, t: Tensor, k: int) -> Term:
+        def term(x: Tensor, t: Tensor, _: int) -> Term:
             return Term(
                 problem.flow.velocity(x, t), problem.interpolant.tilt(oracle.shift(x, t), t), {}
             )

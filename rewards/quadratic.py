@@ -18,7 +18,8 @@ def cycled(values: tuple[float, ...], dimension: int) -> Tensor:
     """`values` repeated to `dimension` entries, scaled to keep their norm."""
     given = torch.tensor(values, dtype=torch.float64)
     repeated = given.repeat(-(-dimension // len(given)))[:dimension]
-    return repeated * (given.norm() / repeated.norm())
+    out: Tensor = repeated * (given.norm() / repeated.norm())
+    return out
 
 
 class QuadraticReward(Reward[P]):

@@ -74,9 +74,9 @@ def _describe(kind: str, name: str, as_json: bool) -> None:
     from bench.core.params import range_of
 
     cls = plugins.load(kind, name)  # type: ignore[arg-type]
-    fields = dataclasses.fields(getattr(cls, "Params", plugins.Plugin)) if hasattr(
-        cls, "Params"
-    ) else ()
+    fields = (
+        dataclasses.fields(getattr(cls, "Params", plugins.Plugin)) if hasattr(cls, "Params") else ()
+    )
     rows = []
     for field in fields:
         allowed = range_of(cls.Params, field.name)
@@ -98,11 +98,14 @@ def _describe(kind: str, name: str, as_json: bool) -> None:
     effort = getattr(cls, "effort", ())
     for row in rows:
         mark = " (buys compute)" if row["name"] in effort else ""
-        typer.echo(f"  {row['name']:<14} {row['default']!s:<12} {row['range']:<34} "
-                   f"{row['help']}{mark}")
+        typer.echo(
+            f"  {row['name']:<14} {row['default']!s:<12} {row['range']:<34} {row['help']}{mark}"
+        )
 
 
-def report(run: Annotated[Path, typer.Argument(help="A run folder, e.g. runs/quickstart.")]) -> None:
+def report(
+    run: Annotated[Path, typer.Argument(help="A run folder, e.g. runs/quickstart.")],
+) -> None:
     """(Re)build the HTML report, also while the run is going on."""
     from bench.runner.cells import expand
     from bench.runner.store import open_run

@@ -51,7 +51,10 @@ def suite_content(
     from bench.runner.suite import apply_settings, load_suite
 
     given: dict[str, Any] = {
-        "tasks": tasks, "rewards": rewards, "methods": methods, "budgets": budgets
+        "tasks": tasks,
+        "rewards": rewards,
+        "methods": methods,
+        "budgets": budgets,
     }
     given = {key: value for key, value in given.items() if value}
     if seeds is not None:

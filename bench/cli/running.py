@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
 def register(app: typer.Typer) -> None:
     """Add the verbs."""
-    app.command("run", epilog="bench run -t digits -r template:strength=20 -m dps -b paper-nfe=100")(
-        run
-    )
+    app.command(
+        "run", epilog="bench run -t digits -r template:strength=20 -m dps -b paper-nfe=100"
+    )(run)
     app.command("plan", epilog="bench plan paper-gmm -b paper-nfe=200")(plan)
 
 
@@ -180,8 +180,10 @@ class _Progress:
         if self.quiet:
             return
         if bad:
-            self.console.print(f"{payload.status}: {row.method_label} on {row.task_label}, "
-                               f"{row.reward_label}, seed {row.cell.seed}: {payload.reason}")
+            self.console.print(
+                f"{payload.status}: {row.method_label} on {row.task_label}, "
+                f"{row.reward_label}, seed {row.cell.seed}: {payload.reason}"
+            )
         if self.bar is not None:
             note = f"{self.failed} failed" if self.failed else ""
             self.bar.update(self.task, advance=1, bad=note)
@@ -262,7 +264,7 @@ def _plan_table(title: str, rows: list[dict[str, Any]], alternatives: bool) -> A
 
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
     for column in ("method", "budget", "matched"):
-        table.add_column(column)
+        table.add_column(column, overflow="fold")
     for column in ("cost", "use", "cells", "stored"):
         table.add_column(column, justify="right")
     table.add_column("would also fit" if alternatives else "note")

@@ -38,14 +38,16 @@ class Need(StrEnum):
     FIT = "a trainable flow"
 
 
-# -- models -----------------------------------------------------------------------------------------
+# -- models ---------------------------------------------------------------------------------------
 
 
 class Flow(Protocol):
     """A base generative model: x0 ~ N(0, I) is carried to the data by dx/dt = b_t(x)."""
 
-    event_shape: tuple[int, ...]
-    interpolant: Interpolant
+    @property
+    def event_shape(self) -> tuple[int, ...]: ...
+    @property
+    def interpolant(self) -> Interpolant: ...
 
     def velocity(self, x: Tensor, t: Tensor, condition: Condition = None) -> Tensor:
         """b_t(x), shape of x (batch, *event_shape); t is (batch,)."""
@@ -111,7 +113,7 @@ class Oracle(Protocol):
         ...
 
 
-# -- what is returned -------------------------------------------------------------------------------
+# -- what is returned -----------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -176,7 +178,7 @@ class Fitted:
     record: dict[str, float]
 
 
-# -- plugins ----------------------------------------------------------------------------------------
+# -- plugins --------------------------------------------------------------------------------------
 
 
 class Method(Generic[P]):
@@ -335,7 +337,7 @@ class Task(Generic[P]):
         return None
 
 
-# -- measuring --------------------------------------------------------------------------------------
+# -- measuring ------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)

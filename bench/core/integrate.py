@@ -7,6 +7,7 @@ rollouts, training targets and samplers all use it.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Literal
 
 import torch
@@ -37,7 +38,7 @@ def filled(t: float, like: Tensor) -> Tensor:
 
 def integrate(step: Step, x: Tensor, grid: Sequence[float]) -> Tensor:
     """Fold `step` over consecutive times of `grid`, starting from x at grid[0]."""
-    for t, u in zip(grid[:-1], grid[1:], strict=True):
+    for t, u in pairwise(grid):
         x = step(x, filled(t, x), filled(u, x))
     return x
 

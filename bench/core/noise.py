@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -37,13 +39,17 @@ class NoiseSource:
         chosen = torch.from_numpy(joined[start : start + len(rows)])
         return chosen.to(device=self.device, dtype=self.dtype)
 
-    def _block(self, name: str, step: int, shape: tuple[int, ...], block: int) -> np.ndarray:
+    def _block(
+        self, name: str, step: int, shape: tuple[int, ...], block: int
+    ) -> npt.NDArray[np.floating[Any]]:
         label = "\x1f".join(map(str, (self.seed, self.task, self.condition, name, step, block)))
         digest = hashlib.blake2b(label.encode(), digest_size=16).digest()
         key = np.frombuffer(digest, dtype=np.uint64)
         generator = np.random.Generator(np.random.Philox(key=key))
-        wide = np.float64 if self.dtype == torch.float64 else np.float32
-        return generator.standard_normal((BLOCK, *shape), dtype=wide)
+        size = (BLOCK, *shape)
+        if self.dtype == torch.float64:
+            return np.asarray(generator.standard_normal(size))
+        return np.asarray(generator.standard_normal(size, dtype=np.float32))
 
 
 def uniform(normal: Tensor) -> Tensor:

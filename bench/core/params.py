@@ -145,8 +145,10 @@ def parse_value(text: str) -> Any:
     if "|" in text:
         return [parse_value(item) for item in text.split("|")]
     try:
-        return float(text) if _is_number(text) and not text.lstrip("+-").isdigit() else (
-            yaml.safe_load(text)
+        return (
+            float(text)
+            if _is_number(text) and not text.lstrip("+-").isdigit()
+            else (yaml.safe_load(text))
         )
     except yaml.YAMLError as error:
         raise UserError(f"cannot read the value '{text}'") from error

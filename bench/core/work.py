@@ -69,9 +69,7 @@ class Work:
 
     def __mul__(self, factor: float) -> Work:
         scaled: dict[str, Any] = {role: self.rows(role) * factor for role in ROLES}
-        return replace(
-            self, **scaled, flops=self.flops * factor, seconds=self.seconds * factor
-        )
+        return replace(self, **scaled, flops=self.flops * factor, seconds=self.seconds * factor)
 
     __rmul__ = __mul__
 

@@ -20,7 +20,7 @@ def weighted_mean(values: Tensor, samples: Samples) -> Measurement:
     mean = (weight * values).sum()
     influence = weight * (values - mean)
     if samples.group is not None:
-        ids = samples.group.unique(return_inverse=True)[1]
+        ids = torch.unique(samples.group, return_inverse=True)[1]
         influence = torch.zeros(int(ids.max()) + 1).index_add(0, ids, influence)
     units = len(influence)
     if units < 2:

@@ -18,7 +18,8 @@ def directions(dimension: int) -> Tensor:
     """Unit vectors (PROJECTIONS, dimension) from a fixed seed."""
     generator = torch.Generator().manual_seed(512)
     v = torch.randn(PROJECTIONS, dimension, generator=generator, dtype=torch.float64)
-    return v / v.norm(dim=1, keepdim=True)
+    unit: Tensor = v / v.norm(dim=1, keepdim=True)
+    return unit
 
 
 def sliced_w2(x: Tensor, y: Tensor) -> float:

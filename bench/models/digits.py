@@ -40,7 +40,8 @@ def classifier(which: Literal["guidance", "judge", "features"]) -> Classifier:
 
 def log_probabilities(which: Literal["guidance", "judge"], x: Tensor) -> Tensor:
     """log p(y | x), (batch, 10)."""
-    return classifier(which)(x).log_softmax(-1)
+    logits: Tensor = classifier(which)(x)
+    return logits.log_softmax(-1)
 
 
 class UnconditionalMap:

@@ -46,9 +46,8 @@ class MetaFlowMapNet(nn.Module):
     def velocity(self, x_bar: Tensor, s: Tensor, u: Tensor, x: Tensor, t: Tensor) -> Tensor:
         """v_{s,u}(x_bar; t, x), shape of x_bar."""
         flat_bar, flat_x = x_bar.flatten(1), x.flatten(1)
-        v = getattr(self, f"_{self.parametrisation}")(flat_bar, s, u, flat_x, t)
-        out: Tensor = v.reshape(x_bar.shape)
-        return out
+        forms = {"gaussian": self._gaussian, "raw": self._raw, "diagonal": self._diagonal}
+        return forms[self.parametrisation](flat_bar, s, u, flat_x, t).reshape(x_bar.shape)
 
     def jump(self, x_bar: Tensor, s: Tensor, u: Tensor, x: Tensor, t: Tensor) -> Tensor:
         """X_{s,u}(x_bar; t, x)."""
@@ -58,7 +57,7 @@ class MetaFlowMapNet(nn.Module):
 
     def _gaussian(self, x_bar: Tensor, s: Tensor, u: Tensor, x: Tensor, t: Tensor) -> Tensor:
         skip = self.gaussian.skip(x_bar, s, u, x, t)
-        left = self.net(torch.cat([skip.inner, skip.context], -1), (s, u, t))
+        left: Tensor = self.net(torch.cat([skip.inner, skip.context], -1), (s, u, t))
         return self.gaussian.to_data(skip.velocity + skip.scale * left)
 
     def _raw(self, x_bar: Tensor, s: Tensor, u: Tensor, x: Tensor, t: Tensor) -> Tensor:
@@ -67,7 +66,7 @@ class MetaFlowMapNet(nn.Module):
 
     def _diagonal(self, x_bar: Tensor, s: Tensor, u: Tensor, x: Tensor, t: Tensor) -> Tensor:
         star, k = glass.affine(x, t, x_bar, s)
-        n = self.net(torch.cat([star.x, x_bar], -1), (s, u, star.t))
+        n: Tensor = self.net(torch.cat([star.x, x_bar], -1), (s, u, star.t))
         return k.a[:, None] * x + k.b[:, None] * x_bar + k.c[:, None] * n
 
 
@@ -86,7 +85,8 @@ class FlowNet(nn.Module):
         """b_t(x), shape of x; `condition` is ignored, the model is unconditional."""
         flat, zero = x.flatten(1), torch.zeros_like(t)
         skip = self.gaussian.skip(flat, t, t, torch.zeros_like(flat), zero)
-        left = self.net(skip.inner, (t,))
-        return self.gaussian.to_data(skip.velocity + skip.scale * left).reshape(x.shape)
+        left: Tensor = self.net(skip.inner, (t,))
+        v = self.gaussian.to_data(skip.velocity + skip.scale * left)
+        return v.reshape(x.shape)
 
     forward = velocity

@@ -150,12 +150,14 @@ class Mixture:
         """Exact i.i.d. draws of the mixture: u uniform (n,), z normal (n, d)."""
         k = _categorical(self.log_weights.expand(len(u), -1), u[None])[0]
         factor = self.basis[k] * self.eigenvalues[k].sqrt()[:, None, :]
-        return self.means[k] + (factor @ z[..., None]).squeeze(-1)
+        drawn: Tensor = self.means[k] + (factor @ z[..., None]).squeeze(-1)
+        return drawn
 
     def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
         """n exact draws, (n, d)."""
-        options = {"generator": generator, "dtype": self.means.dtype}
-        return self.draws(torch.rand(n, **options), torch.randn(n, self.dimension, **options))
+        dtype = self.means.dtype
+        u = torch.rand(n, generator=generator, dtype=dtype)
+        return self.draws(u, torch.randn(n, self.dimension, generator=generator, dtype=dtype))
 
     # -- the tilted law --------------------------------------------------------------------------
 
@@ -218,12 +220,13 @@ def random_mixture(dimension: int, components: int, seed: int) -> Mixture:
     Means lie on a sphere whose radius keeps components apart; covariances have random axes and
     eigenvalues in [0.1, 1].
     """
-    generator = torch.Generator().manual_seed(seed)
-    options = {"generator": generator, "dtype": torch.float64}
-    means = torch.randn(components, dimension, **options)
+    g, double = torch.Generator().manual_seed(seed), torch.float64
+    means = torch.randn(components, dimension, generator=g, dtype=double)
     means = 3.0 * means / means.norm(dim=-1, keepdim=True)
-    axes = torch.linalg.qr(torch.randn(components, dimension, dimension, **options)).Q
-    eigenvalues = 0.1 + 0.9 * torch.rand(components, dimension, **options)
+    axes = torch.linalg.qr(
+        torch.randn(components, dimension, dimension, generator=g, dtype=double)
+    ).Q
+    eigenvalues = 0.1 + 0.9 * torch.rand(components, dimension, generator=g, dtype=double)
     covariances = axes @ (eigenvalues[..., None] * axes.mT)
-    weights = 0.5 + torch.rand(components, **options)
+    weights = 0.5 + torch.rand(components, generator=g, dtype=double)
     return Mixture(weights, means, 0.5 * (covariances + covariances.mT))

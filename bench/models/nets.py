@@ -52,9 +52,10 @@ class ModulatedMLP(nn.Module):
             nn.Linear(9 * times, condition), nn.SiLU(), nn.Linear(condition, condition), nn.SiLU()
         )
         self.blocks = nn.ModuleList(ModulatedBlock(width, condition) for _ in range(depth))
-        self.leave = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, outputs))
-        nn.init.zeros_(self.leave[1].weight)
-        nn.init.zeros_(self.leave[1].bias)
+        last = nn.Linear(width, outputs)
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
+        self.leave = nn.Sequential(nn.LayerNorm(width), last)
 
     def forward(self, features: Tensor, times: Sequence[Tensor]) -> Tensor:
         condition = self.embed(time_features(*times))

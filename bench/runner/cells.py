@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import itertools
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -158,7 +159,8 @@ def lacking(method: Method[Any], spec: ProblemSpec, task: Task[Any]) -> str | No
         Need.REWARD_GRADIENT: spec.reward_differentiable,
         Need.FLOW_MAP: spec.has_flow_map,
         Need.POSTERIOR: spec.has_posterior,
-        Need.PATHWISE_POSTERIOR: spec.has_posterior and bool(getattr(task.posterior, "pathwise", 0)),
+        Need.PATHWISE_POSTERIOR: spec.has_posterior
+        and bool(getattr(task.posterior, "pathwise", 0)),
         Need.ORACLE: spec.has_oracle,
         Need.FIT: spec.trainable,
     }
@@ -179,14 +181,13 @@ def expand(suite: Suite) -> list[Planned]:
 
 
 def _rows(block: Block, bound: Bound) -> list[Planned]:
-    rows = []
-    for condition in bound.task.conditions("report"):
-        for method_text in block.methods:
-            for budget_text in block.budgets:
-                budget = parse_budget(budget_text)
-                for seed in block.seed_list():
-                    rows.append(_row(block, bound, condition, method_text, budget, seed))
-    return rows
+    settings = itertools.product(
+        bound.task.conditions("report"),
+        block.methods,
+        [parse_budget(text) for text in block.budgets],
+        block.seed_list(),
+    )
+    return [_row(block, bound, *setting) for setting in settings]
 
 
 def _row(

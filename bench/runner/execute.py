@@ -32,7 +32,7 @@ from bench.core.problem import (
     MeteredPosterior,
     Problem,
 )
-from bench.core.work import Budget, Work
+from bench.core.work import UNITS, Budget, Work
 from bench.runner.cells import Cell, canonical, declares
 
 RENDERED = 64
@@ -105,7 +105,8 @@ class Scene:
 @lru_cache(maxsize=8)
 def cached_task(name: str, params: str) -> Task[Any]:
     """Tasks hold weights, so a worker builds each once."""
-    return make(plugins.load("tasks", name), json.loads(params), name)
+    task: Task[Any] = make(plugins.load("tasks", name), json.loads(params), name)
+    return task
 
 
 def make(cls: type[Any], params: dict[str, Any], name: str) -> Any:
@@ -196,8 +197,8 @@ def _record(payload: Payload, work: Work, cell: Cell) -> None:
         1 if sys.platform == "darwin" else 1024
     )
     payload.work = {**work.flat(), "peak_bytes": float(peak)}
-    for unit in ("paper-nfe", "model-nfe", "flops", "seconds"):
-        payload.costs[unit] = work.cost(unit) / cell.n  # type: ignore[arg-type]
+    for unit in UNITS:
+        payload.costs[unit] = work.cost(unit) / cell.n
 
 
 def _pack(payload: Payload, samples: Samples, scene: Scene, metrics: list[str]) -> None:

@@ -90,7 +90,7 @@ class Store:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(partial, path)
+        Path(partial).replace(path)
 
     def read(self, name: str) -> bytes:
         """A file of the run."""
@@ -115,8 +115,8 @@ class Store:
         """The last finished attempt, preferring one that is ok."""
         found = [self._attempt(cell, k) for k in self.attempts(cell)]
         finished = [stored for stored in found if stored is not None]
-        good = [stored for stored in finished if stored.ok]
-        return (good or finished or [None])[-1]
+        best = [stored for stored in finished if stored.ok] or finished
+        return best[-1] if best else None
 
     def _attempt(self, cell: str, k: int) -> Stored | None:
         name = f"cells/{cell}/attempts/{k}/result.json"

@@ -73,7 +73,7 @@ def parse_budget(text: str) -> Budget | None:
     if slash and per not in ("sample", "run"):
         raise UserError(f"a budget is per sample or per run, not per '{per}'")
     try:
-        return Budget(unit, value, per="run" if per == "run" else "sample")  # type: ignore[arg-type]
+        return Budget(unit, value, per="run" if per == "run" else "sample")
     except ValueError as error:
         raise UserError(str(error)) from error
 

@@ -108,14 +108,12 @@ def _metric_rows(store: Store, stored: dict[str, Stored | None]) -> list[dict[st
     for cell, attempt in stored.items():
         if attempt is None:
             continue
-        for row in store.metrics(cell, attempt.attempt).values():
-            rows.append({"cell": cell, **{k: v for k, v in row.items() if k != "attempt"}})
+        kept = store.metrics(cell, attempt.attempt).values()
+        rows += [{"cell": cell, **{k: v for k, v in row.items() if k != "attempt"}} for row in kept]
     return rows
 
 
-def _samples(
-    store: Store, stored: dict[str, Stored | None], plan: list[Planned]
-) -> pd.DataFrame:
+def _samples(store: Store, stored: dict[str, Stored | None], plan: list[Planned]) -> pd.DataFrame:
     """One row per returned sample with its scores."""
     condition = {row.id: row.cell.condition for row in plan}
     frames = []

@@ -1,4 +1,4 @@
-"""Training objectives of a meta flow map: L = L_diagonal + L_consistency (arXiv 2601.14430, Eq. 33).
+"""Training objectives of a meta flow map: L = L_diagonal + L_consistency (Eq. 33 of 2601.14430).
 
 One objective is one function of a `Draw`.  With x1 ~ data, the context x = (1-t) e_c + t x1 and
 the inner state x_bar_s = (1-s) e + s x1 share x1 and nothing else; this is what makes the
@@ -28,7 +28,7 @@ class MapModel(Protocol):
 
 @dataclass(frozen=True)
 class Draw:
-    """One training tuple: data x1, context (x, t), inner noise, inner times s <= u, split in [0, 1]."""
+    """One training tuple: data x1, context (x, t), inner noise and times, split in [0, 1]."""
 
     x1: Tensor
     x: Tensor
@@ -48,10 +48,13 @@ Objective = Callable[[MapModel, MapModel, Draw], tuple[Tensor, Tensor]]
 """(model, target model, draw) -> (prediction, target); the target carries no gradient."""
 
 
-def sample_context_times(n: int, generator: torch.Generator) -> Tensor:
-    """t = U^2 with probability 0.9 and 0 otherwise: biased to early times, the map's hard part."""
+def sample_context_times(n: int, generator: torch.Generator, power: float = 2.0) -> Tensor:
+    """t = U^power with probability 0.9 and 0 otherwise; the paper's power is 2.
+
+    The zeros keep the unconditional map; a power above 1 favours early times.
+    """
     u = torch.rand(n, generator=generator)
-    return u.square() * (torch.rand(n, generator=generator) < 0.9)
+    return u**power * (torch.rand(n, generator=generator) < 0.9)
 
 
 def sample_inner_times(

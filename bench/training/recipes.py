@@ -35,6 +35,7 @@ class Recipe:
     map_width: int
     flow_width: int = 256
     depth: int = 3
+    context_power: float = 2.0
     learning_rate: float = 1e-3
     classifier_steps: int = 1500
     parametrisation: Parametrisation = "gaussian"
@@ -50,7 +51,7 @@ class Recipe:
         )
 
 
-DIGITS = Recipe(flow_steps=6000, map_steps=14000, batch=256, map_width=384)
+DIGITS = Recipe(flow_steps=6000, map_steps=18000, batch=256, map_width=384, context_power=1.3)
 GMM_PAPER = Recipe(flow_steps=0, map_steps=12000, batch=1024, map_width=128)
 
 
@@ -78,16 +79,16 @@ def train_flow(data: Tensor, recipe: Recipe, folder: Path, report: Report) -> Fl
     return trained
 
 
-def map_losses(pick: Pick, teacher: Velocity, batch: int) -> Losses:
+def map_losses(pick: Pick, teacher: Velocity, recipe: Recipe) -> Losses:
     """Distilled diagonal plus semigroup consistency, both adaptively weighted."""
-    diagonal = losses.diagonal_distilled(teacher)
+    diagonal, batch = losses.diagonal_distilled(teacher), recipe.batch
 
     def objective(
         model: nn.Module, average: nn.Module, generator: torch.Generator
     ) -> Mapping[str, Tensor]:
         assert isinstance(model, MetaFlowMapNet) and isinstance(average, MetaFlowMapNet)
         x1 = pick(batch, generator)
-        t = losses.sample_context_times(batch, generator)
+        t = losses.sample_context_times(batch, generator, recipe.context_power)
         on = torch.rand(batch, generator=generator)
         first = losses.make_draw(x1, t, on, on, generator)
         s, u = losses.sample_inner_times(batch, generator)
@@ -117,7 +118,7 @@ def train_map(
     config = TrainConfig(
         recipe.map_steps, learning_rate=recipe.learning_rate, seed=recipe.seed + 1, ema=0.999
     )
-    objective = map_losses(pick, teacher, recipe.batch)
+    objective = map_losses(pick, teacher, recipe)
     trained = Trainer(net, objective, config, folder / "map", report).run()
     assert isinstance(trained, MetaFlowMapNet)
     return trained

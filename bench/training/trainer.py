@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import copy
 import math
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,7 +74,7 @@ class Trainer:
         self.optimizer = torch.optim.AdamW(
             model.parameters(), lr=config.learning_rate, betas=(0.9, 0.99), weight_decay=0.0
         )
-        self.report = report or (lambda step, losses: None)
+        self.report: Report = report or (lambda *_: None)
         self.step = 0
         folder.mkdir(parents=True, exist_ok=True)
         self._resume()
@@ -131,7 +130,7 @@ class Trainer:
         }
         partial = path.with_suffix(".partial")
         torch.save(state, partial)
-        os.replace(partial, path)
+        partial.replace(path)
         for old in sorted(self.folder.glob("step-*.pt"))[: -self.config.keep]:
             old.unlink()
 

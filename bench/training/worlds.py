@@ -53,9 +53,7 @@ def train_gmm_paper(recipe: Recipe, folder: Path, stage: Stage) -> Networks:
 
     statistics = mixture.sample(20_000, torch.Generator().manual_seed(0))
     report = stage("map", recipe.map_steps)
-    return {
-        "map": recipes.train_map(pick, statistics, mixture.velocity, recipe, folder, report)
-    }
+    return {"map": recipes.train_map(pick, statistics, mixture.velocity, recipe, folder, report)}
 
 
 WORLDS: dict[str, tuple[Recipe, Callable[[Recipe, Path, Stage], Networks]]] = {

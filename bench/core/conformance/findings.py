@@ -1,0 +1,164 @@
+"""What a check may say, and the checks that every kind of plugin shares."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import random
+import typing
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bench.core.params import UserError, build, range_of
+
+S = TypeVar("S")
+Check = Callable[[S], None]
+
+TOLERANCE = 1e-4
+"""What rounding may change when only the batch size does, relative to the largest entry."""
+
+
+class Broken(Exception):
+    """A contract is broken; the message says how, in one sentence."""
+
+
+class Skipped(Exception):
+    """There is nothing to check; the message says why."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """The outcome of one check on one task."""
+
+    check: str
+    where: str
+    status: Literal["pass", "fail", "skip"]
+    reason: str = ""
+    contract: str = ""
+
+
+def expect(holds: bool, otherwise: str) -> None:
+    """Raise Broken with the sentence `otherwise` unless it holds."""
+    if not holds:
+        raise Broken(otherwise)
+
+
+def examine(subject: S, checks: Sequence[Check[S]], where: str) -> list[Finding]:
+    """Run every check; when the first fails, the others would only repeat it and are skipped."""
+    findings = [_run(subject, checks[0], where)]
+    gate = findings[0]
+    for check in checks[1:]:
+        if gate.status == "pass":
+            findings.append(_run(subject, check, where))
+        else:
+            reason = "" if gate.status == "skip" else f"because '{gate.check}' failed"
+            findings.append(Finding(_name(check), where, "skip", reason or gate.reason))
+    return findings
+
+
+def _run(subject: S, check: Check[S], where: str) -> Finding:
+    name, contract = _name(check), inspect.getdoc(check) or ""
+    try:
+        check(subject)
+    except Broken as error:
+        return Finding(name, where, "fail", str(error), contract)
+    except Skipped as error:
+        return Finding(name, where, "skip", str(error), contract)
+    except Exception as error:  # the boundary: whatever a plugin raises is a finding
+        reason = sentence(error)
+        said = reason if isinstance(error, UserError) else f"it raised {reason}"
+        return Finding(name, where, "fail", said, contract)
+    return Finding(name, where, "pass", "", contract)
+
+
+def _name(check: Callable[..., None]) -> str:
+    return check.__name__.replace("_", " ")
+
+
+def sentence(error: Exception) -> str:
+    """An exception in one line."""
+    if isinstance(error, UserError):
+        return str(error)
+    return f"{type(error).__name__}: {' '.join(str(error).split())}".rstrip(": ")
+
+
+def check_params(cls: type[Any], search_ranges: bool) -> None:
+    """Params is a frozen dataclass whose defaults are valid; tunable numbers declare a range."""
+    params = cls.Params
+    expect(
+        dataclasses.is_dataclass(params) and _frozen(params),
+        f"Params must be a frozen dataclass, and {params.__name__} is not",
+    )
+    for field in dataclasses.fields(params):
+        expect(
+            field.default is not dataclasses.MISSING,
+            f"the parameter '{field.name}' has no default: give one with param(...)",
+        )
+        if search_ranges:
+            _check_searchable(params, field.name)
+    try:
+        build(params, {f.name: f.default for f in dataclasses.fields(params)}, "its default")
+    except UserError as error:
+        raise Broken(f"a default is not valid: {error}") from error
+
+
+def _frozen(params: Any) -> bool:
+    return bool(params.__dataclass_params__.frozen)
+
+
+def _check_searchable(params: type[Any], name: str) -> None:
+    """A tunable int or float declares low and high, or choices: they are the search range."""
+    declared, hint = range_of(params, name), typing.get_type_hints(params)[name]
+    bounded = declared.low is not None and declared.high is not None
+    if hint in (int, float) and declared.tunable and not bounded:
+        expect(
+            declared.choices is not None,
+            f"the parameter '{name}' has no range: declare low and high in param(...), "
+            "or tunable=False",
+        )
+
+
+@contextmanager
+def globals_kept() -> Iterator[None]:
+    """Raise Broken if the block changes state that all plugins of a process share."""
+    before = _globals()
+    yield
+    changed = [name for name, value in _globals().items() if value != before[name]]
+    expect(
+        not changed,
+        f"it changed {' and '.join(changed)}; draw from problem.noise or from a generator "
+        "of your own",
+    )
+
+
+def _globals() -> dict[str, Any]:
+    numpy_state: Any = np.random.get_state()  # noqa: NPY002  # the global state is the point
+    return {
+        "torch's global random state": bytes(torch.get_rng_state().numpy()),
+        "numpy's global random state": (numpy_state[1].tobytes(), numpy_state[2]),
+        "Python's global random state": random.getstate(),
+        "the default dtype": torch.get_default_dtype(),
+        "the gradient mode": torch.is_grad_enabled(),
+        "the number of threads": torch.get_num_threads(),
+    }
+
+
+def check_tensor(what: str, x: Tensor, shape: tuple[int, ...]) -> None:
+    """Raise Broken unless x is float32, of this shape and finite."""
+    expect(isinstance(x, Tensor), f"{what} must be a tensor, not {type(x).__name__}")
+    expect(tuple(x.shape) == shape, f"{what} must have shape {shape}, not {tuple(x.shape)}")
+    expect(x.dtype == torch.float32, f"{what} must be float32, not {str(x.dtype)[6:]}")
+    bad = int((~torch.isfinite(x)).sum())
+    expect(not bad, f"{what} must be finite, and {bad} of {x.numel()} entries are not")
+
+
+def apart(a: Tensor, b: Tensor) -> float:
+    """Largest difference relative to the largest entry (at least 1)."""
+    scale = max(1.0, float(a.detach().abs().max()))
+    return float((a - b).detach().abs().max()) / scale

@@ -1,0 +1,167 @@
+"""What every task must keep: its flow, its data, its conditions."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bench.core import plugins
+from bench.core.conformance.findings import (
+    TOLERANCE,
+    Check,
+    Skipped,
+    apart,
+    check_params,
+    check_tensor,
+    expect,
+    globals_kept,
+)
+from bench.core.contracts import Task
+from bench.core.integrate import euler, filled, integrate, uniform_grid
+from bench.core.noise import NoiseSource
+
+ROWS = 8
+TIMES = (0.01, 0.5, 0.99)
+
+
+@dataclass
+class TaskSubject:
+    """A task, made afresh when the checks want another."""
+
+    cls: type[Task[Any]]
+    params: Any
+
+    @cached_property
+    def task(self) -> Task[Any]:
+        """The task under test."""
+        return self.cls(self.params)
+
+    @cached_property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of one sample."""
+        return tuple(self.task.event_shape)
+
+    @cached_property
+    def condition(self) -> Any:
+        """The first condition of the report."""
+        return self.task.conditions("report")[0]
+
+    def normal(self, name: str, rows: int = ROWS, shape: tuple[int, ...] | None = None) -> Tensor:
+        """Standard normals (rows, *shape)."""
+        source = NoiseSource(0, "conformance")
+        return source.normal(name, 0, self.shape if shape is None else shape, range(rows))
+
+    def velocity(self, x: Tensor, t: Tensor) -> Tensor:
+        """b_t(x) without a graph."""
+        with torch.no_grad():
+            return self.task.flow.velocity(x, t, self.condition)
+
+    def noised(self, t: float) -> Tensor:
+        """ROWS points as the flow meets them at time t: real data noised, or base noise."""
+        data, x0 = self.task.data("report"), self.normal("x0")
+        x1 = self.normal("x1") if data is None else data[:ROWS]
+        return self.task.flow.interpolant.noised(x1, x0[: len(x1)], filled(t, x1))
+
+
+def velocity(s: TaskSubject) -> None:
+    """The flow's velocity is finite float32 of the shape of x, and x stays as it is."""
+    expect(tuple(s.task.flow.event_shape) == s.shape, "task and flow differ in event_shape")
+    expect(hasattr(s.task.flow, "interpolant"), "the flow names no interpolant, such as Linear()")
+    for t in TIMES:
+        x = s.noised(t)
+        given = x.clone()
+        check_tensor(f"the velocity at t = {t}", s.velocity(x, filled(t, x)), tuple(x.shape))
+        expect(torch.equal(given, x), "velocity changes its argument: work on a copy")
+
+
+def parameters(s: TaskSubject) -> None:
+    """Params is a frozen dataclass with valid defaults."""
+    check_params(s.cls, search_ranges=False)
+
+
+def reproducible(s: TaskSubject) -> None:
+    """Another process builds the same flow, and building it changes no global state."""
+    with globals_kept():
+        other = TaskSubject(s.cls, s.params)
+        x = s.noised(0.5)
+        b = other.velocity(x, filled(0.5, x))
+    same = torch.equal(b, s.velocity(x, filled(0.5, x)))
+    expect(same, "two instances with the same parameters have different velocities: seed them")
+
+
+def batch_size(s: TaskSubject) -> None:
+    """A row's velocity does not depend on the rows beside it, nor on their times."""
+    x = s.noised(0.5)
+    t = torch.linspace(0.1, 0.9, len(x))
+    alone = [s.velocity(x[k : k + 1], t[k : k + 1]) for k in range(len(x))]
+    gap = apart(s.velocity(x, t), torch.cat(alone))
+    expect(gap <= TOLERANCE, f"velocities of single rows differ from those of a batch by {gap:.1e}")
+
+
+def gradient(s: TaskSubject) -> None:
+    """Gradients pass through the velocity, as steering needs."""
+    x = s.noised(0.5).requires_grad_()
+    b = s.task.flow.velocity(x, filled(0.5, x), s.condition)
+    expect(b.requires_grad, "no gradient passes through the velocity: remove no_grad or detach")
+    check_tensor("the gradient of the velocity", torch.autograd.grad(b.sum(), x)[0], tuple(x.shape))
+
+
+def base_samples(s: TaskSubject) -> None:
+    """Integrating the flow from noise gives finite samples."""
+    x0 = s.normal("x0")
+    check_tensor("a base sample", integrate(euler(s.velocity), x0, uniform_grid(20)), x0.shape)
+
+
+def conditions(s: TaskSubject) -> None:
+    """Every split has at least one condition, and conditions are plain JSON values."""
+    for split in ("report", "tune"):
+        found = s.task.conditions(split)
+        expect(bool(found), f"conditions('{split}') is empty: return [None] if there are none")
+        expect(
+            json.loads(json.dumps(found)) == list(found),
+            f"conditions('{split}') must be numbers, strings or None",
+        )
+
+
+def data(s: TaskSubject) -> None:
+    """Real data, if there are any, are finite float32 of the flow's shape."""
+    x = s.task.data("report")
+    if x is None:
+        raise Skipped("the task has no data")
+    check_tensor("data('report')", x, (len(x), *s.shape))
+
+
+def metrics(s: TaskSubject) -> None:
+    """Every metric that the task names is installed."""
+    unknown = [name for name in s.cls.metrics if name not in plugins.points("metrics")]
+    expect(not unknown, f"unknown metrics: {', '.join(unknown)}")
+    expect(bool(s.cls.metrics), "the task names no metrics")
+
+
+def render(s: TaskSubject) -> None:
+    """Rendered samples are uint8 of shape (n, height, width, 3)."""
+    images = s.task.render(s.noised(0.99))
+    if images is None:
+        raise Skipped("the task renders no images")
+    expect(images.dtype == torch.uint8, f"render must give uint8, not {str(images.dtype)[6:]}")
+    right = images.dim() == 4 and images.shape[0] == ROWS and images.shape[3] == 3
+    expect(right, f"render must give (n, height, width, 3), not {tuple(images.shape)}")
+
+
+CHECKS: tuple[Check[TaskSubject], ...] = (
+    velocity,
+    parameters,
+    reproducible,
+    batch_size,
+    gradient,
+    base_samples,
+    conditions,
+    data,
+    metrics,
+    render,
+)

@@ -1,0 +1,107 @@
+"""A method on a problem, run as the runner runs it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from bench.core.contracts import Method, ProblemSpec, Samples, Target
+from bench.core.matching import bounds
+from bench.core.metering import Meter
+from bench.core.problem import Problem
+from bench.core.work import Budget, Work
+from bench.runner.cells import Bound, Cell
+from bench.runner.execute import Scene, make_problem, sample_in_batches
+
+N = 6
+SMALL = 8
+"""Effort parameters are tested at no more than this, or at their least."""
+
+
+class Run(NamedTuple):
+    """What one run returned and spent."""
+
+    samples: Samples
+    work: Work
+
+
+def small(method: Method[Any], pinned: Mapping[str, Any]) -> Method[Any]:
+    """The method at little effort; parameters that the user gave are kept."""
+    free = [name for name in method.effort if name not in pinned]
+    values = {
+        name: max(bounds(method, name)[0], min(getattr(method.params, name), SMALL))
+        for name in free
+    }
+    return method.with_params(**values)
+
+
+@dataclass
+class MethodSubject:
+    """A method on one task with one reward."""
+
+    name: str
+    method: Method[Any]
+    bound: Bound
+
+    def __post_init__(self) -> None:
+        self.bound.reward.bind(self.bound.task)
+
+    @property
+    def spec(self) -> ProblemSpec:
+        return self.bound.spec
+
+    def cell(self, seed: int = 0, batch: int = N) -> Cell:
+        """A small cell of this method."""
+        return Cell(
+            task=self.bound.task_label,
+            task_params={},
+            reward=self.bound.reward_label,
+            reward_params={},
+            strength=1.0,
+            condition=self.bound.task.conditions("report")[0],
+            method=self.name,
+            method_params={},
+            n=N,
+            seed=seed,
+            threads=1,
+            versions={},
+            weights={},
+            batch=batch,
+        )
+
+    def problem(self, cell: Cell, limit: float | None = None) -> Problem:
+        """The metered problem that the runner would hand to the method."""
+        target = Target(self.bound.reward, cell.strength, cell.condition, cell.seed)
+        scene = Scene(self.bound.task, target, self.method)
+        problem = make_problem(cell, scene, Meter(limit), range(cell.n))
+        problem.budget = None if limit is None else Budget("paper-nfe", limit / cell.n)
+        return problem
+
+    def run(self, seed: int = 0, batch: int = N, limit: float | None = None) -> Run:
+        """Sample as the runner does."""
+        cell = self.cell(seed, batch)
+        problem = self.problem(cell, limit)
+        samples = sample_in_batches(self.method, problem, cell)
+        return Run(samples, problem.meter.work())
+
+    @cached_property
+    def first(self) -> Run:
+        """The run that the others are compared with."""
+        return self.run()
+
+    def answers(self) -> list[Tensor]:
+        """What the flow and the reward say at fixed points, and their state."""
+        x = self.problem(self.cell()).x0()
+        t, condition = torch.full((N,), 0.5), self.cell().condition
+        with torch.no_grad():
+            flow, reward = self.bound.task.flow, self.bound.reward
+            found = [flow.velocity(x, t, condition), reward(x, condition)]
+        if isinstance(flow, nn.Module):
+            flags = [flow.training, *(p.requires_grad for p in flow.parameters())]
+            found.append(torch.tensor(flags))
+        return found

@@ -1,0 +1,156 @@
+"""The account of a run: what was compared, what did not work, and how to do it again."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from collections.abc import Iterable
+
+import pandas as pd
+
+from reports import grid, words
+from reports.grid import Column, Grid, Group, Line
+from reports.headline import Looks
+from reports.ledger import matched
+from reports.numbers import DASH
+from reports.store import Run
+from reports.summary import Entry, Summary
+
+Facts = list[tuple[str, str]]
+"""Term and description."""
+
+
+def statuses(run: Run) -> Facts:
+    """How many cells ended how, in the order of the design: '90', 'ok'."""
+    counts = Counter(run.cells["status"])
+    known = [status for status in words.STATUSES if status in counts]
+    rest = sorted(set(counts).difference(known))
+    return [(str(counts[status]), status) for status in (*known, *rest)]
+
+
+def finished(run: Run) -> str:
+    """When the last cell finished; the report's date, so that it can be rebuilt byte by byte."""
+    last = max(run.cells["finished"], default="")
+    return last[:16].replace("T", " ") or "nothing has finished yet"
+
+
+def compared(run: Run, summary: Summary) -> Facts:
+    """Tasks, rewards, budgets, seeds and sample sizes."""
+    cells = run.cells
+    tasks = _explained(cells["task"], words.TASKS)
+    problems = [f"`{p.reward}` on `{p.task}`, strength {p.strength:g}" for p in summary.problems]
+    units = _explained((u for u in cells["budget_unit"] if u), words.UNITS)
+    budgets = dict.fromkeys(b or "none" for p in summary.problems for b in summary.budgets(p))
+    facts = [
+        ("tasks", "; ".join(tasks)),
+        ("rewards", "; ".join(problems)),
+        ("budgets", ", ".join(f"`{b}`" for b in budgets) + " per returned sample"),
+        ("counted in", "; ".join(units)),
+        ("conditions", ", ".join(grid.unique(cells["condition"]))),
+        ("seeds", ", ".join(map(str, sorted(set(cells["seed"]))))),
+        ("samples", "; ".join(_sizes(cells))),
+    ]
+    return [(term, text) for term, text in facts if text]
+
+
+def methods_grid(summary: Summary, looks: Looks) -> Grid:
+    """Every method with its explanation, its parameters and what matching chose."""
+    budgets = list(dict.fromkeys(e.budget for e in summary.entries))
+    columns = [
+        Column("method", numeric=False),
+        Column("what it does", numeric=False),
+        Column("parameters", numeric=False),
+        *(Column(words.named(b), over="matched to", numeric=False) for b in budgets),
+    ]
+    lines = [_method_line(summary, m, budgets, looks) for m in summary.methods]
+    return Grid(columns, [Group("", lines)])
+
+
+def _method_line(summary: Summary, method: str, budgets: list[str], looks: Looks) -> Line:
+    own = [e for e in summary.entries if e.method == method]
+    return Line(
+        [
+            grid.text(method, colour=looks[method].colour, code=True),
+            grid.text(words.METHODS.get(own[0].name, "")),
+            grid.text(_params(own)),
+            *(grid.text(_matched(e for e in own if e.budget == b)) for b in budgets),
+        ]
+    )
+
+
+def _matched(entries: Iterable[Entry]) -> str:
+    """What matching chose, which may differ from problem to problem."""
+    found = grid.unique(matched(entry) for entry in entries)
+    return " / ".join(text for text in found if text != DASH) or DASH
+
+
+def _params(entries: list[Entry]) -> str:
+    """Parameters that matching did not choose."""
+    chosen = {key for e in entries for text in e.cells["matched"] for key in json.loads(text) or {}}
+    params = {
+        key: value
+        for entry in entries
+        for key, value in (json.loads(entry.cells["params"].iloc[0]) or {}).items()
+        if key not in chosen
+    }
+    return ", ".join(f"{key}={value}" for key, value in params.items()) or DASH
+
+
+def _sizes(cells: pd.DataFrame) -> list[str]:
+    sizes = cells[cells["n"] > 0].groupby("task", sort=False)["n"].unique()
+    texts = {task: ", ".join(f"{n:,}" for n in sorted(ns)) for task, ns in sizes.items()}
+    return [f"{text} per cell on `{task}`" for task, text in texts.items()]
+
+
+def _explained(labels: Iterable[str], table: dict[str, str]) -> list[str]:
+    texts = {label: words.plain(table, label) for label in labels}
+    return [f"`{label}`" + (f", {text}" if text else "") for label, text in texts.items()]
+
+
+def unfinished_grid(run: Run, summary: Summary, looks: Looks) -> Grid | None:
+    """Every cell that did not end ok, with its reason; seeds of one kind share a row."""
+    lines = [line for entry in summary.entries for line in _unfinished(entry, looks)]
+    heads = ("status", "problem", "method", "budget", "seeds", "reason")
+    columns = [Column(head, numeric=False) for head in heads]
+    present = grid.unique(run.cells["status"])
+    notes = [f"{s}: {words.STATUSES[s]}" for s in present if s in words.STATUSES and s != "ok"]
+    return Grid(columns, [Group("", lines)], notes) if lines else None
+
+
+def _unfinished(entry: Entry, looks: Looks) -> list[Line]:
+    rest = entry.cells[entry.cells["status"] != "ok"]
+    return [
+        Line(
+            [
+                grid.text(str(status), warn=status not in ("pending", "skipped")),
+                grid.text(entry.problem.title),
+                grid.text(entry.method, colour=looks[entry.method].colour, code=True),
+                grid.text(entry.budget or DASH),
+                grid.text(", ".join(map(str, sorted(set(cells["seed"]))))),
+                grid.text(str(reason) or words.STATUSES.get(str(status), ""), tip=_where(cells)),
+            ]
+        )
+        for (status, reason), cells in rest.groupby(["status", "reason"])
+    ]
+
+
+def _where(cells: pd.DataFrame) -> str:
+    """Folders with the logs."""
+    tried = cells[cells["attempt"] > 0]
+    ran = [f"cells/{c}/attempts/{a}" for c, a in zip(tried["cell"], tried["attempt"], strict=True)]
+    return ", ".join(ran) or "cell " + ", ".join(cells["cell"])
+
+
+def reproduction(run: Run) -> Facts:
+    """Versions and machine."""
+    cells = run.cells
+    threads = sorted({int(t) for t in cells["threads"] if math.isfinite(t)})
+    facts = [
+        ("tiltbench", ", ".join(grid.unique(cells["version"]))),
+        ("torch", ", ".join(grid.unique(cells["torch"]))),
+        ("device", ", ".join(grid.unique(cells["device"]))),
+        ("threads per cell", ", ".join(map(str, threads))),
+        ("cells", str(len(cells))),
+    ]
+    return [(term, text) for term, text in facts if text]

@@ -1,0 +1,149 @@
+"""Curves: a metric against measured compute, one panel per problem."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+
+from reports.endlabels import End, name_ends
+from reports.numbers import short
+from reports.palette import FIXED, Look
+from reports.statistics import Estimate
+from reports.summary import Entry, Problem, Summary
+from reports.svg import panels, render, styled
+from reports.words import ARROWS
+
+Looks = Mapping[str, Look]
+Pick = Callable[[Problem], str | None]
+"""Which metric a problem's panel shows; None for no panel."""
+
+COLUMNS = {"paper-nfe": "paper_nfe", "model-nfe": "model_nfe", "flops": "flops"}
+
+
+def against_compute(summary: Summary, looks: Looks, name: str, pick: Pick) -> str:
+    """One panel per problem: the picked metric against compute, with intervals."""
+    chosen = [(p, metric) for p in summary.problems if (metric := pick(p))]
+    if not chosen:
+        return ""
+    with styled():
+        figure, axes = panels(len(chosen), 2, 5.7, 3.5)
+        for axis, (problem, metric) in zip(axes, chosen, strict=True):
+            _panel(axis, summary, problem, metric, looks)
+        rows = math.ceil(len(chosen) / 2)
+        edges = {"top": 1 - 0.1 / rows, "bottom": 0.14 / rows}
+        figure.subplots_adjust(left=0.045, right=0.83, wspace=0.62, hspace=0.38, **edges)
+        return render(figure, name)
+
+
+def cost(entry: Entry, unit: str) -> float:
+    """Measured compute per returned sample."""
+    return entry.per_sample("seconds") if unit == "seconds" else entry.mean(COLUMNS[unit])
+
+
+def unit_of(entries: list[Entry]) -> str:
+    """The unit of most budgets."""
+    units = [str(e.cells["budget_unit"].iloc[0]) for e in entries]
+    known = [u for u in units if u in (*COLUMNS, "seconds")]
+    return max(known, key=known.count, default="paper-nfe")
+
+
+def _panel(axis: Axes, summary: Summary, problem: Problem, metric: str, looks: Looks) -> None:
+    unit = unit_of(summary.of(problem))
+    entries = [e for e in summary.of(problem) if e.estimate(metric).known and cost(e, unit) > 0]
+    contestants = [e for e in entries if e.name != "exact"]
+    _compute_axis(axis, contestants, unit)
+    arrow = ARROWS.get(summary.info[metric].direction, "")
+    axis.set(title=problem.title, ylabel=f"{metric} {arrow}".strip())
+    exact = [e for e in entries if e.name == "exact"]
+    ends = [_floor(axis, exact[-1].estimate(metric), metric)] if exact else []
+    methods = list(dict.fromkeys(e.method for e in contestants))
+    for index, method in enumerate(methods):
+        line = sorted((e for e in contestants if e.method == method), key=lambda e: cost(e, unit))
+        # Equal budgets put all methods at one abscissa: shift them so that intervals stay apart.
+        shift = 1.035 ** (index - (len(methods) - 1) / 2)
+        ends.append(_line(axis, line, metric, looks[method], [cost(e, unit) * shift for e in line]))
+    _scale(axis, [e.estimate(metric) for e in entries])
+    name_ends(axis, ends)
+
+
+def _compute_axis(axis: Axes, entries: list[Entry], unit: str) -> None:
+    """Logarithmic, with ticks where the budgets are."""
+    axis.set_xscale("log")
+    first = [e.cells.iloc[0] for e in entries]
+    ticks = sorted({float(c["budget_amount"]) for c in first if c["budget_unit"] == unit})
+    if ticks:
+        axis.xaxis.set_major_locator(FixedLocator(ticks))
+    axis.xaxis.set_minor_locator(NullLocator())
+    axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short(value)))
+    axis.set_xlabel(f"measured {unit} per sample")
+    axis.margins(x=0.12)
+
+
+def _floor(axis: Axes, found: Estimate, metric: str) -> End:
+    """What `exact` scores does not depend on compute: a band across the panel."""
+    ink, half = FIXED["exact"], np.nan_to_num(found.half)
+    axis.axhspan(found.mean - half, found.mean + half, color="#dcdcdc", lw=0, zorder=0.5)
+    axis.axhline(found.mean, color=ink, lw=0.9, ls=(0, (4, 3)), zorder=0.6)
+    name = "exact (the law’s own)" if metric == "reward" else "exact (floor)"
+    return End(found.mean, name, Look(ink, "_"))
+
+
+def _line(axis: Axes, entries: list[Entry], metric: str, look: Look, x: list[float]) -> End:
+    found = [e.estimate(metric) for e in entries]
+    y = [f.mean for f in found]
+    axis.errorbar(
+        x,
+        y,
+        yerr=np.nan_to_num([f.half for f in found]),
+        color=look.colour,
+        marker=look.marker,
+        ms=6.5,
+        mec="white",
+        mew=0.4,
+        lw=1.4,
+        elinewidth=1.2,
+        zorder=3,
+    )
+    return End(y[-1], entries[-1].method, look)
+
+
+def _scale(axis: Axes, found: list[Estimate]) -> None:
+    """Logarithmic where positive values span more than a factor of eight, else without outliers."""
+    means = [f.mean for f in found]
+    lows = [f.low for f in found if math.isfinite(f.low)]
+    if means and min(means + lows) > 0 and max(means) > 8 * min(means):
+        _logarithmic(axis)
+    elif means:
+        low, high = window(found)
+        pad = 0.07 * (high - low) or 0.07 * abs(high) or 1.0
+        axis.set_ylim(low - pad, high + pad)
+
+
+def _logarithmic(axis: Axes) -> None:
+    axis.set_yscale("log")
+    axis.yaxis.set_minor_locator(NullLocator())
+    axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: short(value)))
+    low, high = axis.get_ylim()
+    steps = [a * 10.0**k for k in range(-9, 9) for a in (1, 2, 5)]
+    axis.yaxis.set_major_locator(FixedLocator([s for s in steps if low <= s <= high]))
+
+
+def window(found: list[Estimate]) -> tuple[float, float]:
+    """The range of the intervals, cut at three interquartile ranges beyond the quartiles.
+
+    It is cut only where the rest would otherwise be pressed into a third of the panel, by one far
+    point such as the untilted prior under a sharp reward.
+    """
+    means = np.array([f.mean for f in found])
+    halves = np.nan_to_num([f.half for f in found])
+    first, third = np.quantile(means, [0.25, 0.75])
+    fence = np.array([-3, 3]) * (third - first) + [first, third]
+    inside = (means >= fence[0]) & (means <= fence[1])
+    low, high = (means - halves), (means + halves)
+    full = float(low.min()), float(high.max())
+    cut = max(float(low[inside].min()), fence[0]), min(float(high[inside].max()), fence[1])
+    return cut if 0 < 3 * (cut[1] - cut[0]) < full[1] - full[0] else full

@@ -1,0 +1,98 @@
+"""The tests behind the headline: paired differences to the prior and to the best baseline."""
+
+from __future__ import annotations
+
+import math
+
+from reports import grid
+from reports.comparisons import Comparison, Opponent, against, best_baseline, prior
+from reports.grid import Cell, Column, Grid, Group, Line
+from reports.headline import Looks, method_cell
+from reports.numbers import DASH, decimals, fixed, probability
+from reports.statistics import Estimate
+from reports.summary import Entry, Problem, Summary
+from reports.words import named
+
+Family = dict[tuple[str, str], Comparison]
+"""The comparisons with one kind of opponent, by method and budget; adjusted together."""
+
+TESTS = {
+    "paired t": "paired t test over {} seeds",
+    "Wilcoxon": "Wilcoxon signed-rank test over {} seeds",
+    "unpaired": "one seed or none in common: test on the cells' own standard errors",
+    "none": "one seed and no standard errors: no test",
+}
+
+
+def differences_grid(summary: Summary, problem: Problem, metric: str, looks: Looks) -> Grid | None:
+    """Every contestant against the prior and against the best baseline at its budget."""
+    direction = summary.info[metric].direction
+    opponents: tuple[Opponent, ...] = (prior, best_baseline(metric, direction))
+    families = [_family(against(summary, problem, metric, opponent)) for opponent in opponents]
+    tested = set().union(*families)
+    groups = [
+        Group(
+            named(budget),
+            [
+                _line(entry, families, looks, direction)
+                for entry in summary.of(problem, budget)
+                if (entry.method, budget) in tested
+            ],
+        )
+        for budget in summary.budgets(problem)
+    ]
+    return Grid(_columns(), [g for g in groups if g.lines], _notes(families)) if tested else None
+
+
+def _family(found: list[Comparison]) -> Family:
+    return {(c.entry.method, c.entry.budget): c for c in found}
+
+
+def _columns() -> list[Column]:
+    def pair(over: str) -> list[Column]:
+        return [
+            Column("difference", "with its 95 % interval", over),
+            Column("p", "adjusted over all methods and budgets of this table", over),
+        ]
+
+    baseline = "against the best baseline"
+    return [
+        Column("method", numeric=False),
+        *pair("against prior"),
+        Column("baseline", over=baseline, numeric=False),
+        *pair(baseline),
+    ]
+
+
+def _line(entry: Entry, families: list[Family], looks: Looks, direction: str) -> Line:
+    to_prior, to_baseline = (_cells(f, entry, direction) for f in families)
+    found = families[1].get((entry.method, entry.budget))
+    other = grid.text(found.other.method, code=True) if found else Cell(DASH)
+    return Line([method_cell(entry, looks), *to_prior, other, *to_baseline])
+
+
+def _cells(family: Family, entry: Entry, direction: str) -> list[Cell]:
+    """The difference, bold where it is clearly an improvement, and its p value."""
+    found = family.get((entry.method, entry.budget))
+    if found is None:
+        return [Cell(DASH, tip="nothing to compare with"), Cell(DASH)]
+    gap = found.difference
+    places = decimals(Estimate(c.difference.mean, c.difference.half) for c in family.values())
+    better = found.clear and (gap.mean > 0) == (direction == "higher")
+    value = ("+" if gap.mean > 0 else "") + fixed(gap.mean, places)
+    half = f"± {fixed(gap.half, places)}" if math.isfinite(gap.half) else ""
+    return [
+        grid.number(value, gap.mean, minor=half, bold=better),
+        grid.number(probability(found.adjusted), found.adjusted),
+    ]
+
+
+def _notes(families: list[Family]) -> list[str]:
+    """Which tests were used, over how many seeds."""
+    gaps = [c.difference for family in families for c in family.values()]
+    used = {test: sorted({g.pairs for g in gaps if g.test == test}) for test in TESTS}
+    said = [
+        TESTS[test].format(" or ".join(map(str, pairs))) for test, pairs in used.items() if pairs
+    ]
+    adjusted = "p values are adjusted over methods and budgets (Benjamini–Hochberg)"
+    return [*said, f"{adjusted}; bold: clearly better at 5 %"]

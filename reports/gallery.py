@@ -1,0 +1,185 @@
+"""Pictures of the samples: the same noise, so the same sample index, for every method."""
+
+from __future__ import annotations
+
+import base64
+import io
+from dataclasses import dataclass
+
+import matplotlib.image
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+
+from reports import store
+from reports.curves import Looks
+from reports.numbers import decimals, fixed
+from reports.statistics import Estimate
+from reports.summary import Entry, Problem, Summary, slug
+from reports.svg import panels, render, styled
+
+COLUMNS = 10
+LARGEST = 128
+"""Pixels per side; larger images are averaged down, to keep the page small."""
+POINTS = 2048
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One image with its caption and tooltip."""
+
+    data: str
+    caption: str
+    tip: str
+
+
+@dataclass(frozen=True)
+class Strip:
+    """A method's pictures, in the order of the sample index."""
+
+    method: str
+    colour: str
+    pictures: list[Picture]
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """What the methods returned on one problem at one budget; strips or one figure of points."""
+
+    problem: Problem
+    budget: str
+    seed: int
+    condition: str
+    strips: list[Strip]
+    figure: str
+
+
+@dataclass(frozen=True)
+class _Shown:
+    """The stored samples of the cell that stands for an entry."""
+
+    entry: Entry
+    cell: str
+    arrays: dict[str, np.ndarray]
+
+
+def galleries(run: store.Run, summary: Summary, looks: Looks) -> list[Gallery]:
+    """One per problem and budget that has stored samples."""
+    places = [(p, budget) for p in summary.problems for budget in summary.budgets(p)]
+    made = (_gallery(run, summary, looks, problem, budget) for problem, budget in places)
+    return [gallery for gallery in made if gallery is not None]
+
+
+def _gallery(
+    run: store.Run, summary: Summary, looks: Looks, problem: Problem, budget: str
+) -> Gallery | None:
+    entries = [e for e in summary.of(problem, budget) if len(e.done)]
+    if not entries:
+        return None
+    seed, condition = _common(entries)
+    found = (_shown(run, entry, seed, condition) for entry in entries)
+    shown = [s for s in found if s is not None]
+    images = [s for s in shown if "rendered" in s.arrays]
+    points = [s for s in shown if "rendered" not in s.arrays and _plottable(s.arrays["x"])]
+    rows = run.samples[run.samples["cell"].isin([s.cell for s in images])]
+    strips = [_strip(rows, s, looks) for s in images]
+    name = f"points-{problem.slug}-{slug(budget)}"
+    figure = _scatter(points, looks, name) if points else ""
+    return Gallery(problem, budget, seed, condition, strips, figure) if shown else None
+
+
+def _common(entries: list[Entry]) -> tuple[int, str]:
+    """The seed and condition that most methods have, the smallest of those."""
+    cells = pd.concat([e.done for e in entries])
+    counts = cells.groupby(["seed", "condition"])["method"].nunique()
+    seed, condition = counts[counts == counts.max()].index[0]
+    return int(seed), str(condition)
+
+
+def _shown(run: store.Run, entry: Entry, seed: int, condition: str) -> _Shown | None:
+    done = entry.done
+    cells = done[(done["seed"] == seed) & (done["condition"] == condition)]
+    for row in cells.to_dict("records"):
+        arrays = store.arrays(run.path, row["cell"], row["attempt"])
+        if "x" in arrays or "rendered" in arrays:
+            return _Shown(entry, row["cell"], arrays)
+    return None
+
+
+def _plottable(x: np.ndarray) -> bool:
+    return x.ndim == 2 and x.shape[1] >= 2
+
+
+def _strip(samples: pd.DataFrame, shown: _Shown, looks: Looks) -> Strip:
+    places = decimals(Estimate(value) for value in samples["reward"])
+    rows = samples[samples["cell"] == shown.cell].set_index("index")
+    images = shown.arrays["rendered"][:COLUMNS]
+    pictures = [_picture(image, rows, i, places) for i, image in enumerate(images)]
+    return Strip(shown.entry.method, looks[shown.entry.method].colour, pictures)
+
+
+def _picture(image: np.ndarray, rows: pd.DataFrame, index: int, places: int) -> Picture:
+    scores = {m: float(rows[m].get(index, np.nan)) for m in ("reward", "judge")}
+    known = {m: fixed(v, places) for m, v in scores.items() if np.isfinite(v)}
+    tip = ", ".join([f"sample {index}", *(f"{m} {v}" for m, v in known.items())])
+    return Picture(png(image), known.get("reward", ""), tip)
+
+
+def png(image: np.ndarray) -> str:
+    """A data URI of uint8 (H, W, 3), averaged down to at most LARGEST pixels a side."""
+    factor = -(-max(image.shape[:2]) // LARGEST)
+    height, width = (side // factor for side in image.shape[:2])
+    blocks = image[: height * factor, : width * factor].reshape(height, factor, width, factor, -1)
+    buffer = io.BytesIO()
+    small = blocks.mean((1, 3)).round().astype(np.uint8)
+    matplotlib.image.imsave(buffer, small, format="png", metadata={"Software": "tiltbench"})
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def _scatter(shown: list[_Shown], looks: Looks, name: str) -> str:
+    """Small multiples; the exact samples lie in grey behind every other method's."""
+    exact = next((s.arrays["x"] for s in shown if s.entry.name == "exact"), None)
+    limits = _limits(
+        [s.arrays["x"] for s in shown if s.entry.name in ("exact", "prior")]
+        or [s.arrays["x"] for s in shown]
+    )
+    with styled():
+        figure, axes = panels(len(shown), min(len(shown), 5), 2.2, 2.35)
+        for axis, one in zip(axes, shown, strict=True):
+            _points(axis, one, exact if one.entry.name != "exact" else None, limits, looks)
+        figure.subplots_adjust(left=0.004, right=0.996, top=0.94, bottom=0.004, wspace=0.05)
+        return render(figure, name)
+
+
+def _limits(arrays: list[np.ndarray]) -> np.ndarray:
+    """(2, 2): low and high of the first two coordinates, without the outermost points."""
+    stacked = np.concatenate(arrays)[:, :2]
+    low, high = np.nanquantile(stacked, [0.005, 0.995], axis=0)
+    pad = 0.18 * (high - low)
+    return np.stack([low - pad, high + pad])
+
+
+def _points(
+    axis: Axes, shown: _Shown, behind: np.ndarray | None, limits: np.ndarray, looks: Looks
+) -> None:
+    look, x = looks[shown.entry.method], shown.arrays["x"][:POINTS]
+    dots = {"linewidth": 0, "ax": axis, "rasterized": True}
+    if behind is not None:
+        grey = behind[:POINTS]
+        sns.scatterplot(x=grey[:, 0], y=grey[:, 1], color="#bdbdbd", s=11, **dots)
+    sns.scatterplot(x=x[:, 0], y=x[:, 1], color=look.colour, alpha=0.5, s=5, **dots)
+    sns.despine(ax=axis, left=True, bottom=True)
+    axis.set_title(shown.entry.method, color=look.ink, fontsize=9)
+    axis.set(xlim=limits[:, 0], ylim=limits[:, 1], xticks=[], yticks=[], xlabel="", ylabel="")
+    outside = float(np.mean(np.any((x[:, :2] < limits[0]) | (x[:, :2] > limits[1]), axis=1)))
+    if outside > 0.005:
+        axis.text(
+            0.97,
+            0.03,
+            f"{outside:.0%} outside",
+            transform=axis.transAxes,
+            ha="right",
+            fontsize=7.5,
+            color="#777777",
+        )

@@ -1,0 +1,105 @@
+"""The one shape of all tables in the HTML: columns, groups of rows, notes below."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from reports.numbers import fixed
+from reports.statistics import Estimate
+
+
+@dataclass(frozen=True)
+class Column:
+    """A heading; `over` is the heading above it that neighbours share."""
+
+    title: str
+    tip: str = ""
+    over: str = ""
+    numeric: bool = True
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One entry: text with a smaller second part, a sort key, and a tooltip.
+
+    colour puts a method's dot before the text, tags go behind it.  cost is (per sample, per fit):
+    the page can spread the second over the images served.
+    """
+
+    text: str
+    minor: str = ""
+    sort: float | str = ""
+    tip: str = ""
+    bold: bool = False
+    colour: str = ""
+    tags: tuple[str, ...] = ()
+    warn: bool = False
+    code: bool = False
+    cost: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True)
+class Line:
+    """A row; a muted one has nothing to show."""
+
+    cells: list[Cell]
+    muted: bool = False
+
+
+@dataclass(frozen=True)
+class Group:
+    """Rows under a heading of their own, within which they are sorted."""
+
+    title: str
+    lines: list[Line]
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A table; the notes explain its dashes and marks on paper, where tooltips do not reach."""
+
+    columns: list[Column]
+    groups: list[Group]
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def overs(self) -> list[tuple[str, int]]:
+        """The headings above the headings, with how many columns each spans."""
+        runs: list[tuple[str, int]] = []
+        for column in self.columns:
+            same = bool(runs) and runs[-1][0] == column.over
+            runs[-1:] = [(column.over, runs[-1][1] + 1)] if same else [*runs[-1:], (column.over, 1)]
+        return runs if any(over for over, _ in runs) else []
+
+
+def text(content: str, **rest: object) -> Cell:
+    """A cell that sorts by its text."""
+    return Cell(content, sort=content.lower(), **rest)  # type: ignore[arg-type]
+
+
+def number(content: str, value: float, **rest: object) -> Cell:
+    """A cell that sorts by its value; unknown values go last."""
+    key = value if math.isfinite(value) else ""
+    return Cell(content, sort=key, **rest)  # type: ignore[arg-type]
+
+
+def estimate(value: Estimate, places: int, bold: bool = False) -> Cell:
+    """An estimate with its interval; where there is none, a dash that says why."""
+    half = f"± {fixed(value.half, places)}" if math.isfinite(value.half) else ""
+    return number(fixed(value.mean, places), value.mean, minor=half, tip=_explain(value), bold=bold)
+
+
+def unique(notes: Iterable[str]) -> list[str]:
+    """Notes without empty ones and repetitions, in order."""
+    return list(dict.fromkeys(note for note in notes if note))
+
+
+def _explain(value: Estimate) -> str:
+    sources = {
+        "seeds": f"95 % interval over {len(value.by_seed)} seeds",
+        "cell": "one seed: 95 % interval from the cell's own standard error",
+        "none": "one seed, and no standard error of its own: no interval",
+    }
+    return "; ".join(unique([sources[value.source] if value.known else "", value.note]))

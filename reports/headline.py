@@ -1,0 +1,141 @@
+"""The headline tables of the page, and the tests behind them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+from reports import grid
+from reports.comparisons import (
+    floor_ratio,
+    winners,
+)
+from reports.grid import Cell, Column, Grid, Group, Line
+from reports.numbers import DASH, decimals, fixed, percent, seconds, short
+from reports.palette import Look
+from reports.summary import Entry, Problem, Summary
+from reports.words import ARROWS, METRICS, RATIO, REFERENCES, TAGS, named
+
+Looks = dict[str, Look]
+
+
+Made = tuple[Column, Callable[[Entry], Cell]]
+"""A column and what it shows of an entry."""
+
+
+def headline_grid(summary: Summary, problem: Problem, looks: Looks) -> Grid:
+    """Every metric with its interval, and what it cost; one group of rows per budget."""
+    metrics = summary.metrics(problem)
+    made = [
+        method_column(looks),
+        *(column for metric in metrics for column in _metric(summary, problem, metric)),
+        (Column("nfe", "measured paper-nfe per returned sample"), cost_cell),
+        *_relative(summary, problem),
+        (Column("use", "measured / budget"), use_cell),
+        (Column("time", "per cell, all its samples"), _time),
+    ]
+    return grid_of(summary, problem, made, _notes(summary, problem, metrics))
+
+
+def grid_of(summary: Summary, problem: Problem, made: list[Made], notes: list[str]) -> Grid:
+    """A table of a problem's entries, grouped by budget."""
+    groups = [
+        Group(named(budget), [_line(entry, made) for entry in summary.of(problem, budget)])
+        for budget in summary.budgets(problem)
+    ]
+    return Grid([column for column, _ in made], groups, notes)
+
+
+def _line(entry: Entry, made: list[Made]) -> Line:
+    return Line([cell(entry) for _, cell in made], muted=entry.status != "ok")
+
+
+def method_column(looks: Looks) -> Made:
+    """The first column of every table of entries."""
+    return Column("method", numeric=False), lambda entry: method_cell(entry, looks)
+
+
+def method_cell(entry: Entry, looks: Looks) -> Cell:
+    """The method's dot and label, and what kind of row it is."""
+    state = entry.status if entry.status != "ok" else "incomplete" if entry.trouble else ""
+    tags = grid.unique([TAGS.get(entry.name, ""), state])
+    colour = looks[entry.method].colour
+    return grid.text(entry.method, colour=colour, tags=tuple(tags), tip=entry.trouble, code=True)
+
+
+def _metric(summary: Summary, problem: Problem, metric: str) -> list[Made]:
+    """A metric's column, and beside the main distance its multiple of the floor."""
+    info = summary.info[metric]
+    places = decimals(e.estimate(metric) for e in summary.of(problem))
+    tops = winners(summary, problem, metric)
+    made_by = f"measured by {info.implementation}, version {info.version}"
+    tip = "; ".join(grid.unique([METRICS.get(metric, ""), made_by]))
+    column = Column(f"{metric} {ARROWS.get(info.direction, '')}".strip(), tip)
+
+    def value(entry: Entry) -> Cell:
+        return grid.estimate(entry.estimate(metric), places, entry in tops)
+
+    def multiple(entry: Entry) -> Cell:
+        ratio = floor_ratio(summary, entry, metric)
+        return grid.number(fixed(ratio, 1), ratio)
+
+    floor = Column("× floor", "in multiples of what exact draws score")
+    has_floor = metric == RATIO and any(e.name == "exact" for e in summary.of(problem))
+    return [(column, value), (floor, multiple)] if has_floor else [(column, value)]
+
+
+def _relative(summary: Summary, problem: Problem) -> list[Made]:
+    """Without a common budget costs differ: show them in multiples of the cheapest contestant's."""
+    free = [e for e in summary.of(problem, "") if e.name not in REFERENCES]
+    least = min((cost for e in free if (cost := e.mean("paper_nfe")) > 0), default=math.nan)
+
+    def cell(entry: Entry) -> Cell:
+        ratio = math.nan if entry.budget else entry.mean("paper_nfe") / least
+        return grid.number(short(ratio), ratio)
+
+    return [(Column("× nfe", "in multiples of the cheapest method's"), cell)] if free else []
+
+
+def cost_cell(entry: Entry) -> Cell:
+    """Measured paper-nfe per sample; the page can add the fit's share."""
+    own, fit = entry.mean("paper_nfe"), entry.mean("fit_paper_nfe")
+    cost = (own, fit) if fit > 0 and math.isfinite(own) else None
+    return grid.number(short(own), own, cost=cost)
+
+
+def use_cell(entry: Entry) -> Cell:
+    """Measured / budget, marked where matching left more than a tenth unused."""
+    use = entry.mean("utilisation")
+    mark = "† " if entry.underused else ""
+    return grid.number(mark + percent(use), use, warn=entry.underused)
+
+
+def _time(entry: Entry) -> Cell:
+    value = entry.mean("seconds")
+    return grid.number(seconds(value), value)
+
+
+def _notes(summary: Summary, problem: Problem, metrics: list[str]) -> list[str]:
+    """What the metrics themselves say, and whose rows are incomplete."""
+    entries = summary.of(problem)
+    said = [note for metric in metrics for note in _said(entries, metric)]
+    troubles = [f"`{e.method}` at `{named(e.budget)}`: {e.trouble}" for e in entries if e.trouble]
+    return grid.unique([*said, *troubles, underused_note(entries)])
+
+
+def underused_note(entries: list[Entry]) -> str:
+    """What the dagger means, where there is one."""
+    return (
+        "† underused: no parameters within the declared ranges use 90 % of the budget"
+        if any(entry.underused for entry in entries)
+        else ""
+    )
+
+
+def _said(entries: list[Entry], metric: str) -> list[str]:
+    found = [e.estimates[metric] for e in entries if metric in e.estimates]
+    refused = {f.note for f in found if not f.known}
+    return [
+        f"`{metric}`{f' ({DASH})' if note in refused else ''}: {note}"
+        for note in grid.unique(f.note for f in found)
+    ]

@@ -1,0 +1,121 @@
+"""The report: one HTML file that needs neither network nor server.
+
+Everything in it is computed from the stored tables, so building it twice gives the same bytes.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup, escape
+
+from reports import account, governance, ledger, store
+from reports.curves import against_compute
+from reports.differences import differences_grid
+from reports.gallery import Gallery, galleries
+from reports.headline import Looks, headline_grid
+from reports.judging import judge_against_reward
+from reports.palette import looks as choose_looks
+from reports.reading import read
+from reports.store import Run
+from reports.summary import Problem, Summary, summarise
+from reports.words import named
+
+TEMPLATES = Path(__file__).parent / "templates"
+
+
+def build(run: Path) -> Path:
+    """Write RUN/report.html from what is stored so far, and return its path.
+
+    Works on unfinished runs; the file is replaced in one step, so a reader never sees half of it.
+    """
+    target = run / "report.html"
+    partial_file = target.with_name(".report.html.partial")
+    with partial_file.open("w", encoding="utf-8") as stream:
+        stream.write(render(store.load(run)))
+        stream.flush()
+        os.fsync(stream.fileno())
+    return partial_file.replace(target)
+
+
+def render(run: Run) -> str:
+    """The page as text."""
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"code": code_spans, "named": named}
+    return environment.get_template("report.html").render(_context(run))
+
+
+def code_spans(text: str) -> Markup:
+    """Escaped text in which `backticks` become code."""
+    return Markup(re.sub(r"`([^`]*)`", r"<code>\1</code>", str(escape(text))))
+
+
+def _context(run: Run) -> dict[str, Any]:
+    summary = summarise(run.cells, run.metrics)
+    looks = choose_looks(summary.methods)
+    return {
+        "run": run,
+        "css": Markup((TEMPLATES / "style.css").read_text(encoding="utf-8")),
+        "script": Markup((TEMPLATES / "report.js").read_text(encoding="utf-8")),
+        **_account(run, summary, looks),
+        "problems": [_problem(summary, problem, looks) for problem in summary.problems],
+        "reward_curves": _curves(summary, looks, "reward"),
+        "distance_curves": _curves(summary, looks, "distance"),
+        "galleries": _galleries(run, summary, looks),
+        "has_fits": ledger.has_fits(summary.entries),
+        "unmatched": ledger.unmatched(summary),
+    }
+
+
+def _account(run: Run, summary: Summary, looks: Looks) -> dict[str, Any]:
+    return {
+        "finished": account.finished(run),
+        "statuses": account.statuses(run),
+        "compared": account.compared(run, summary),
+        "methods": account.methods_grid(summary, looks),
+        "unfinished": account.unfinished_grid(run, summary, looks),
+        "reproduction": account.reproduction(run),
+    }
+
+
+def _problem(summary: Summary, problem: Problem, looks: Looks) -> dict[str, Any]:
+    distance = summary.distance(problem)
+    tested = [m for m in ("reward", distance) if m and summary.has(problem, m)]
+    tests = [(metric, differences_grid(summary, problem, metric, looks)) for metric in tested]
+    return {
+        "problem": problem,
+        "headline": headline_grid(summary, problem, looks),
+        "reading": read(summary, problem),
+        "tests": [(metric, grid) for metric, grid in tests if grid],
+        "distance": distance,
+        "judge": Markup(judge_against_reward(summary, looks, problem)),
+        "warnings": governance.warnings(summary, problem),
+        "compute": ledger.compute_grid(summary, problem, looks),
+        "break_even": ledger.break_evens(summary, problem, looks),
+    }
+
+
+def _galleries(run: Run, summary: Summary, looks: Looks) -> list[tuple[Problem, list[Gallery]]]:
+    found = galleries(run, summary, looks)
+    groups = [(p, [g for g in found if g.problem == p]) for p in summary.problems]
+    return [(problem, shown) for problem, shown in groups if shown]
+
+
+def _curves(summary: Summary, looks: Looks, kind: str) -> Markup:
+    pick = partial(_reward, summary) if kind == "reward" else summary.distance
+    return Markup(against_compute(summary, looks, f"{kind}-curves", pick))
+
+
+def _reward(summary: Summary, problem: Problem) -> str | None:
+    return "reward" if summary.has(problem, "reward") else None

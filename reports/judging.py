@@ -1,0 +1,44 @@
+"""The held-out judge against the optimised reward."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+
+from reports.curves import Looks
+from reports.endlabels import End, name_ends
+from reports.palette import Look
+from reports.summary import Entry, Problem, Summary
+from reports.svg import panels, render, styled
+
+
+def judge_against_reward(summary: Summary, looks: Looks, problem: Problem) -> str:
+    """A point per method and budget; lines and growing points lead from small to large budgets."""
+    entries = [
+        e for e in summary.of(problem) if e.estimate("judge").known and e.estimate("reward").known
+    ]
+    if not entries:
+        return ""
+    with styled():
+        figure, (axis,) = panels(1, 1, 5.7, 3.8)
+        trails = {m: [e for e in entries if e.method == m] for m in (e.method for e in entries)}
+        ends = [_trail(axis, trail, looks[method]) for method, trail in trails.items()]
+        axis.set(title=problem.title, xlabel="reward (optimised)", ylabel="judge (held out)")
+        figure.subplots_adjust(left=0.12, right=0.68, top=0.91, bottom=0.13)
+        name_ends(axis, ends)
+        return render(figure, f"judge-{problem.slug}")
+
+
+def _trail(axis: Axes, entries: list[Entry], look: Look) -> End:
+    x, y = ([e.estimate(metric) for e in entries] for metric in ("reward", "judge"))
+    points = ([v.mean for v in x], [v.mean for v in y])
+    errors: dict[str, Any] = {
+        "xerr": np.nan_to_num([v.half for v in x]),
+        "yerr": np.nan_to_num([v.half for v in y]),
+    }
+    axis.errorbar(*points, **errors, color=look.colour, lw=1.0, elinewidth=0.8, alpha=0.8)
+    sizes = np.linspace(60, 26, len(entries))[::-1]
+    axis.scatter(*points, s=sizes, color=look.colour, marker=look.marker, ec="white", zorder=3)
+    return End(points[1][-1], entries[-1].method, look)

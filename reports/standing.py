@@ -1,0 +1,92 @@
+"""Who leads, by how much, and what more compute buys, in words."""
+
+from __future__ import annotations
+
+import math
+
+from reports.comparisons import best, best_baseline, compared, winner
+from reports.numbers import decimals, plus_minus, probability, short
+from reports.statistics import difference
+from reports.summary import Entry, Problem, Summary
+from reports.words import UNFAIR, named
+
+
+def standing(summary: Summary, problem: Problem, budget: str, metric: str) -> str:
+    """Who is best at a budget, and whether the seeds support saying so."""
+    entries = [e for e in summary.of(problem, budget) if e.name not in UNFAIR]
+    entries = [e for e in entries if e.estimate(metric).known]
+    direction = summary.info[metric].direction if metric in summary.info else "none"
+    top = best(entries, metric, direction)
+    if top is None or len(entries) < 2:
+        return ""
+    value = top.estimate(metric)
+    judged = _judged(top, entries) if metric == "reward" else ""
+    return (
+        f"At `{named(budget)}` the {'highest' if direction == 'higher' else 'lowest'} {metric} is "
+        f"that of `{top.method}`, {plus_minus(value, decimals([value]))}, "
+        f"{_lead(top, entries, metric, direction)}{_cost(top, entries, metric, direction)}{judged}."
+    )
+
+
+def _lead(top: Entry, entries: list[Entry], metric: str, direction: str) -> str:
+    """How clear the lead is, against everybody and against the best baseline."""
+    if winner(entries, metric, direction) is top:
+        return "clearly ahead of every other method"
+    rivals = [(top, other) for other in entries if other is not top]
+    unclear = [c.other for c in compared(rivals, metric) if not c.clear]
+    text = f"which these seeds cannot tell from {listed([f'`{e.method}`' for e in unclear])}"
+    baseline = best_baseline(metric, direction)([e for e in entries if e is not top])
+    found = compared([(top, baseline)] if baseline else [], metric)
+    if not found or not found[0].clear:
+        return text
+    p = probability(found[0].adjusted)
+    equals = p if p.startswith("<") else f"= {p}"
+    return f"{text}, but clearly ahead of the best baseline `{found[0].other.method}` (p {equals})"
+
+
+def _cost(top: Entry, entries: list[Entry], metric: str, direction: str) -> str:
+    """How much less or more the leader spends than the best baseline, where that differs."""
+    baseline = best_baseline(metric, direction)([e for e in entries if e is not top])
+    ratio = baseline.mean("paper_nfe") / top.mean("paper_nfe") if baseline else math.nan
+    if baseline is None or not ratio > 0 or 2 / 3 < ratio < 1.5:
+        return ""
+    if ratio > 1:
+        share = f"{short(ratio)} times fewer paper-nfe than"
+    else:
+        share = f"{short(1 / ratio)} times the paper-nfe of"
+    return f", with {share} the best baseline `{baseline.method}`"
+
+
+def _judged(top: Entry, entries: list[Entry]) -> str:
+    """Whether the held-out judge agrees."""
+    by_judge = best(entries, "judge", "higher")
+    if by_judge is None or not top.estimate("judge").known:
+        return ""
+    if by_judge is top:
+        return "; the held-out judge, which nobody optimises, puts it first too"
+    gap = difference(by_judge.estimate("judge"), top.estimate("judge"))
+    if math.isfinite(gap.half) and gap.mean > gap.half:
+        return f"; the held-out judge clearly prefers `{by_judge.method}`"
+    return f"; the held-out judge puts `{by_judge.method}` first, within its interval"
+
+
+def more_compute(summary: Summary, problem: Problem, budgets: list[str]) -> str:
+    """Methods whose reward the largest budget did not clearly raise over the smallest."""
+    if len(budgets) < 2:
+        return ""
+    first, last = ({e.method: e for e in summary.of(problem, b)} for b in (budgets[0], budgets[-1]))
+    both = [m for m, e in first.items() if m in last and e.name not in (*UNFAIR, "prior")]
+    found = compared([(last[m], first[m]) for m in both], "reward")
+    flat = [f"`{c.entry.method}`" for c in found if not (c.clear and c.difference.mean > 0)]
+    if not flat:
+        return ""
+    rest = "it does for the others" if len(flat) < len(found) else "that is all of them"
+    return (
+        f"Between `{budgets[0]}` and `{budgets[-1]}`, more compute does not clearly raise the "
+        f"reward of {listed(flat)}; {rest}."
+    )
+
+
+def listed(parts: list[str]) -> str:
+    """`a, b and c`."""
+    return " and ".join(filter(None, [", ".join(parts[:-1]), *parts[-1:]]))

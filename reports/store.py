@@ -1,0 +1,153 @@
+"""Reading a run folder.
+
+Columns that an older or unfinished run lacks are filled with what "unknown" means for them, so
+that everything downstream sees one schema.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import yaml
+from safetensors.numpy import load_file
+
+ROLES = ("flow", "map", "decoder", "reward", "oracle")
+KINDS = ("forward", "backward", "jvp")
+WORK = tuple(f"{role}_{kind}" for role, kind in product(ROLES, KINDS))
+
+_NAN = float("nan")
+
+CELL_COLUMNS: dict[str, str | float | bool] = {
+    "cell": "",
+    "task": "",
+    "reward": "",
+    "strength": 1.0,
+    "condition": "",
+    "method": "",
+    "method_name": "",
+    "params": "{}",
+    "matched": "{}",
+    "budget": "",
+    "budget_unit": "",
+    "budget_amount": _NAN,
+    "seed": 0.0,
+    "n": 0.0,
+    "status": "pending",
+    "reason": "",
+    "utilisation": _NAN,
+    "underused": False,
+    "paper_nfe": _NAN,
+    "model_nfe": _NAN,
+    "predicted_paper_nfe": _NAN,
+    "seconds": _NAN,
+    "peak_bytes": _NAN,
+    "flops": _NAN,
+    "fit_paper_nfe": 0.0,
+    "device": "",
+    "threads": _NAN,
+    "version": "",
+    "torch": "",
+    "info": "{}",
+    "attempt": 0.0,
+    "finished": "",
+    **{f"{kind}_{work}": 0.0 for kind in ("sample", "fit") for work in WORK},
+}
+
+METRIC_COLUMNS: dict[str, str | float | bool] = {
+    "cell": "",
+    "metric": "",
+    "version": "",
+    "implementation": "",
+    "direction": "none",
+    "value": _NAN,
+    "standard_error": _NAN,
+    "n": 0.0,
+    "note": "",
+}
+
+SAMPLE_COLUMNS: dict[str, str | float | bool] = {
+    "cell": "",
+    "condition": "",
+    "index": 0.0,
+    "reward": _NAN,
+    "judge": _NAN,
+}
+
+
+@dataclass(frozen=True)
+class Run:
+    """What is stored of a run; tables are complete in columns, whatever is missing on disk."""
+
+    path: Path
+    suite_text: str
+    cells: pd.DataFrame
+    metrics: pd.DataFrame
+    samples: pd.DataFrame
+
+    @property
+    def suite(self) -> dict[str, Any]:
+        """The resolved suite, or {} where there is none."""
+        parsed = yaml.safe_load(self.suite_text or "{}")
+        return parsed if isinstance(parsed, dict) else {}
+
+    @property
+    def name(self) -> str:
+        """The suite's name, or the folder's."""
+        return str(self.suite.get("name") or self.path.resolve().name)
+
+
+def load(path: Path) -> Run:
+    """The run in a folder; tables that do not exist yet are empty."""
+    suite = path / "suite.yaml"
+    return Run(
+        path,
+        suite.read_text(encoding="utf-8") if suite.exists() else "",
+        tidy_cells(_table(path / "cells.parquet")),
+        tidy_metrics(_table(path / "metrics.parquet")),
+        _complete(_table(path / "samples.parquet"), SAMPLE_COLUMNS),
+    )
+
+
+def tidy_cells(cells: pd.DataFrame) -> pd.DataFrame:
+    """Cells with every column; a missing method name is the label's."""
+    full = _complete(cells, CELL_COLUMNS)
+    names = full["method"].str.partition(":")[0] if len(full) else full["method"]
+    full["method_name"] = full["method_name"].where(full["method_name"] != "", names)
+    return full.astype({"seed": int, "n": int, "attempt": int})
+
+
+def tidy_metrics(metrics: pd.DataFrame) -> pd.DataFrame:
+    """Metrics with every column, one row per cell and metric: the newest version."""
+    full = _complete(metrics, METRIC_COLUMNS)
+    return full.drop_duplicates(["cell", "metric"], keep="last")
+
+
+def arrays(run: Path, cell: str, attempt: int) -> dict[str, np.ndarray]:
+    """The stored samples of a cell: those of `attempt`, else of the last attempt; {} if none."""
+    folder = run / "cells" / cell / "attempts"
+    wanted = folder / str(attempt) / "samples.safetensors"
+    stored = sorted(folder.glob("*/samples.safetensors"), key=lambda p: (len(p.parent.name), p))
+    found = wanted if wanted.exists() else next(reversed(stored), None)
+    return dict(load_file(found)) if found else {}
+
+
+def _table(path: Path) -> pd.DataFrame:
+    return pd.read_parquet(path) if path.exists() else pd.DataFrame()
+
+
+def _complete(frame: pd.DataFrame, columns: dict[str, str | float | bool]) -> pd.DataFrame:
+    filled = {name: _column(frame, name, default) for name, default in columns.items()}
+    return pd.DataFrame(filled, index=frame.index).reset_index(drop=True)
+
+
+def _column(frame: pd.DataFrame, name: str, default: str | float | bool) -> pd.Series[Any]:
+    kind = object if isinstance(default, str) else type(default)
+    if name not in frame:
+        return pd.Series([default] * len(frame), index=frame.index, dtype=kind)
+    column = frame[name].astype(object)
+    return column.where(column.notna(), default).astype(str if kind is object else kind)

@@ -1,0 +1,203 @@
+"""From cells to entries: what one method did at one budget on one problem.
+
+Conditions are averaged within a seed, seeds give the interval.  Only cells that ended `ok` count;
+the others stay in the entry and are named wherever a number is missing because of them.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import pandas as pd
+
+from reports.statistics import Estimate, estimate
+from reports.words import DISTANCES, METRIC_ORDER, REFERENCES
+
+KEYS = ["task", "reward", "strength", "method", "budget"]
+
+
+def slug(text: str) -> str:
+    """Text as an id."""
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
+
+
+@dataclass(frozen=True, order=True)
+class Problem:
+    """A task and a reward with its strength: one law that was asked for."""
+
+    task: str
+    reward: str
+    strength: float
+
+    @property
+    def title(self) -> str:
+        """For headings."""
+        strength = "" if self.strength == 1 else f", strength {self.strength:g}"
+        return f"{self.task} · {self.reward}{strength}"
+
+    @property
+    def slug(self) -> str:
+        """For anchors and ids."""
+        return slug(self.title)
+
+
+@dataclass(frozen=True, eq=False)
+class Entry:
+    """All cells (seeds and conditions) of one method at one budget on one problem."""
+
+    problem: Problem
+    method: str
+    name: str
+    budget: str
+    cells: pd.DataFrame
+    estimates: Mapping[str, Estimate]
+
+    @cached_property
+    def done(self) -> pd.DataFrame:
+        """The cells that ended ok."""
+        return self.cells[self.cells["status"] == "ok"]
+
+    @cached_property
+    def trouble(self) -> str:
+        """'2 of 3 cells failed: reason' for what did not end ok; empty if all did."""
+        rest = self.cells[self.cells["status"] != "ok"]
+        total, parts = len(self.cells), []
+        for (status, reason), group in rest.groupby(["status", "reason"]):
+            count = "" if len(group) == total else f"{len(group)} of {total} cells "
+            parts.append(f"{count}{status}" + (f": {reason}" if reason else ""))
+        return "; ".join(parts)
+
+    @property
+    def status(self) -> str:
+        """ok if anything is; else the worst that happened."""
+        return "ok" if len(self.done) else str(self.cells["status"].iloc[-1])
+
+    def estimate(self, metric: str) -> Estimate:
+        """The metric's estimate; without one, a NaN whose note says why."""
+        found = self.estimates.get(metric)
+        return found or Estimate(math.nan, note=self.trouble or "not measured")
+
+    def mean(self, column: str) -> float:
+        """Mean of a column over the cells that ended ok."""
+        return float(self.done[column].mean()) if len(self.done) else math.nan
+
+    def per_sample(self, column: str) -> float:
+        """A measured total per returned sample, over the cells that ended ok."""
+        count = self.done["n"].sum()
+        return float(self.done[column].sum() / count) if count else math.nan
+
+    @property
+    def underused(self) -> bool:
+        """Whether matching left budget unused; an exact draw has nothing to spend it on."""
+        return self.name != "exact" and bool(self.done["underused"].any())
+
+
+@dataclass(frozen=True)
+class MetricInfo:
+    """How a metric was measured."""
+
+    direction: str
+    implementation: str
+    version: str
+
+
+@dataclass(frozen=True)
+class Summary:
+    """All entries of a run, in the order in which they are shown."""
+
+    entries: tuple[Entry, ...]
+    info: Mapping[str, MetricInfo]
+
+    @property
+    def problems(self) -> list[Problem]:
+        """In order of appearance."""
+        return list(dict.fromkeys(entry.problem for entry in self.entries))
+
+    @property
+    def methods(self) -> dict[str, str]:
+        """Label -> name of every method."""
+        return {entry.method: entry.name for entry in self.entries}
+
+    def of(self, problem: Problem, budget: str | None = None) -> list[Entry]:
+        """The entries of a problem, at one budget or at all."""
+        fits = (e for e in self.entries if e.problem == problem)
+        return [e for e in fits if budget is None or e.budget == budget]
+
+    def budgets(self, problem: Problem) -> list[str]:
+        """Budgets of a problem, small ones first."""
+        return list(dict.fromkeys(entry.budget for entry in self.of(problem)))
+
+    def metrics(self, problem: Problem) -> list[str]:
+        """Metrics that were measured or refused on a problem, the important ones first."""
+        found = {metric for entry in self.of(problem) for metric in entry.estimates}
+        known = [metric for metric in METRIC_ORDER if metric in found]
+        return known + sorted(found.difference(known))
+
+    def has(self, problem: Problem, metric: str) -> bool:
+        """Whether any method of the problem has a value of the metric."""
+        return any(entry.estimate(metric).known for entry in self.of(problem))
+
+    def distance(self, problem: Problem) -> str | None:
+        """The main distance to the tilted law: the first of DISTANCES that has a value."""
+        return next((metric for metric in DISTANCES if self.has(problem, metric)), None)
+
+    def find(self, problem: Problem, name: str, budget: str) -> Entry | None:
+        """The first entry of a method name at a budget."""
+        return next((e for e in self.of(problem, budget) if e.name == name), None)
+
+    def exact(self, problem: Problem, budget: str) -> Entry | None:
+        """The exact draws, preferably at this budget; what they score does not depend on it."""
+        others = (e for e in self.of(problem) if e.name == "exact" and len(e.done))
+        return self.find(problem, "exact", budget) or next(others, None)
+
+
+def summarise(cells: pd.DataFrame, metrics: pd.DataFrame) -> Summary:
+    """Entries from complete tables (`store.tidy_cells`, `store.tidy_metrics`)."""
+    rows = metrics.sort_values(["metric", "version"]).to_dict("records")
+    info = {
+        r["metric"]: MetricInfo(r["direction"], r["implementation"], r["version"]) for r in rows
+    }
+    return Summary(tuple(_entries(cells, metrics)), info)
+
+
+def _entries(cells: pd.DataFrame, metrics: pd.DataFrame) -> Iterator[Entry]:
+    values = metrics.merge(cells[["cell", "seed", "status"]], on="cell")
+    values = values[values["status"] == "ok"]
+    groups = [group for _, group in cells.groupby(KEYS, sort=False)]
+    for group in sorted(groups, key=lambda group: _order(cells, group)):
+        first: Any = group.iloc[0]
+        problem = Problem(first.task, first.reward, float(first.strength))
+        found = _estimates(values[values["cell"].isin(group["cell"])])
+        yield Entry(problem, first.method, first.method_name, first.budget, group, found)
+
+
+def _order(cells: pd.DataFrame, group: pd.DataFrame) -> tuple[Any, ...]:
+    """Problems and methods by first appearance, references first, budgets by size."""
+    first = group.iloc[0]
+    same = (cells["task"] == first.task) & (cells["reward"] == first.reward)
+    problem = cells.index[same & (cells["strength"] == first.strength)][0]
+    amount = math.inf if math.isnan(first.budget_amount) else first.budget_amount
+    name = first.method_name
+    rank = REFERENCES.index(name) if name in REFERENCES else len(REFERENCES)
+    appearance = cells.index[cells["method"] == first.method][0]
+    return problem, first.budget_unit, amount, first.budget, rank, appearance
+
+
+def _estimates(values: pd.DataFrame) -> dict[str, Estimate]:
+    return {str(metric): _estimate(group) for metric, group in values.groupby("metric")}
+
+
+def _estimate(group: pd.DataFrame) -> Estimate:
+    """Average over conditions within a seed, then over seeds."""
+    seeds: list[Any] = list(group.groupby("seed"))
+    means = {int(seed): float(g["value"].mean()) for seed, g in seeds}
+    errors = {int(seed): math.hypot(*g["standard_error"]) / len(g) for seed, g in seeds}
+    notes = [note for note in dict.fromkeys(group["note"]) if note]
+    infinite = sum(math.isinf(value) for value in group["value"])
+    notes += [f"infinite in {infinite} of {len(group)} cells"] if infinite else []
+    return estimate(means, errors, "; ".join(notes))

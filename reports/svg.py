@@ -1,0 +1,75 @@
+"""Figures as SVG to be put into the page: byte-identical from run to run, no outside references."""
+
+from __future__ import annotations
+
+import io
+import re
+from contextlib import AbstractContextManager
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+INK, FAINT = "#333333", "#b9b9b9"
+
+STYLE = {
+    "text.parse_math": False,
+    "svg.hashsalt": "tiltbench",
+    "svg.fonttype": "none",
+    "font.family": "sans-serif",
+    "font.size": 9.0,
+    "axes.titlesize": 10.0,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.labelsize": 9.0,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": FAINT,
+    "axes.linewidth": 0.8,
+    "axes.axisbelow": True,
+    "axes.grid": True,
+    "grid.color": "#ececec",
+    "grid.linewidth": 0.8,
+    "text.color": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "xtick.labelsize": 8.5,
+    "ytick.labelsize": 8.5,
+    "xtick.major.size": 3.0,
+    "ytick.major.size": 0.0,
+    "figure.dpi": 72.0,
+    "savefig.facecolor": "none",
+}
+
+
+def styled() -> AbstractContextManager[None]:
+    """The matplotlib settings of all figures, for a `with` block."""
+    settings: Any = {**sns.axes_style("ticks"), **STYLE}
+    return matplotlib.rc_context(settings)
+
+
+def panels(count: int, columns: int, width: float, height: float) -> tuple[Figure, list[Axes]]:
+    """A figure with `count` panels in rows of `columns`, each width x height inches."""
+    rows = -(-count // columns)
+    figure = Figure(figsize=(width * columns, height * rows))
+    axes = [figure.add_subplot(rows, columns, i + 1) for i in range(count)]
+    for axis in axes:
+        sns.despine(ax=axis, left=True)
+    return figure, axes
+
+
+def render(figure: Figure, name: str) -> str:
+    """The figure's <svg> element; `name` keeps its ids apart from those of other figures."""
+    buffer = io.StringIO()
+    with styled():
+        figure.savefig(buffer, format="svg", dpi=170, metadata={"Date": None})
+    text = buffer.getvalue()
+    text = re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.DOTALL)
+    # HTML needs no namespaces, and without them the page names no address at all.
+    text = re.sub(r' (xmlns(:xlink)?|version)="[^"]*"', "", text)
+    text = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{name}-", text)
+    return text.replace("<svg ", '<svg role="img" ', 1)

@@ -1,0 +1,111 @@
+"""The headline as a data frame, and as tables for the terminal."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from reports import store
+from reports.comparisons import winners
+from reports.numbers import decimals, percent, plus_minus, short
+from reports.summary import Entry, Problem, Summary, summarise
+from reports.words import ARROWS, TAGS, named
+
+
+def headline(cells: pd.DataFrame, metrics: pd.DataFrame) -> pd.DataFrame:
+    """One row per task, reward, strength, method and budget.
+
+    Every metric m has the columns m_mean (over seeds), m_half, m_low, m_high (95 % interval) and
+    m_note; beside them the measured paper_nfe and model_nfe per sample, the seconds per cell, the
+    utilisation, and what did not end ok.
+    """
+    summary = summarise(store.tidy_cells(cells), store.tidy_metrics(metrics))
+    return pd.DataFrame([_row(summary, entry) for entry in summary.entries])
+
+
+def console(run: Path) -> list[Table]:
+    """One table per task and reward: for each budget the methods, with their cost and use."""
+    loaded = store.load(run)
+    summary = summarise(loaded.cells, loaded.metrics)
+    return [_table(summary, problem) for problem in summary.problems]
+
+
+def _row(summary: Summary, entry: Entry) -> dict[str, Any]:
+    p = entry.problem
+    row: dict[str, Any] = {
+        "task": p.task,
+        "reward": p.reward,
+        "strength": p.strength,
+        "method": entry.method,
+        "method_name": entry.name,
+        "budget": entry.budget,
+        "seeds": int(entry.done["seed"].nunique()),
+        "status": entry.status,
+        "trouble": entry.trouble,
+    }
+    for metric in summary.metrics(p):
+        found = entry.estimate(metric)
+        row[f"{metric}_mean"], row[f"{metric}_half"] = found.mean, found.half
+        row[f"{metric}_low"], row[f"{metric}_high"] = found.low, found.high
+        row[f"{metric}_note"] = found.note
+    costs = ("paper_nfe", "model_nfe", "seconds", "utilisation")
+    return row | {name: entry.mean(name) for name in costs} | {"underused": entry.underused}
+
+
+def main_metrics(summary: Summary, problem: Problem) -> list[str]:
+    """Reward, judge and main distance, as far as any method has a value."""
+    wanted = ("reward", "judge", summary.distance(problem))
+    return [metric for metric in wanted if metric and summary.has(problem, metric)]
+
+
+def _table(summary: Summary, problem: Problem) -> Table:
+    table = Table(
+        title=problem.title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD
+    )
+    table.add_column("method", no_wrap=True)
+    metrics = main_metrics(summary, problem)
+    for metric in metrics:
+        arrow = ARROWS.get(summary.info[metric].direction, "")
+        table.add_column(f"{metric} {arrow}".strip(), justify="right", no_wrap=True)
+    table.add_column("nfe", justify="right", no_wrap=True)
+    table.add_column("use", justify="right", no_wrap=True)
+    for budget in summary.budgets(problem):
+        table.add_section()
+        table.add_row(Text(named(budget), style="italic"))
+        for line in _lines(summary, problem, budget, metrics):
+            table.add_row(*line)
+    return table
+
+
+def _lines(summary: Summary, problem: Problem, budget: str, metrics: list[str]) -> list[list[Text]]:
+    entries = summary.of(problem, budget)
+    columns = [_values(summary, problem, entries, metric) for metric in metrics]
+    return [
+        [_label(entry), *(column[i] for column in columns), *_costs(entry)]
+        for i, entry in enumerate(entries)
+    ]
+
+
+def _values(summary: Summary, problem: Problem, entries: list[Entry], metric: str) -> list[Text]:
+    top = winners(summary, problem, metric)
+    places = decimals(entry.estimate(metric) for entry in summary.of(problem))
+    return [
+        Text(plus_minus(entry.estimate(metric), places), style="bold" if entry in top else "")
+        for entry in entries
+    ]
+
+
+def _label(entry: Entry) -> Text:
+    note = TAGS.get(entry.name, "") if entry.status == "ok" else entry.status
+    return Text(f"  {entry.method}") + Text(f"  {note}" if note else "", style="dim")
+
+
+def _costs(entry: Entry) -> tuple[Text, Text]:
+    mark, style = ("! ", "yellow") if entry.underused else ("", "")
+    use = Text(mark + percent(entry.mean("utilisation")), style=style)
+    return Text(short(entry.mean("paper_nfe"))), use

@@ -1,0 +1,100 @@
+"""What the names in the tables mean, in plain words, and in which order they are shown.
+
+Names that are not listed here (other people's plugins) are shown without an explanation.
+"""
+
+from __future__ import annotations
+
+REFERENCES = ("exact", "prior", "oracle")
+"""Ends of the scale rather than contestants; shown first."""
+
+UNFAIR = ("exact", "oracle")
+"""They know the closed form: never marked as best."""
+
+BASELINES = ("best-of-n", "best-of-n-fewstep", "dps", "rollout")
+"""What everybody would compare with; a method is tested against the best of them."""
+
+TAGS = {"exact": "floor", "prior": "untilted", "oracle": "closed form"}
+
+METRIC_ORDER = (
+    "reward",
+    "judge",
+    "sliced-w2",
+    "mmd2",
+    "frechet",
+    "mmd2-features",
+    "class-error",
+    "mmd2-data",
+    "diversity",
+)
+
+DISTANCES = ("sliced-w2", "frechet", "mmd2-features", "mmd2", "class-error")
+"""Distances to the tilted law, the most telling first."""
+
+RATIO = "sliced-w2"
+"""The distance whose floor is positive, so that multiples of the floor make sense; an unbiased
+MMD has floor zero."""
+
+ARROWS = {"higher": "↑", "lower": "↓"}
+
+METHODS = {
+    "exact": "independent draws of the tilted law itself: what a perfect sampler scores",
+    "prior": "the base model, unaligned; more compute only buys a finer ODE",
+    "oracle": "steering with the closed-form gradient of the value function",
+    "best-of-n": "keeps the best of N samples of the ODE sampler",
+    "best-of-n-fewstep": "keeps the best of N samples of the few-step flow map",
+    "dps": "steers by the reward's gradient at the Tweedie point E[x₁ | xₜ]",
+    "rollout": "estimates the value gradient from nested rollouts of the base model",
+    "mfm-g": "value gradient through one-step posterior draws of a meta flow map",
+    "mfm-gf": "gradient-free: reweights one-step posterior draws of a meta flow map",
+}
+
+METRICS = {
+    "reward": "mean raw reward of the samples: what the methods were asked for",
+    "judge": "a held-out score of the same wish that no method optimises",
+    "sliced-w2": "sliced Wasserstein-2 distance to exact samples of the tilted law",
+    "mmd2": "unbiased squared MMD to exact samples of the tilted law (zero when the laws agree)",
+    "frechet": "Frechet distance to real data weighted by the tilt",
+    "mmd2-features": "unbiased squared MMD in feature space to real data weighted by the tilt",
+    "class-error": "L2 distance of the class frequencies to those of the tilted law",
+    "mmd2-data": "unbiased squared MMD in feature space to the untilted data: drift, not error",
+    "diversity": "mean pairwise distance of the samples",
+}
+
+TASKS = {
+    "gmm-paper": "a two-dimensional mixture of three Gaussians in which every answer is known",
+    "gmm": "a Gaussian mixture in which every answer is known",
+    "digits": "a flow trained on scikit-learn's handwritten 8×8 digits",
+    "shapes": "a flow trained on rendered coloured shapes",
+    "imagenet256": "a latent flow on ImageNet at 256×256",
+    "text-to-image": "a text-to-image flow model",
+}
+
+UNITS = {
+    "paper-nfe": "one forward or one backward row through flow, map or reward counts 1 "
+    "(a Jacobian-vector product 2), the decoder is free",
+    "model-nfe": "forward rows through flow and map; rewards and backward passes are free",
+    "flops": "floating-point operations, calibrated once per callable",
+    "seconds": "seconds on the device named below",
+}
+
+STATUSES = {
+    "ok": "finished",
+    "pending": "not run yet",
+    "skipped": "the method lacks something that it needs here",
+    "infeasible": "no parameters of the method fit the budget",
+    "over_budget": "stopped when it exceeded the budget",
+    "diverged": "the samples became infinite",
+    "failed": "an error",
+    "timeout": "stopped at the time limit",
+}
+
+
+def named(budget: str) -> str:
+    """A budget; cells without one ran with their parameters as given."""
+    return budget or "as given"
+
+
+def plain(table: dict[str, str], label: str) -> str:
+    """The explanation of a label such as `gmm:dimension=16`; empty for unknown names."""
+    return table.get(label.partition(":")[0], "")

@@ -1,0 +1,97 @@
+"""The meter counts what happens, stops at the limit, and refuses what it cannot count."""
+
+import pytest
+import torch
+from torch.utils.checkpoint import checkpoint
+
+from bench.core.metering import Meter, OverBudget, TimeIsUp, Unmeterable
+from bench.core.work import Rows, Work
+
+
+def metered(limit=None, unit="paper-nfe"):
+    meter = Meter(limit, unit)
+    weight = torch.randn(3, 3)
+    return meter, meter.wrap("flow", lambda x: (x @ weight).tanh())
+
+
+def test_forward_and_backward_rows():
+    meter, fn = metered()
+    x = torch.randn(5, 3)
+    with torch.no_grad():
+        fn(x)
+    assert meter.work().flow == Rows(5, 0)
+    out = fn(x.requires_grad_())
+    assert meter.work().flow == Rows(10, 0)
+    torch.autograd.grad(out.sum(), x)
+    assert meter.work().flow == Rows(10, 5)
+
+
+def test_only_the_differentiated_part_is_charged():
+    meter, fn = metered()
+    x = torch.randn(4, 3, requires_grad=True)
+    used, _ = fn(x), fn(x)
+    used.sum().backward()
+    assert meter.work().flow == Rows(8, 4)
+
+
+def test_checkpoint_recomputation_is_counted():
+    meter, fn = metered()
+    x = torch.randn(4, 3, requires_grad=True)
+    checkpoint(fn, x, use_reentrant=False).sum().backward()
+    assert meter.work().flow == Rows(8, 4)
+
+
+def test_over_budget_stops_before_spending():
+    meter, fn = metered(limit=10)
+    fn(torch.randn(10, 3))
+    with pytest.raises(OverBudget, match="exceeds 10"):
+        fn(torch.randn(1, 3))
+    assert meter.work().flow.forward == 10
+
+
+def test_backward_counts_against_the_budget():
+    meter, fn = metered(limit=7)
+    x = torch.randn(4, 3, requires_grad=True)
+    out = fn(x)
+    with pytest.raises(OverBudget):
+        torch.autograd.grad(out.sum(), x)
+
+
+def test_deadline():
+    meter = Meter(deadline=-1.0)
+    with pytest.raises(TimeIsUp):
+        meter.charge("flow", "forward", 1)
+
+
+@pytest.mark.parametrize(
+    "transform",
+    [
+        lambda f: torch.func.grad(lambda x: f(x).sum())(torch.randn(2, 3)),
+        lambda f: torch.func.vmap(lambda x: f(x[None])[0])(torch.randn(2, 3)),
+        lambda f: torch.func.jvp(f, (torch.randn(2, 3),), (torch.randn(2, 3),)),
+        lambda f: torch.func.jacrev(f)(torch.randn(2, 3)),
+    ],
+    ids=["grad", "vmap", "jvp", "jacrev"],
+)
+def test_function_transforms_are_refused(transform):
+    meter, fn = metered()
+    with pytest.raises(Unmeterable, match=r"torch\.func"):
+        transform(fn)
+    assert meter.work().flow.total == 0
+
+
+def test_forward_mode_is_refused():
+    _, fn = metered()
+    with torch.autograd.forward_ad.dual_level():
+        x = torch.autograd.forward_ad.make_dual(torch.randn(2, 3), torch.randn(2, 3))
+        with pytest.raises(Unmeterable):
+            fn(x)
+
+
+def test_work_arithmetic_and_units():
+    work = Work(flow=Rows(3, 1), map=Rows(2), reward=Rows(4, 4), decoder=Rows(7), oracle=Rows(1))
+    assert work.cost("paper-nfe") == 3 + 1 + 2 + 8 + 1
+    assert work.cost("model-nfe") == 3 + 2 + 1
+    assert (work * 2 + work).same_rows(3 * work)
+    assert not work.same_rows(2 * work)
+    assert Work(flow=Rows(jvp=3)).cost("paper-nfe") == 6

@@ -1,0 +1,134 @@
+"""Intervals, differences and adjusted p values against hand computations."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from reports.curves import window
+from reports.endlabels import spread
+from reports.numbers import DASH, decimals, fixed, plus_minus, seconds, short, size
+from reports.palette import looks
+from reports.statistics import Estimate, benjamini_hochberg, difference, estimate
+
+NAN = math.nan
+
+
+def test_interval_over_three_seeds_by_hand() -> None:
+    found = estimate({0: 1.0, 1: 2.0, 2: 3.0}, {})
+    # s = 1, standard error 1 / sqrt 3, t quantile for two degrees of freedom 4.302653.
+    assert found.mean == 2.0
+    assert found.half == pytest.approx(4.302653 / math.sqrt(3), rel=1e-6)
+    assert (found.source, found.freedom) == ("seeds", 2)
+
+
+def test_one_seed_falls_back_to_the_cells_own_error() -> None:
+    found = estimate({5: 1.0}, {5: 0.1})
+    assert found.source == "cell"
+    assert found.half == pytest.approx(1.959964 * 0.1, rel=1e-6)
+
+
+def test_one_seed_without_error_has_no_interval() -> None:
+    found = estimate({5: 1.0}, {5: NAN})
+    assert (found.source, found.known) == ("none", True)
+    assert math.isnan(found.half)
+    assert plus_minus(found, 2) == "1.00"
+
+
+def test_no_value_keeps_its_note() -> None:
+    found = estimate({0: NAN}, {0: 0.1}, "too few samples")
+    assert not found.known
+    assert found.note == "too few samples"
+    assert fixed(found.mean, 2) == DASH
+
+
+def test_common_noise_cancels_in_a_paired_difference() -> None:
+    noise = {0: -5.0, 1: 0.0, 2: 7.0}
+    a = estimate({s: v + 1.0 + 0.01 * s for s, v in noise.items()}, {})
+    b = estimate(noise, {})
+    gap = difference(a, b)
+    # gaps 1.00, 1.01, 1.02: mean 1.01, s = 0.01.
+    assert gap.mean == pytest.approx(1.01)
+    assert gap.half == pytest.approx(4.302653 * 0.01 / math.sqrt(3), rel=1e-5)
+    assert gap.test == "paired t"
+    assert gap.p < 1e-4
+    assert a.low < b.high, "the separate intervals overlap"
+
+
+def test_six_pairs_use_the_signed_rank_test() -> None:
+    a = estimate({s: 1.0 + 0.1 * s for s in range(6)}, {})
+    b = estimate(dict.fromkeys(range(6), 0.0), {})
+    gap = difference(a, b)
+    # All six differences are positive: p = 2 / 2^6.
+    assert (gap.test, gap.pairs) == ("Wilcoxon", 6)
+    assert gap.p == pytest.approx(2 / 64)
+
+
+def test_single_seeds_are_compared_by_their_own_errors() -> None:
+    gap = difference(estimate({0: 1.0}, {0: 0.3}), estimate({0: 0.0}, {0: 0.4}))
+    assert gap.test == "unpaired"
+    assert gap.half == pytest.approx(1.959964 * 0.5, rel=1e-6)
+    assert gap.p == pytest.approx(math.erfc(2 / math.sqrt(2)), rel=1e-6)
+
+
+def test_benjamini_hochberg_by_hand() -> None:
+    # Sorted .005 .01 .03 .04 times 4/rank: .02 .02 .04 .04, then monotone from the right.
+    assert benjamini_hochberg([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.02, 0.04, 0.04, 0.02])
+
+
+def test_benjamini_hochberg_leaves_unknown_p_values_out() -> None:
+    adjusted = benjamini_hochberg([0.01, NAN, 0.5])
+    assert adjusted[0] == pytest.approx(0.02)
+    assert math.isnan(adjusted[1])
+    assert benjamini_hochberg([]) == []
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=30))
+def test_adjusting_never_lowers_a_p_value_nor_changes_the_order(p: list[float]) -> None:
+    adjusted = benjamini_hochberg(p)
+    assert all(q >= x - 1e-15 for q, x in zip(adjusted, p, strict=True))
+    order = np.argsort(p, kind="stable")
+    assert np.all(np.diff(np.array(adjusted)[order]) >= -1e-12)
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=12))
+def test_labels_keep_their_order_and_distance(heights: list[float]) -> None:
+    placed = np.array(spread(heights, gap=0.05))
+    order = np.argsort(heights, kind="stable")
+    assert np.all(np.diff(placed[order]) >= 0.05 - 1e-9)
+    assert placed.min() >= -1e-9
+    assert placed.max() <= 1 + 1e-9
+
+
+def test_labels_with_room_stay_where_they_are() -> None:
+    assert spread([0.9, 0.1, 0.5]) == pytest.approx([0.9, 0.1, 0.5])
+
+
+def test_one_far_point_does_not_press_the_others_into_a_line() -> None:
+    near = [Estimate(v, 0.0) for v in (0.0, 0.2, 0.4, 0.6, 0.8)]
+    assert window(near) == (0.0, 0.8)
+    assert window([*near, Estimate(-9.0, 0.0)])[0] > -2.0
+    assert window([*near, Estimate(-1.0, 0.0)])[0] == -1.0
+
+
+def test_numbers_are_short_and_aligned() -> None:
+    column = [Estimate(1.23456, 0.0123, source="seeds"), Estimate(-12.3, 0.02, source="seeds")]
+    assert decimals(column) == 3
+    assert fixed(-12.3, 3) == "−12.300"
+    assert fixed(-0.0001, 2) == "0.00"
+    assert short(1250.0) == "1,250"
+    assert short(0.01234) == "0.0123"
+    assert size(3 * 2**20) == "3\u2009MiB"
+    assert seconds(0.25) == "250\u2009ms"
+    assert seconds(NAN) == DASH
+
+
+def test_methods_keep_their_colour_and_never_share_one() -> None:
+    few = looks({"mfm-g": "mfm-g", "dps": "dps"})
+    many = looks({"prior": "prior", "mfm-g:draws=1": "mfm-g", "mfm-g:draws=4": "mfm-g", "x": "x"})
+    assert few["mfm-g"].colour == many["mfm-g:draws=1"].colour
+    assert len({look.colour for look in many.values()}) == 4
