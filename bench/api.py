@@ -26,8 +26,12 @@ from bench.core.contracts import (
     Target,
     Task,
 )
-from bench.core.interpolant import Interpolant, Linear, Trigonometric
+from bench.core.estimators import denoiser_shift, log_mean_exp, value_gradient
+from bench.core.integrate import filled, integrate, ode_step, uniform_grid
+from bench.core.interpolant import Interpolant, Linear, Trigonometric, expand
+from bench.core.noise import uniform
 from bench.core.params import NoParams, UserError, param
+from bench.core.posterior import Gaussian, Glass, Remembered, SDERollout, Tweedie
 from bench.core.problem import FitProblem, Problem
 from bench.core.quadratic import Quadratic
 from bench.core.work import Budget, Rows, Work, backward, forward
@@ -40,6 +44,8 @@ __all__ = [
     "Fitted",
     "Flow",
     "FlowMap",
+    "Gaussian",
+    "Glass",
     "Interpolant",
     "Linear",
     "Measurement",
@@ -55,15 +61,27 @@ __all__ = [
     "ProblemSpec",
     "Quadratic",
     "Reference",
+    "Remembered",
     "Reward",
     "Rows",
+    "SDERollout",
     "Samples",
     "Target",
     "Task",
     "Trigonometric",
+    "Tweedie",
     "UserError",
     "Work",
     "backward",
+    "denoiser_shift",
+    "expand",
+    "filled",
     "forward",
+    "integrate",
+    "log_mean_exp",
+    "ode_step",
     "param",
+    "uniform",
+    "uniform_grid",
+    "value_gradient",
 ]

@@ -35,7 +35,7 @@ def against_compute(summary: Summary, looks: Looks, name: str, pick: Pick) -> st
             _panel(axis, summary, problem, metric, looks)
         rows = math.ceil(len(chosen) / 2)
         edges = {"top": 1 - 0.1 / rows, "bottom": 0.14 / rows}
-        figure.subplots_adjust(left=0.045, right=0.83, wspace=0.62, hspace=0.38, **edges)
+        figure.subplots_adjust(left=0.045, right=0.815, wspace=0.72, hspace=0.38, **edges)
         return render(figure, name)
 
 

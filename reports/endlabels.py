@@ -12,7 +12,7 @@ from reports.svg import FAINT
 
 GAP = 0.066
 """Distance of two labels, in heights of the panel."""
-LONGEST = 26
+LONGEST = 25
 """Characters of a label that find room."""
 
 

@@ -70,7 +70,7 @@ def _metric(summary: Summary, problem: Problem, metric: str) -> list[Made]:
     tops = winners(summary, problem, metric)
     made_by = f"measured by {info.implementation}, version {info.version}"
     tip = "; ".join(grid.unique([METRICS.get(metric, ""), made_by]))
-    column = Column(f"{metric} {ARROWS.get(info.direction, '')}".strip(), tip)
+    column = Column(f"{metric}\u00a0{ARROWS.get(info.direction, '')}".strip(), tip)
 
     def value(entry: Entry) -> Cell:
         return grid.estimate(entry.estimate(metric), places, entry in tops)
@@ -120,7 +120,17 @@ def _notes(summary: Summary, problem: Problem, metrics: list[str]) -> list[str]:
     entries = summary.of(problem)
     said = [note for metric in metrics for note in _said(entries, metric)]
     troubles = [f"`{e.method}` at `{named(e.budget)}`: {e.trouble}" for e in entries if e.trouble]
-    return grid.unique([*said, *troubles, underused_note(entries)])
+    return grid.unique([*said, *troubles, _single(entries), underused_note(entries)])
+
+
+def _single(entries: list[Entry]) -> str:
+    """Where an interval does not come from the spread over seeds, the reader has to know."""
+    sources = {found.source for e in entries for found in e.estimates.values() if found.known}
+    return (
+        "values of a single seed carry the interval of the cell's own standard error, if it has one"
+        if sources & {"cell", "none"}
+        else ""
+    )
 
 
 def underused_note(entries: list[Entry]) -> str:

@@ -72,6 +72,7 @@ def _context(run: Run) -> dict[str, Any]:
         "problems": [_problem(summary, problem, looks) for problem in summary.problems],
         "reward_curves": _curves(summary, looks, "reward"),
         "distance_curves": _curves(summary, looks, "distance"),
+        "has_exact": any(e.name == "exact" and len(e.done) for e in summary.entries),
         "galleries": _galleries(run, summary, looks),
         "has_fits": ledger.has_fits(summary.entries),
         "unmatched": ledger.unmatched(summary),

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
 from reports.comparisons import floor_ratio
-from reports.numbers import decimals, fixed, plus_minus
+from reports.numbers import decimals, fixed, plus_minus, short
 from reports.standing import listed, more_compute, standing
 from reports.statistics import difference
 from reports.summary import Entry, Problem, Summary
@@ -30,6 +32,7 @@ def read(summary: Summary, problem: Problem) -> list[str]:
     metrics = ["reward", summary.distance(problem) or RATIO]
     leads = [standing(summary, problem, b, m) for b in budgets for m in metrics if m != RATIO]
     sentences = [*_floor(summary, problem, same[-1]), _tweedie(summary, problem, same), *leads]
+    sentences.append(_beyond(summary, problem, same[-1], metrics[1]))
     return [s for s in [*sentences, more_compute(summary, problem, same)] if s]
 
 
@@ -138,6 +141,30 @@ def _mended(found: list[Entry]) -> str:
         f": from `{found[0].budget}` to `{found[-1].budget}` its distance goes from "
         f"{plus_minus(first, places)} to {plus_minus(last, places)}"
     )
+
+
+def _beyond(summary: Summary, problem: Problem, budget: str, metric: str) -> str:
+    """Without a floor the prior is the yardstick: who went further from the law than that?"""
+    prior = summary.find(problem, "prior", budget)
+    if metric == RATIO or prior is None or not prior.estimate(metric).known:
+        return ""
+    rest = [e for e in summary.of(problem, budget) if e is not prior and e.estimate(metric).known]
+    gaps = [(e, difference(e.estimate(metric), prior.estimate(metric))) for e in rest]
+    found = [e for e, gap in gaps if gap.mean > np.nan_to_num(gap.half) and _rose(e, prior)]
+    if not found:
+        return ""
+    ends, it = ("end", "they climb") if len(found) > 1 else ("ends", "it climbs")
+    values = [f"`{e.method}` ({short(e.estimate(metric).mean)})" for e in found]
+    return (
+        f"At `{named(budget)}`, {listed(values)} {ends} further from the tilted law ({metric}) "
+        f"than the untilted base model ({short(prior.estimate(metric).mean)}): "
+        f"{it} the reward instead of sampling the law."
+    )
+
+
+def _rose(entry: Entry, prior: Entry) -> bool:
+    gap = difference(entry.estimate("reward"), prior.estimate("reward"))
+    return gap.mean > float(np.nan_to_num(gap.half))
 
 
 def _multiples(found: Ratios) -> str:

@@ -32,8 +32,10 @@ def _lead(top: Entry, entries: list[Entry], metric: str, direction: str) -> str:
     """How clear the lead is, against everybody and against the best baseline."""
     if winner(entries, metric, direction) is top:
         return "clearly ahead of every other method"
-    rivals = [(top, other) for other in entries if other is not top]
-    unclear = [c.other for c in compared(rivals, metric) if not c.clear]
+    rivals = compared([(top, other) for other in entries if other is not top], metric)
+    if not any(math.isfinite(c.difference.p) for c in rivals):
+        return "though without intervals no lead can be tested"
+    unclear = [c.other for c in rivals if not c.clear]
     text = f"which these seeds cannot tell from {listed([f'`{e.method}`' for e in unclear])}"
     baseline = best_baseline(metric, direction)([e for e in entries if e is not top])
     found = compared([(top, baseline)] if baseline else [], metric)

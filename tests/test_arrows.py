@@ -17,7 +17,7 @@ ALLOWED = {
     "rewards": {"bench.core", "bench.models", "bench.api"},
     "methods": {"bench.core", "bench.models", "bench.training", "bench.api"},
     "bench.runner": {"bench.core"},
-    "bench.tracking": {"bench.core", "bench.runner"},
+    "bench.tracking": {"bench.core", "bench.runner", "bench.tracking_artifacts"},
     "bench.tracking_artifacts": {"bench.core", "bench.runner"},
     "sweeps": {"bench.core", "bench.runner"},
     "reports": set(),

@@ -38,8 +38,14 @@ WORLDS = {
 
 def rows(task, reward, methods, n=6, budget="none", batch=1024):
     content = {
-        "name": "t", "tasks": [task], "rewards": [reward], "methods": methods, "seeds": 1, "n": n,
-        "budgets": [budget], "batch": batch,
+        "name": "t",
+        "tasks": [task],
+        "rewards": [reward],
+        "methods": methods,
+        "seeds": 1,
+        "n": n,
+        "budgets": [budget],
+        "batch": batch,
     }
     return expand(build_suite(content))
 
@@ -118,7 +124,11 @@ def test_predictions_load_no_weights(monkeypatch):
 def test_steering_with_the_closed_form_reaches_the_tilted_law():
     """The oracle's sliced W2 is the floor's, up to its noise; the prior is far away."""
     content = {
-        "name": "t", "tasks": ["gmm-paper"], "rewards": ["inverse"], "n": 2048, "seeds": 4,
+        "name": "t",
+        "tasks": ["gmm-paper"],
+        "rewards": ["inverse"],
+        "n": 2048,
+        "seeds": 4,
         "methods": ["exact", "oracle:steps=100", "prior:steps=50"],
     }
     found: dict[str, list[float]] = {}

@@ -136,7 +136,7 @@ class Samples:
 
     @staticmethod
     def joined(parts: Sequence[Samples]) -> Samples:
-        """Concatenate batches; diagnostics are averaged by batch size."""
+        """Concatenate batches; groups are renumbered apart, diagnostics averaged by batch size."""
         n = sum(map(len, parts))
         keys = {key for part in parts for key in part.info}
         info = {k: sum(p.info.get(k, 0.0) * len(p) for p in parts) / n for k in sorted(keys)}
@@ -144,10 +144,24 @@ class Samples:
         return Samples(
             torch.cat([p.x for p in parts]),
             _cat([p.log_weight for p in parts]),
-            _cat([p.group for p in parts]),
+            _cat(_apart([p.group for p in parts])),
             sum(estimates) / len(estimates) if estimates else None,
             info,
         )
+
+
+def _apart(groups: Sequence[Tensor | None]) -> list[Tensor | None]:
+    """Group ids of consecutive batches, shifted so that no two batches share one."""
+    out: list[Tensor | None] = []
+    offset = 0
+    for group in groups:
+        if group is None:
+            out.append(None)
+            continue
+        ids = torch.unique(group, return_inverse=True)[1]
+        out.append(ids + offset)
+        offset += int(ids.max()) + 1
+    return out
 
 
 def _cat(parts: Sequence[Tensor | None]) -> Tensor | None:
@@ -210,6 +224,10 @@ class Method(Generic[P]):
         """The same method with some parameters replaced."""
         return type(self)(replace(self.params, **values))  # type: ignore[type-var]
 
+    def weights(self) -> dict[str, str]:
+        """Name and SHA-256 of weight files of the method's own, for the cell id."""
+        return {}
+
     def least(self, name: str) -> int:
         """The least value that matching may give an effort parameter; default: its lower bound."""
         return 1
@@ -259,8 +277,15 @@ class Reward(Generic[P]):
         return None
 
     def quadratic(self, task: Task[Any]) -> Quadratic | None:
-        """(eta, Lambda, c0) if the reward is quadratic: gives `oracle` and `exact` to it."""
+        """(eta, Lambda, c0) if the reward is quadratic: gives `oracle` and `exact` to it.
+
+        Called while planning, on a reward that is not yet bound.
+        """
         return None
+
+    def weights(self) -> dict[str, str]:
+        """Name and SHA-256 of weight files of the reward's own, for the cell id."""
+        return {}
 
     def judge(self, x: Tensor, condition: Condition) -> Tensor | None:
         """A held-out score of the same wish, (batch,), never optimised; None if there is none."""

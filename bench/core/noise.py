@@ -54,4 +54,5 @@ class NoiseSource:
 
 def uniform(normal: Tensor) -> Tensor:
     """Uniforms on (0, 1) from standard normals: u = Phi(z)."""
-    return torch.special.ndtr(normal)
+    u: Tensor = torch.special.ndtr(normal)
+    return u

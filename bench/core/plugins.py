@@ -51,15 +51,19 @@ def load(group: Group, name: str) -> type[Any]:
         raise UserError(f"unknown {group[:-1]} '{name}': {nearest(name, known)}")
     try:
         cls: type[Any] = known[name].load()
-    except (ImportError, AttributeError) as error:
+    except Exception as error:  # a third party's module may raise anything when imported
         raise UserError(f"the {group[:-1]} '{name}' cannot be loaded: {error}") from error
     return cls
 
 
 def version_of(group: Group, name: str) -> str:
-    """The class's own version with its distribution's, for cell ids."""
-    cls = load(group, name)
-    return str(getattr(cls, "version", "1"))
+    """What goes into cell ids: the class's version and, for third parties, the distribution's.
+
+    Built-ins raise their class version whenever their samples change; others may forget to.
+    """
+    own = str(getattr(load(group, name), "version", "1"))
+    dist = points(group)[name].dist
+    return own if dist is None or dist.name == "tiltbench" else f"{own}+{dist.version}"
 
 
 def describe(group: Group) -> list[Plugin]:
@@ -78,7 +82,11 @@ def _summary(target: str) -> str:
     source = _source(module)
     if source is None:
         return ""
-    for node in ast.parse(source).body:
+    try:
+        tree = ast.parse(source)
+    except SyntaxError as error:
+        return f"(its source cannot be read: {error})"
+    for node in tree.body:
         if isinstance(node, ast.ClassDef) and node.name == cls:
             return (ast.get_docstring(node) or "").partition("\n")[0]
     return ""

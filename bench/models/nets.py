@@ -58,7 +58,9 @@ class ModulatedMLP(nn.Module):
         self.leave = nn.Sequential(nn.LayerNorm(width), last)
 
     def forward(self, features: Tensor, times: Sequence[Tensor]) -> Tensor:
-        condition = self.embed(time_features(*times))
+        # Sampling shares its times over the batch: one row of conditioning then serves all.
+        shared = all(bool((t == t[0]).all()) for t in times)
+        condition = self.embed(time_features(*(t[:1] if shared else t for t in times)))
         hidden = self.enter(features)
         for block in self.blocks:
             hidden = block(hidden, condition)

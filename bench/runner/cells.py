@@ -174,10 +174,22 @@ def expand(suite: Suite) -> list[Planned]:
     for block in suite.blocks:
         for task_text in block.tasks:
             for reward_text in block.rewards:
-                bound = bind(task_text, reward_text)
-                for row in _rows(block, bound):
+                for row in _planned(block, task_text, reward_text):
                     rows.setdefault(row.row, row)
     return list(rows.values())
+
+
+def _planned(block: Block, task_text: str, reward_text: str) -> list[Planned]:
+    """Rows of one task and reward; what a plugin raises while planning is a UserError."""
+    try:
+        return _rows(block, bind(task_text, reward_text))
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(
+            f"planning {task_text} with {reward_text} failed in a plugin "
+            f"({type(error).__name__}: {error}): run 'bench check' on it"
+        ) from error
 
 
 def _rows(block: Block, bound: Bound) -> list[Planned]:
@@ -249,7 +261,7 @@ def _cell(
             "reward": plugins.version_of("rewards", reward_name),
             "method": plugins.version_of("methods", name),
         },
-        weights=bound.task.weights(),
+        weights={**bound.task.weights(), **bound.reward.weights(), **method.weights()},
         batch=block.batch,
         seconds=block.seconds,
     )

@@ -261,7 +261,11 @@ def _measure(cls: type[Any], samples: Samples, scene: Scene) -> dict[str, Any]:
     if len(samples) < cls.smallest_n:
         note = f"{len(samples)} samples are too few (at least {cls.smallest_n})"
         return {"value": None, "standard_error": None, "n": len(samples), "note": note}
-    measured = asdict(cls(scene.target)(samples, scene.task))
+    try:
+        measured = asdict(cls(scene.target)(samples, scene.task))
+    except Exception as error:  # samples are good whatever a metric does
+        note = f"the metric failed: {type(error).__name__}: {error}"
+        return {"value": None, "standard_error": None, "n": len(samples), "note": note}
     scores: Tensor | None = measured["per_sample"]
     if scores is not None:
         measured["scores"] = scores.detach().tolist()

@@ -80,6 +80,7 @@ def _cluster(address: str | None, workers: int) -> Iterator[Any]:
         "RAY_AIR_NEW_OUTPUT": "0",
         "TUNE_WARN_THRESHOLD_S": "60",
         "RAY_DEDUP_LOGS": "1",
+        "RAY_worker_niceness": "0",
         "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     }
     os.environ.update({key: os.environ.get(key, value) for key, value in quiet.items()})

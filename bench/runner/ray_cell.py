@@ -52,6 +52,10 @@ class Courier(tune.Callback):  # type: ignore[misc]  # ray is untyped
         self._ray, self._mailbox, self._sink = ray, mailbox, sink
         self.delivered: set[str] = set()
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Tune pickles its callbacks for a restore that never happens here; the sink stays."""
+        return {}
+
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:

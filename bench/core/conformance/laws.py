@@ -17,7 +17,7 @@ from bench.core.quadratic import Quadratic, linear
 
 TIME = 0.3
 """Early enough for a posterior to be wide."""
-DRAWS = 512
+DRAWS = 1024
 GROUPS = 16
 
 

@@ -63,9 +63,10 @@ class TaskSubject:
 
     def noised(self, t: float) -> Tensor:
         """ROWS points as the flow meets them at time t: real data noised, or base noise."""
-        data, x0 = self.task.data("report"), self.normal("x0")
-        x1 = self.normal("x1") if data is None else data[:ROWS]
-        return self.task.flow.interpolant.noised(x1, x0[: len(x1)], filled(t, x1))
+        data, x0, x1 = self.task.data("report"), self.normal("x0"), self.normal("x1")
+        if data is not None and data[:ROWS].shape == x0.shape:
+            x1 = data[:ROWS].to(x0)
+        return self.task.flow.interpolant.noised(x1, x0, filled(t, x0))
 
 
 def velocity(s: TaskSubject) -> None:

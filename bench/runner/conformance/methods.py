@@ -128,15 +128,15 @@ def batch_size(s: MethodSubject) -> None:
 
 def budget(s: MethodSubject) -> None:
     """A budget equal to the prediction suffices; half of what is used stops the method."""
-    enough = s.method.work(s.spec).cost("paper-nfe") * N
-    if enough == 0:
+    predicted, used = s.method.work(s.spec).cost("paper-nfe"), s.first.work.cost("paper-nfe")
+    if not predicted or not used:
         raise Skipped("the method spends nothing that a budget limits")
     try:
-        s.run(limit=enough)
+        s.run(limit=predicted * N)
     except OverBudget as error:
         raise Broken(f"the predicted work does not suffice: {error}") from error
     try:
-        s.run(limit=s.first.work.cost("paper-nfe") / 2)
+        s.run(limit=used / 2)
     except OverBudget:
         return
     except Exception as error:

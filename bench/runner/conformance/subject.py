@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from bench.core.contracts import Method, ProblemSpec, Samples, Target
 from bench.core.matching import bounds
 from bench.core.metering import Meter
+from bench.core.params import range_of
 from bench.core.problem import Problem
 from bench.core.work import Budget, Work
 from bench.runner.cells import Bound, Cell
@@ -31,11 +33,13 @@ class Run(NamedTuple):
 
 
 def small(method: Method[Any], pinned: Mapping[str, Any]) -> Method[Any]:
-    """The method at little effort; parameters that the user gave are kept."""
-    free = [name for name in method.effort if name not in pinned]
+    """The method at little effort; parameters that the user gave, or that have no range, stay."""
+    ranges = {f.name: range_of(method.Params, f.name) for f in dataclasses.fields(method.Params)}
+    free = set(method.effort) & set(ranges) - set(pinned)
     values = {
         name: max(bounds(method, name)[0], min(getattr(method.params, name), SMALL))
         for name in free
+        if ranges[name].low is not None and ranges[name].high is not None
     }
     return method.with_params(**values)
 
@@ -62,7 +66,7 @@ class MethodSubject:
             task_params={},
             reward=self.bound.reward_label,
             reward_params={},
-            strength=1.0,
+            strength=self.bound.strength,
             condition=self.bound.task.conditions("report")[0],
             method=self.name,
             method_params={},

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Literal, get_args
+from typing import Any
 
 from bench.core import plugins
 from bench.core.conformance import (
@@ -11,19 +12,20 @@ from bench.core.conformance import (
     TASK_CHECKS,
     Finding,
     RewardSubject,
+    Skipped,
     TaskSubject,
     examine,
 )
+from bench.core.conformance.findings import sentence
 from bench.core.contracts import Method, Reward, Task
 from bench.core.params import UserError, build, nearest, parse_name
 from bench.runner.cells import Bound, bind, lacking, make_reward, make_task
 from bench.runner.conformance.methods import CHECKS as METHOD_CHECKS
 from bench.runner.conformance.subject import MethodSubject, small
 
-Kind = Literal["method", "reward", "task"]
-KINDS: tuple[Kind, ...] = get_args(Kind)
-CONTRACTS: dict[Kind, type[Any]] = {"method": Method, "reward": Reward, "task": Task}
+CONTRACTS: dict[str, type[Any]] = {"method": Method, "reward": Reward, "task": Task}
 
+KINDS = tuple(CONTRACTS)
 TASKS = ("gmm-paper", "digits")
 REWARDS = ("quadratic", "class-mixture")
 
@@ -39,51 +41,68 @@ def conform(
     if kind not in KINDS:
         raise UserError(f"cannot check a '{kind}': {nearest(kind, KINDS)}")
     name, given = parse_name(text)
-    cls = plugins.load(f"{kind}s", name)  # type: ignore[arg-type]
-    if not (isinstance(cls, type) and issubclass(cls, CONTRACTS[kind])):
-        raise UserError(
-            f"the entry point '{name}' must name a subclass of bench.api.{kind.title()}"
-        )
+    cls = _load(kind, name)
     if kind == "task":
-        return examine(TaskSubject(cls, build(cls.Params, given, name)), TASK_CHECKS, text)
+        return check_task(cls, build(cls.Params, given, name), text)
     if kind == "reward":
         worlds = tasks or (*TASKS, *_siblings("rewards", name, "tasks"))
-        found = [f for world in worlds for f in check_reward(cls.create(**given), world)]
+        found = [check_reward(cls.create(**given), make_task(w)[1], w) for w in worlds]
     else:
         worlds = tasks or (*TASKS, *_siblings("methods", name, "tasks"))
-        fitting = rewards or (*REWARDS, *_siblings("methods", name, "rewards"))
-        pairs = [(world, _first_compatible(world, fitting)) for world in worlds]
-        found = [
-            f
-            for world, reward in pairs
-            for f in check_method(name, cls.create(**given), bind(world, reward), given)
-        ]
-    return found + list(_untested(kind, found))
+        known = rewards or (*REWARDS, *_siblings("methods", name, "rewards"))
+        bound = [bind(world, _first_compatible(world, known)) for world in worlds]
+        found = [check_method(name, cls.create(**given), b, given) for b in bound]
+    findings = list(itertools.chain.from_iterable(found))
+    return findings + list(_untested(kind, findings))
+
+
+def _load(kind: str, name: str) -> type[Any]:
+    """The plugin's class; whatever goes wrong on the way is one sentence."""
+    try:
+        cls: Any = plugins.load(f"{kind}s", name)  # type: ignore[arg-type]
+    except UserError:
+        raise
+    except Exception as error:  # whatever its module raises
+        raise UserError(f"the {kind} '{name}' cannot be imported: {sentence(error)}") from error
+    if isinstance(cls, type) and issubclass(cls, CONTRACTS[kind]):
+        return cls
+    raise UserError(f"the entry point '{name}' must name a subclass of bench.api.{kind.title()}")
 
 
 def check_method(
     name: str, method: Method[Any], bound: Bound, pinned: Mapping[str, Any] | None = None
 ) -> list[Finding]:
     """All contract tests of a method on one task; a task that cannot run it is skipped."""
-    reason = bound.refusal or lacking(method, bound.spec, bound.task)
-    if reason is None:
+
+    def prepare() -> MethodSubject:
+        reason = bound.refusal or lacking(method, bound.spec, bound.task)
+        if reason is not None:
+            raise Skipped(reason)
         subject = MethodSubject(name, small(method, pinned or {}), bound)
         try:
             subject.problem(subject.cell())
         except UserError as error:  # weights of the task that are not there
-            reason = str(error)
-    if reason is not None:
-        return [Finding("samples", bound.task_label, "skip", reason)]
-    return examine(subject, METHOD_CHECKS, bound.task_label)
+            raise Skipped(str(error)) from error
+        return subject
+
+    return examine(prepare, METHOD_CHECKS, bound.task_label)
 
 
-def check_reward(reward: Reward[Any], world: str) -> list[Finding]:
+def check_reward(reward: Reward[Any], task: Task[Any], where: str) -> list[Finding]:
     """All contract tests of a reward on one task; a task that it refuses is skipped."""
-    _, task = make_task(world)
-    reason = reward.compatible(task)
-    if reason is not None:
-        return [Finding("score", world, "skip", reason)]
-    return examine(RewardSubject(reward, task), REWARD_CHECKS, world)
+
+    def prepare() -> RewardSubject:
+        reason = reward.compatible(task)
+        if reason is not None:
+            raise Skipped(reason)
+        return RewardSubject(reward, task)
+
+    return examine(prepare, REWARD_CHECKS, where)
+
+
+def check_task(cls: type[Task[Any]], params: Any, where: str) -> list[Finding]:
+    """All contract tests of a task."""
+    return examine(lambda: TaskSubject(cls, params), TASK_CHECKS, where)
 
 
 def _first_compatible(world: str, rewards: Sequence[str]) -> str:
@@ -98,7 +117,8 @@ def _siblings(group: plugins.Group, name: str, wanted: plugins.Group) -> list[st
     owner = plugins.points(group)[name].dist
     if owner is None or owner.name == "tiltbench":
         return []
-    return [p.name for p in plugins.describe(wanted) if p.distribution == owner.name]
+    beside = plugins.points(wanted).items()
+    return [other for other, p in beside if p.dist is not None and p.dist.name == owner.name]
 
 
 def _untested(kind: str, found: list[Finding]) -> Iterator[Finding]:

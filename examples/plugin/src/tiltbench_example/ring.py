@@ -25,7 +25,7 @@ class Ring(Reward[RingParams]):
     Params = RingParams
 
     def __call__(self, x: Tensor, condition: Condition) -> Tensor:
-        distance = torch.linalg.vector_norm(x, dim=1)
+        distance: Tensor = torch.linalg.vector_norm(x, dim=1)
         return -(distance - self.params.radius).square() / (2 * self.params.width**2)
 
     def compatible(self, task: Task[Any]) -> str | None:
