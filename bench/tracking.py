@@ -149,7 +149,8 @@ def connect(store: Store) -> Any:
     except ImportError as error:
         raise UserError("MLflow is not installed: 'pip install mlflow', or --no-track") from error
     for name in ("alembic", "mlflow"):
-        logging.getLogger(name).setLevel(logging.WARNING)
+        # Errors are raised too, and told in one sentence.
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     uri = tracking_uri(store)
     if _ours():
         create_database(_database(store), MlflowClient)
@@ -161,13 +162,22 @@ def create_database(path: Path, client: Callable[..., Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     _hurry(path.parent.resolve())
     if path.exists():
+        _probe(path)
         return
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    _probe(partial)
     client(tracking_uri=f"{SQLITE}{partial}").search_experiments(max_results=1)
     if path.exists():
         partial.unlink()
     else:
         partial.replace(path)
+
+
+def _probe(path: Path) -> None:
+    """Fail at once where MLflow tries for 100 seconds: not a database, or no place for one."""
+    with contextlib.closing(sqlite3.connect(path, timeout=20)) as database:
+        database.execute("BEGIN IMMEDIATE")
+        database.rollback()
 
 
 @functools.cache

@@ -102,6 +102,7 @@ def _instead(entry: Entry, exact: Entry) -> str:
 
 
 def _off(kind: str, found: Ratios, exact: Entry) -> str:
+    found = sorted(found, key=lambda pair: pair[1])  # as `_multiples` names them
     values = [e.estimate("reward") for e, _ in found]
     law = exact.estimate("reward")
     places = decimals([*values, law])

@@ -50,7 +50,7 @@ def test_over_budget_stops_before_spending():
 
 
 def test_backward_counts_against_the_budget():
-    meter, fn = metered(limit=7)
+    _, fn = metered(limit=7)
     x = torch.randn(4, 3, requires_grad=True)
     out = fn(x)
     with pytest.raises(OverBudget):

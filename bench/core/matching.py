@@ -20,6 +20,9 @@ from bench.core.work import Work
 GOOD_USE = 0.9
 """Use of a budget below this is marked `underused`."""
 
+ALTERNATIVES = 3
+"""Other good settings that are shown beside the chosen one."""
+
 CANDIDATES = 400
 """Settings of the secondary effort parameters that are tried at most."""
 
@@ -76,8 +79,10 @@ def _best(
             continue
         values = {free[0]: value, **others}
         found.append((values, spent(values) / budget))
+        if sum(use >= GOOD_USE for _, use in found) > ALTERNATIVES:
+            break
     chosen = next((f for f in found if f[1] >= GOOD_USE), None) or max(found, key=lambda f: f[1])
-    others_ = tuple(f for f in found if f[0] != chosen[0] and f[1] >= GOOD_USE)[:3]
+    others_ = tuple(f for f in found if f[0] != chosen[0] and f[1] >= GOOD_USE)
     return Match(chosen[0], chosen[1] * budget, chosen[1], True, needed, others_)
 
 

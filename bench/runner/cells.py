@@ -7,7 +7,7 @@ import hashlib
 import itertools
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from bench.core import plugins
@@ -197,14 +197,20 @@ def _rows(block: Block, bound: Bound) -> list[Planned]:
         bound.task.conditions("report"),
         block.methods,
         [parse_budget(text) for text in block.budgets],
-        block.seed_list(),
     )
-    return [_row(block, bound, *setting) for setting in settings]
+    first = block.seed_list()[0]
+    rows = [_row(block, bound, *setting, first) for setting in settings]
+    return [
+        replace(row, cell=replace(row.cell, seed=seed))
+        for row in rows
+        for seed in block.seed_list()
+    ]
 
 
 def _row(
     block: Block, bound: Bound, condition: Any, method_text: str, budget: Budget | None, seed: int
 ) -> Planned:
+    """One row; matching depends on neither condition nor seed."""
     name, given = parse_name(method_text)
     method: Method[Any] = plugins.load("methods", name).create(**given)
     refusal = bound.refusal or lacking(method, bound.spec, bound.task)
