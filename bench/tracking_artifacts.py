@@ -81,7 +81,7 @@ def make_record(row: Row, metrics: Iterable[Row]) -> Record:
         attempt=int(row["attempt"]),
         title=" · ".join(filter(None, labels)),
         ok=row["status"] == "ok",
-        started=None if finished is None else finished - round(1000 * (row["seconds"] or 0)),
+        started=None if finished is None else finished - round(1000 * row["cell_seconds"]),
         finished=finished,
         params=_params(row),
         metrics=dict(_finite([*_quality(ordered), *_cost(row), *_diagnostics(row)])),
@@ -154,12 +154,12 @@ def _cost(row: Row) -> Iterator[tuple[str, Any]]:
     yield "work/paper-nfe", row["paper_nfe"]
     yield "work/model-nfe", row["model_nfe"]
     yield "work/flops", row["flops"]
-    yield "work/seconds", _number(row["sampling_seconds"]) / row["n"]
+    yield "work/seconds", _number(row["seconds"]) / row["n"]
     yield "work/fit-paper-nfe", row["fit_paper_nfe"]
     for name in sorted(row):
         if name.startswith("sample_"):
             yield f"rows/{name.removeprefix('sample_')}", row[name]
-    for name in ("seconds", "utilisation", "peak_bytes"):
+    for name in ("seconds", "cell_seconds", "utilisation", "peak_bytes"):
         yield name, row[name]
 
 

@@ -158,12 +158,13 @@ def test_a_child_per_result_equal_to_the_tables(store):
         own = {f"method.{k}": str(v) for k, v in json.loads(row["params"]).items()}
         coordinates = {"method": row["method"], "budget": row["budget"], "n": "4"}
         assert run.data.params == given | own | coordinates
-        assert run.data.metrics["seconds"] == row["seconds"]
+        assert run.data.metrics["cell_seconds"] == row["cell_seconds"] == 1.5
         if row["status"] == "ok":
             for entry in measured.get_group(row.name).itertuples():
                 assert run.data.metrics[entry.metric] == entry.value
                 assert run.data.metrics[f"standard_error/{entry.metric}"] == entry.standard_error
             assert run.data.metrics["work/paper-nfe"] == row["paper_nfe"] == 11.5
+            assert run.data.metrics["seconds"] == row["seconds"] == 0.5
             assert run.data.metrics["work/seconds"] == 0.125
             assert run.data.metrics["rows/reward_backward"] == 2
             assert run.data.metrics["utilisation"] == row["utilisation"]

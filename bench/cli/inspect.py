@@ -108,13 +108,14 @@ def report(
 ) -> None:
     """(Re)build the HTML report, also while the run is going on."""
     from bench.runner.cells import expand
+    from bench.runner.run import pilots_of
     from bench.runner.store import open_run
     from bench.runner.suite import build_suite
     from bench.runner.tables import write_tables
     from reports.html import build
 
     store = open_run(str(run))
-    write_tables(store, expand(build_suite(store.suite())))
+    write_tables(store, expand(build_suite(store.suite()), pilots_of(store)))
     typer.echo(f"Report: {build(store.folder)}")
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 from typing import Annotated, Any
 
@@ -65,7 +67,7 @@ def suite_content(
         missing = [f"-{k[0]}" for k in ("tasks", "rewards", "methods") if k not in given]
         if missing:
             raise UserError(f"without a suite, {' and '.join(missing)} must be given too")
-        content: dict[str, Any] = {"name": name or "custom", **given}
+        content: dict[str, Any] = {"name": name or _own_name(given, settings), **given}
     else:
         content = load_suite(suite)
         content |= given
@@ -74,6 +76,12 @@ def suite_content(
     if name:
         content["name"] = name
     return apply_settings(content, settings)
+
+
+def _own_name(given: dict[str, Any], settings: list[str]) -> str:
+    """The same ad-hoc command finds its run again; another one does not overwrite it."""
+    text = json.dumps([given, sorted(settings)], sort_keys=True)
+    return f"custom-{hashlib.sha256(text.encode()).hexdigest()[:6]}"
 
 
 def debugging() -> bool:

@@ -92,15 +92,24 @@ def _finish(store: Store, outcome: Outcome, track: bool, as_json: bool) -> None:
         from reports.html import build
 
         build(store.folder)
-    if track and fresh and importlib.util.find_spec("mlflow"):
-        from bench.tracking import sync
-
-        sync(store)
     (_print_json if as_json else _print)(store, outcome)
+    if track and fresh and importlib.util.find_spec("mlflow"):
+        _sync(store)
     if outcome.failed:
         raise typer.Exit(1)
     if not outcome.plan:
         raise UserError("the suite holds no cells")
+
+
+def _sync(store: Store) -> None:
+    """Project to MLflow; the run is stored already, so a failure is a warning."""
+    from bench.core.params import UserError
+    from bench.tracking import sync
+
+    try:
+        sync(store)
+    except UserError as error:
+        typer.secho(f"warning: MLflow was not updated: {error}", err=True, fg="yellow")
 
 
 def _print_json(store: Store, outcome: Outcome) -> None:
@@ -121,6 +130,8 @@ def _print(store: Store, outcome: Outcome) -> None:
     from rich.console import Console
 
     console = Console()
+    if not console.is_terminal:
+        console = Console(width=120)
     if outcome.executed == 0 and outcome.remeasured == 0:
         console.print(f"Nothing to do: all {outcome.cached} cells of '{store.name}' are stored.")
     elif store.local:
@@ -208,6 +219,7 @@ def plan(
 ) -> None:
     """Show the cells, what is stored already, and the parameters that matching chose."""
     from bench.runner.cells import expand
+    from bench.runner.run import pilots_of
     from bench.runner.store import Store
     from bench.runner.suite import build_suite
 
@@ -215,7 +227,9 @@ def plan(
         o.suite_content(suite, task, reward, method, budget, seeds, name, settings)
     )
     store = Store(root, resolved.name)
-    rows = [_plan_row(row, store) for row in expand(resolved)]
+    if any(b.startswith(("seconds", "flops")) for block in resolved.blocks for b in block.budgets):
+        store.open()  # pilots run here, and what they find is kept for the run
+    rows = [_plan_row(row, store) for row in expand(resolved, pilots_of(store))]
     if as_json:
         typer.echo(json.dumps(rows))
     else:
@@ -236,7 +250,8 @@ def _plan_row(row: Planned, store: Store) -> dict[str, Any]:
         "status": stored.result["status"] if stored else row.status,
         "reason": row.reason,
         "matched": row.matched,
-        "cost": row.predicted.cost(row.budget.unit if row.budget else "paper-nfe"),
+        "cost": row.expected if row.expected == row.expected else row.predicted.cost("paper-nfe"),
+        "rows": row.predicted.cost("paper-nfe"),
         "use": None if row.use != row.use else row.use,
         "underused": row.underused,
         "alternatives": [{**values, "use": use} for values, use in row.alternatives],
@@ -254,7 +269,7 @@ def _print_plan(rows: list[dict[str, Any]], alternatives: bool) -> None:
     console = Console()
     for title, members in worlds.items():
         console.print(_plan_table(title, members, alternatives))
-    total = sum(r["cost"] * r["n"] for r in rows if r["status"] == "pending")
+    total = sum(r["rows"] * r["n"] for r in rows if r["status"] == "pending")
     console.print(f"{len(rows)} cells; about {total:,.0f} rows still to compute.")
 
 

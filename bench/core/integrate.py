@@ -73,14 +73,13 @@ def euler_maruyama(x: Tensor, drift: Tensor, variance: Tensor, dt: Tensor, z: Te
     return x + expand(dt, x) * drift + expand((variance * dt).sqrt(), x) * z
 
 
-def ancestral(
-    interpolant: Interpolant, x: Tensor, denoised: Tensor, t: Tensor, u: Tensor, z: Tensor
-) -> Tensor:
-    """One step of the memoryless SDE, exact when the denoiser is constant over the step.
+def ancestral_moments(
+    interpolant: Interpolant, x: Tensor, denoised: Tensor, t: Tensor, u: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Mean (batch, *event) and deviation (batch,) of one step of the memoryless SDE.
 
     x_u | x_t, x1 = N(beta_u x1 + rho alpha_u e, (1 - rho^2) alpha_u^2 I) with e the noise implied
-    by (x_t, x1) and rho = alpha_u beta_t / (alpha_t beta_u).  Unlike Euler-Maruyama it is stable
-    at t -> 0, where it draws x_u afresh; it converges to the same process.
+    by (x_t, x1) and rho = alpha_u beta_t / (alpha_t beta_u); x1 is taken for the denoiser.
     """
     alpha_t, beta_t, alpha_u, beta_u = (
         interpolant.alpha(t),
@@ -90,6 +89,17 @@ def ancestral(
     )
     implied = (x - expand(beta_t, x) * denoised) / expand(safe(alpha_t), x)
     rho = alpha_u * beta_t / (safe(alpha_t) * safe(beta_u))
-    fresh = (1 - rho**2).clamp(min=0).sqrt()
-    noise = expand(rho, x) * implied + expand(fresh, x) * z
-    return expand(beta_u, x) * denoised + expand(alpha_u, x) * noise
+    mean = expand(beta_u, x) * denoised + expand(alpha_u * rho, x) * implied
+    return mean, alpha_u * (1 - rho**2).clamp(min=0).sqrt()
+
+
+def ancestral(
+    interpolant: Interpolant, x: Tensor, denoised: Tensor, t: Tensor, u: Tensor, z: Tensor
+) -> Tensor:
+    """One step of the memoryless SDE, exact when the denoiser is constant over the step.
+
+    Unlike Euler-Maruyama it is stable at t -> 0, where it draws x_u afresh; it converges to the
+    same process.
+    """
+    mean, deviation = ancestral_moments(interpolant, x, denoised, t, u)
+    return mean + expand(deviation, x) * z

@@ -10,15 +10,24 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from bench.core.work import ROLES, Role, Rows, Unit, Work
+from bench.core.flops import Price, price
+from bench.core.work import KINDS, ROLES, Kind, Role, Rows, Unit, Work, row_weight
 
-Kind = Literal["forward", "backward", "jvp"]
+TOLERANCE: dict[Unit, float] = {
+    # Rounding of fractional predictions must not stop a run that is exactly on budget.
+    "paper-nfe": 1e-9,
+    "model-nfe": 1e-9,
+    "flops": 0.01,
+    # Seconds are matched by a pilot and vary from run to run; twice the budget is a runaway.
+    "seconds": 1.0,
+}
+"""By how much a budget may be exceeded before a run is stopped, relative."""
 
 
 class OverBudget(Exception):
@@ -37,9 +46,10 @@ class Meter:
     """The ledger of one sampling or one fit.
 
     Args:
-        limit: the largest total cost, in `unit`, or None.
+        limit: the largest total cost, in `unit`, or None.  Seconds are enforced between calls.
         unit: the unit of the limit.
         deadline: seconds from now after which every call raises TimeIsUp.
+        count_flops: price the FLOPs of calls that were wrapped with a key.
     """
 
     def __init__(
@@ -47,66 +57,99 @@ class Meter:
         limit: float | None = None,
         unit: Unit = "paper-nfe",
         deadline: float | None = None,
+        count_flops: bool = False,
     ) -> None:
         self.limit, self.unit, self.deadline = limit, unit, deadline
+        self.count_flops = count_flops
         self._rows: Counter[tuple[Role, Kind]] = Counter()
+        self._flops: dict[tuple[Role, Kind], float] = {}
+        self._spent = self._excluded = 0.0
         self._started = time.perf_counter()
 
-    def charge(self, role: Role, kind: Kind, rows: int) -> None:
+    def __deepcopy__(self, memo: dict[int, Any]) -> Meter:
+        """A copied callable still charges the same ledger."""
+        return self
+
+    def charge(self, role: Role, kind: Kind, rows: int, flops: float = 0.0) -> None:
         """Count `rows`; raises OverBudget before anything is computed beyond the limit."""
         if self.deadline is not None and self.elapsed() > self.deadline:
             raise TimeIsUp(f"stopped after {self.deadline:g} s")
+        if self.limit is not None:
+            self._check(role, kind, rows, flops)
         self._rows[role, kind] += rows
-        if self.limit is None:
-            return
-        # Rounding of fractional predictions must not stop a run that is exactly on budget.
-        if self.unit in ("paper-nfe", "model-nfe") and self.work().cost(self.unit) > (
-            self.limit * (1 + 1e-9)
-        ):
-            self._rows[role, kind] -= rows
+        if flops:
+            self._flops[role, kind] = self._flops.get((role, kind), 0.0) + flops
+
+    def _check(self, role: Role, kind: Kind, rows: int, flops: float) -> None:
+        assert self.limit is not None
+        if self.unit == "seconds":
+            spent, more = self.elapsed(), 0.0
+        elif self.unit == "flops":
+            spent, more = sum(self._flops.values()), flops
+        else:
+            spent, more = self._spent, row_weight(self.unit, role, kind) * rows
+        if spent + more > self.limit * (1 + TOLERANCE[self.unit]):
             raise OverBudget(f"{role} {kind} of {rows} rows exceeds {self.limit:g} {self.unit}")
+        self._spent += more
 
     def elapsed(self) -> float:
-        """Seconds since the meter started."""
-        return time.perf_counter() - self._started
+        """Seconds since the meter started, without the time spent on calibration."""
+        return time.perf_counter() - self._started - self._excluded
 
     def work(self) -> Work:
         """What was counted so far."""
         rows: dict[str, Any] = {
-            role: Rows(*(self._rows[role, kind] for kind in ("forward", "backward", "jvp")))
-            for role in ROLES
+            role: Rows(*(self._rows[role, kind] for kind in KINDS)) for role in ROLES
         }
-        return Work(**rows, seconds=self.elapsed())
+        return Work(**rows, flops=sum(self._flops.values()), seconds=self.elapsed())
 
-    def wrap(self, role: Role, fn: Callable[..., Tensor], cost: int = 1) -> Callable[..., Tensor]:
-        """`fn` with its rows counted; rows are the length of its first argument times `cost`."""
+    def flop_rates(self) -> dict[tuple[Role, Kind], float]:
+        """FLOPs per row of every role and kind that was called."""
+        return {key: self._flops.get(key, 0.0) / rows for key, rows in self._rows.items() if rows}
+
+    def wrap(
+        self, role: Role, fn: Callable[..., Tensor], cost: int = 1, key: tuple[Any, ...] = ()
+    ) -> Callable[..., Tensor]:
+        """`fn` with its rows counted; rows are the length of its first argument times `cost`.
+
+        `key` names the callable in the table of FLOP prices; without one, FLOPs are not counted.
+        """
 
         def metered(x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
             refuse_transforms(role)
             rows = x.shape[0] * cost
-            self.charge(role, "forward", rows)
+            found = self.price((role, *key), fn, (x, *args)) if key and self.count_flops else None
+            self.charge(role, "forward", rows, found.forward(x.shape[0]) if found else 0.0)
             out = fn(x, *args, **kwargs)
             if out.requires_grad:
-                counted: Tensor = _CountBackward.apply(out, self, role, rows)
+                flops = found.backward(x.shape[0]) if found else 0.0
+                counted: Tensor = _CountBackward.apply(out, self, role, rows, flops)
                 return counted
             return out
 
         return metered
+
+    def price(self, key: tuple[Any, ...], fn: Callable[..., Tensor], args: Any) -> Price:
+        """The price of a call; counting it for the first time is charged to nobody."""
+        started = time.perf_counter()
+        found = price(key, fn, args)
+        self._excluded += time.perf_counter() - started
+        return found
 
 
 class _CountBackward(torch.autograd.Function):
     """The identity; charges its rows when a gradient passes."""
 
     @staticmethod
-    def forward(ctx: Any, out: Tensor, meter: Meter, role: Role, rows: int) -> Tensor:
-        ctx.charge = (meter, role, rows)
+    def forward(ctx: Any, out: Tensor, meter: Meter, role: Role, rows: int, flops: float) -> Tensor:
+        ctx.charge = (meter, role, rows, flops)
         return out.view_as(out)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Any:
-        meter, role, rows = ctx.charge
-        meter.charge(role, "backward", rows)
-        return gradients[0], None, None, None
+        meter, role, rows, flops = ctx.charge
+        meter.charge(role, "backward", rows, flops)
+        return gradients[0], None, None, None, None
 
 
 def refuse_transforms(role: Role) -> None:

@@ -31,13 +31,15 @@ logger = logging.getLogger(__name__)
 class MeteredFlow:
     """A flow whose every row is counted, bound to the condition of its problem."""
 
-    def __init__(self, flow: Flow, meter: Meter, condition: Condition) -> None:
+    def __init__(
+        self, flow: Flow, meter: Meter, condition: Condition, key: tuple[Any, ...] = ()
+    ) -> None:
         self.event_shape, self.interpolant = flow.event_shape, flow.interpolant
 
         def velocity(x: Tensor, t: Tensor) -> Tensor:
             return flow.velocity(x, t, condition)
 
-        self._velocity = meter.wrap("flow", velocity)
+        self._velocity = meter.wrap("flow", velocity, key=key)
 
     def velocity(self, x: Tensor, t: Tensor, condition: Condition = None) -> Tensor:
         """b_t(x) under the problem's condition."""
@@ -47,14 +49,17 @@ class MeteredFlow:
 class MeteredMap:
     """A meta flow map whose every row is counted."""
 
-    def __init__(self, flow_map: MetaFlowMap, meter: Meter, condition: Condition) -> None:
+    def __init__(
+        self, flow_map: MetaFlowMap, meter: Meter, condition: Condition, key: tuple[Any, ...] = ()
+    ) -> None:
         def velocity(x_bar: Tensor, s: Tensor, u: Tensor, x: Tensor, t: Tensor) -> Tensor:
             return flow_map.velocity(x_bar, s, u, x, t, condition)
 
         def jump(x: Tensor, s: Tensor, u: Tensor) -> Tensor:
             return flow_map.jump(x, s, u, condition)
 
-        self._velocity, self._jump = meter.wrap("map", velocity), meter.wrap("map", jump)
+        self._velocity = meter.wrap("map", velocity, key=key and (*key, "velocity"))
+        self._jump = meter.wrap("map", jump, key=key and (*key, "jump"))
 
     def velocity(
         self, x_bar: Tensor, s: Tensor, u: Tensor, x: Tensor, t: Tensor, condition: Condition = None
@@ -68,9 +73,16 @@ class MeteredMap:
 
 
 class MeteredPosterior:
-    """A closed-form posterior sampler; a draw counts one oracle row per batch element."""
+    """An exact posterior sampler; a draw counts one oracle row per batch element."""
 
-    def __init__(self, posterior: PosteriorSampler, meter: Meter, condition: Condition) -> None:
+    def __init__(
+        self,
+        posterior: PosteriorSampler,
+        meter: Meter,
+        condition: Condition,
+        key: tuple[Any, ...] = (),
+    ) -> None:
+        self._key = key
         self.pathwise, self.rows_per_draw = posterior.pathwise, posterior.rows_per_draw
         self._posterior, self._meter, self._condition = posterior, meter, condition
 
@@ -78,18 +90,31 @@ class MeteredPosterior:
         self, x: Tensor, t: Tensor, n: int, noise: Noise, condition: Condition = None
     ) -> Tensor:
         """(n, batch, *event_shape)."""
-        self._meter.charge("oracle", "forward", n * x.shape[0])
-        return self._posterior.draw(x, t, n, noise, self._condition)
+
+        def drawn(x: Tensor, t: Tensor) -> Tensor:
+            return self._posterior.draw(x, t, n, _for_rows(noise, len(x)), self._condition)
+
+        return self._meter.wrap("oracle", drawn, cost=n, key=self._key and (*self._key, n))(x, t)
+
+
+def _for_rows(noise: Noise, rows: int) -> Noise:
+    """The noise of a batch, cut or repeated to `rows`: a FLOP count runs on a few rows."""
+
+    def adapted(name: str, shape: tuple[int, ...]) -> Tensor:
+        z = noise(name, shape)
+        return z if len(z) == rows else z[torch.arange(rows, device=z.device) % len(z)]
+
+    return adapted
 
 
 class MeteredOracle:
     """A closed-form oracle; every row of a call is one oracle row."""
 
-    def __init__(self, oracle: Oracle, meter: Meter) -> None:
+    def __init__(self, oracle: Oracle, meter: Meter, key: tuple[Any, ...] = ()) -> None:
         self.log_z = oracle.log_z
-        self.shift = meter.wrap("oracle", oracle.shift)
-        self.value = meter.wrap("oracle", oracle.value)
-        self.draw = meter.wrap("oracle", oracle.draw)
+        self.shift = meter.wrap("oracle", oracle.shift, key=key and (*key, "shift"))
+        self.value = meter.wrap("oracle", oracle.value, key=key and (*key, "value"))
+        self.draw = meter.wrap("oracle", oracle.draw, key=key and (*key, "draw"))
 
 
 @dataclass

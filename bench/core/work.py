@@ -7,7 +7,8 @@ counts one row.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, fields, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 Role = Literal["flow", "map", "decoder", "reward", "oracle"]
@@ -15,6 +16,22 @@ ROLES: tuple[Role, ...] = ("flow", "map", "decoder", "reward", "oracle")
 
 Unit = Literal["paper-nfe", "model-nfe", "flops", "seconds"]
 UNITS: tuple[Unit, ...] = ("paper-nfe", "model-nfe", "flops", "seconds")
+
+
+Kind = Literal["forward", "backward", "jvp"]
+KINDS: tuple[Kind, ...] = ("forward", "backward", "jvp")
+
+
+def row_weight(unit: Unit, role: Role, kind: Kind) -> float:
+    """What one row counts in a unit of rows.
+
+    paper-nfe: a forward 1, a backward 1, a JVP 2 (it carries a primal and a tangent), for networks
+    and rewards alike, the decoder nothing (arXiv 2601.14430, F.3.5); a closed-form oracle call 1.
+    model-nfe: forwards of flow, map and oracle.
+    """
+    if unit == "paper-nfe":
+        return 0.0 if role == "decoder" else 2.0 if kind == "jvp" else 1.0
+    return float(kind == "forward" and role in ("flow", "map", "oracle"))
 
 
 @dataclass(frozen=True)
@@ -79,25 +96,25 @@ class Work:
         return rows
 
     def cost(self, unit: Unit) -> float:
-        """This work in a budget's unit.
+        """This work in a budget's unit; rows are weighted by `row_weight`."""
+        if unit in ("flops", "seconds"):
+            return self.flops if unit == "flops" else self.seconds
+        weights = {(role, kind): row_weight(unit, role, kind) for role in ROLES for kind in KINDS}
+        return self.priced(weights)
 
-        paper-nfe: a forward counts 1, a backward 1, a JVP 2 (it carries a primal and a tangent),
-        for networks and rewards alike, the decoder is free (arXiv 2601.14430, F.3.5); a closed-form
-        oracle call counts 1.  model-nfe: forwards of flow and map.
-        """
-        if unit == "paper-nfe":
-            counted = (self.rows(role) for role in ROLES if role != "decoder")
-            return sum(rows.forward + rows.backward + 2 * rows.jvp for rows in counted)
-        if unit == "model-nfe":
-            return self.flow.forward + self.map.forward + self.oracle.forward
-        return self.flops if unit == "flops" else self.seconds
+    def priced(self, price: Mapping[tuple[Role, Kind], float]) -> float:
+        """Sum of rows times a price per row of each role and kind."""
+        total = 0.0
+        for (role, kind), each in price.items():
+            total += each * float(getattr(self.rows(role), kind))
+        return total
 
     def same_rows(self, other: Work, tolerance: float = 1e-9) -> bool:
         """Whether both hold the same rows of every role and kind."""
         pairs = (
-            (getattr(self.rows(role), kind.name), getattr(other.rows(role), kind.name))
+            (getattr(self.rows(role), kind), getattr(other.rows(role), kind))
             for role in ROLES
-            for kind in fields(Rows)
+            for kind in KINDS
         )
         return all(abs(a - b) <= tolerance * max(1.0, abs(a)) for a, b in pairs)
 

@@ -8,7 +8,7 @@ import itertools
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Protocol
 
 from bench.core import plugins
 from bench.core.contracts import Method, Need, ProblemSpec, Reward, Task
@@ -84,6 +84,7 @@ class Planned:
     matched: dict[str, Any] = field(default_factory=dict)
     predicted: Work = field(default_factory=Work)
     use: float = float("nan")
+    expected: float = float("nan")
     underused: bool = False
     alternatives: tuple[tuple[dict[str, Any], float], ...] = ()
 
@@ -168,21 +169,37 @@ def lacking(method: Method[Any], spec: ProblemSpec, task: Task[Any]) -> str | No
     return f"needs {' and '.join(missing)}" if missing else None
 
 
-def expand(suite: Suite) -> list[Planned]:
-    """All rows of a suite, in order, without duplicates."""
+class Pilot(Protocol):
+    """Matches budgets that rows alone do not decide (FLOPs, seconds)."""
+
+    def match(
+        self,
+        cell: Cell,
+        method: Method[Any],
+        spec: ProblemSpec,
+        budget: Budget,
+        given: dict[str, Any],
+    ) -> Match: ...
+
+
+def expand(suite: Suite, pilots: Pilot | None = None) -> list[Planned]:
+    """All rows of a suite, in order, without duplicates.
+
+    Budgets in FLOPs or seconds need `pilots`.
+    """
     rows: dict[str, Planned] = {}
     for block in suite.blocks:
         for task_text in block.tasks:
             for reward_text in block.rewards:
-                for row in _planned(block, task_text, reward_text):
+                for row in _planned(block, task_text, reward_text, pilots):
                     rows.setdefault(row.row, row)
     return list(rows.values())
 
 
-def _planned(block: Block, task_text: str, reward_text: str) -> list[Planned]:
+def _planned(block: Block, task_text: str, reward_text: str, pilots: Pilot | None) -> list[Planned]:
     """Rows of one task and reward; what a plugin raises while planning is a UserError."""
     try:
-        return _rows(block, bind(task_text, reward_text))
+        return _rows(block, bind(task_text, reward_text), pilots)
     except UserError:
         raise
     except Exception as error:
@@ -192,14 +209,14 @@ def _planned(block: Block, task_text: str, reward_text: str) -> list[Planned]:
         ) from error
 
 
-def _rows(block: Block, bound: Bound) -> list[Planned]:
+def _rows(block: Block, bound: Bound, pilots: Pilot | None) -> list[Planned]:
     settings = itertools.product(
         bound.task.conditions("report"),
         block.methods,
         [parse_budget(text) for text in block.budgets],
     )
     first = block.seed_list()[0]
-    rows = [_row(block, bound, *setting, first) for setting in settings]
+    rows = [_row(block, bound, pilots, *setting, first) for setting in settings]
     return [
         replace(row, cell=replace(row.cell, seed=seed))
         for row in rows
@@ -208,7 +225,13 @@ def _rows(block: Block, bound: Bound) -> list[Planned]:
 
 
 def _row(
-    block: Block, bound: Bound, condition: Any, method_text: str, budget: Budget | None, seed: int
+    block: Block,
+    bound: Bound,
+    pilots: Pilot | None,
+    condition: Any,
+    method_text: str,
+    budget: Budget | None,
+    seed: int,
 ) -> Planned:
     """One row; matching depends on neither condition nor seed."""
     name, given = parse_name(method_text)
@@ -216,8 +239,8 @@ def _row(
     refusal = bound.refusal or lacking(method, bound.spec, bound.task)
     found: Match | None = None
     if refusal is None and budget is not None:
-        unit, limit = budget.unit, budget.per_sample(block.n)
-        found = match(method, bound.spec, limit, lambda w: w.cost(unit), given)
+        cell = _cell(block, bound, condition, name, method, seed)
+        found = _match(cell, method, bound.spec, budget, given, pilots)
         method = method.with_params(**found.values)
     status, reason = _status(refusal, found, budget)
     return Planned(
@@ -231,9 +254,28 @@ def _row(
         matched={} if found is None else found.values,
         predicted=Work() if refusal else method.work(bound.spec),
         use=float("nan") if found is None else found.use,
+        expected=float("nan") if found is None else found.cost,
         underused=found is not None and found.underused,
         alternatives=() if found is None else found.alternatives,
     )
+
+
+def _match(
+    cell: Cell,
+    method: Method[Any],
+    spec: ProblemSpec,
+    budget: Budget,
+    given: dict[str, Any],
+    pilots: Pilot | None,
+) -> Match:
+    unit = budget.unit
+    if unit in ("paper-nfe", "model-nfe"):
+        return match(method, spec, budget.per_sample(cell.n), lambda w: w.cost(unit), given)
+    if pilots is None:
+        raise UserError(
+            f"budgets in {unit} are matched by a pilot run: use bench run or bench plan"
+        )
+    return pilots.match(cell, method, spec, budget, given)
 
 
 def _status(refusal: str | None, found: Match | None, budget: Budget | None) -> tuple[str, str]:

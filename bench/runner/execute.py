@@ -128,6 +128,8 @@ def make_problem(cell: Cell, scene: Scene, meter: Meter, rows: range) -> Problem
     task, target = scene.task, scene.target
     condition = cell.condition
     oracle = task.oracle(target.reward, target.strength)
+    world = (cell.task, canonical(cell.task_params))
+    wish = (*world, cell.reward, canonical(cell.reward_params))
     flow_map = task.flow_map if declares(task, "flow_map") else None
     posterior = task.posterior
 
@@ -135,14 +137,16 @@ def make_problem(cell: Cell, scene: Scene, meter: Meter, rows: range) -> Problem
         return checked(target.reward(x, condition), cell.reward) * target.strength
 
     return Problem(
-        flow=MeteredFlow(task.flow, meter, condition),
-        reward=meter.wrap("reward", scored),
+        flow=MeteredFlow(task.flow, meter, condition, world),
+        reward=meter.wrap("reward", scored, key=wish),
         meter=meter,
         source=NoiseSource(cell.seed, cell.task, "" if condition is None else str(condition)),
         rows=rows,
-        flow_map=None if flow_map is None else MeteredMap(flow_map, meter, condition),
-        posterior=None if posterior is None else MeteredPosterior(posterior, meter, condition),
-        oracle=None if oracle is None else MeteredOracle(oracle, meter),
+        flow_map=None if flow_map is None else MeteredMap(flow_map, meter, condition, world),
+        posterior=None
+        if posterior is None
+        else MeteredPosterior(posterior, meter, condition, (*world, "posterior")),
+        oracle=None if oracle is None else MeteredOracle(oracle, meter, wish),
         condition=condition,
     )
 
@@ -159,7 +163,7 @@ def checked(scores: Tensor, name: str) -> Tensor:
 def _run(cell: Cell, budget: Budget | None, metrics: list[str], payload: Payload) -> None:
     scene = stage(cell)
     limit = None if budget is None else budget.per_sample(cell.n) * cell.n
-    meter = Meter(limit, budget.unit if budget else "paper-nfe", deadline=cell.seconds)
+    meter = Meter(limit, budget.unit if budget else "paper-nfe", cell.seconds, count_flops=True)
     problem = make_problem(cell, scene, meter, range(cell.n))
     problem.budget = budget
     problem.on_log = lambda step, scalars: payload.curve.append({"step": step, **scalars})

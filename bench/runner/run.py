@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from bench.runner.cells import Planned, expand
 from bench.runner.execute import Payload, reevaluate, wanted_metrics
 from bench.runner.executors import Executor, Job
+from bench.runner.pilots import Pilots
 from bench.runner.store import Store
 from bench.runner.suite import Suite
 from bench.runner.tables import write_tables
@@ -69,8 +70,8 @@ def run_suite(
 
     `executor` is a factory so that nothing is started when there is nothing to do.
     """
-    plan = expand(suite)
     store.open()
+    plan = expand(suite, pilots_of(store))
     store.save_suite(suite.model_dump(mode="json"))
     outcome = Outcome(plan)
     jobs = pending_jobs(store, plan, retry_failed)
@@ -96,6 +97,18 @@ def run_suite(
             write_tables(store, plan)
     outcome.statuses = _count(store, plan)
     return outcome
+
+
+PILOTS = "pilots.json"
+
+
+def pilots_of(store: Store) -> Pilots:
+    """Pilots that remember their matches in the run's folder."""
+
+    def read() -> bytes | None:
+        return store.read(PILOTS) if store.has(PILOTS) else None
+
+    return Pilots(read, lambda data: store.write(PILOTS, data))
 
 
 def remeasure(store: Store, rows: list[Planned]) -> int:

@@ -66,6 +66,8 @@ def _cell_row(row: Planned, stored: Stored | None) -> dict[str, Any]:
         "n": cell.n,
         "status": result.get("status", row.status),
         "reason": result.get("reason", row.reason),
+        "expected": row.expected,
+        "drift": used / row.expected - 1 if used is not None and row.expected > 0 else None,
         "utilisation": used / limit if used is not None and limit else None,
         "underused": row.underused,
         "paper_nfe": costs.get("paper-nfe"),
@@ -93,13 +95,19 @@ def _is_rows(column: str) -> bool:
 
 
 def _equal(row: Planned, result: dict[str, Any]) -> bool | None:
-    """Whether the measured rows are the predicted ones, to the row."""
-    if result.get("status") != "ok":
-        return None
+    """`rows_agree` for finished cells, None for others."""
+    return rows_agree(row, result) if result.get("status") == "ok" else None
+
+
+def rows_agree(row: Planned, result: dict[str, Any]) -> bool:
+    """Whether the measured rows are the predicted ones, to the row (or within a declared bound)."""
     predicted = (row.predicted * row.cell.n).flat()
     measured = result["work"]
+    slack = float("inf") if row.predicted.upper_bound else 1e-6
     return all(
-        abs(measured[k] - v) <= 1e-6 * max(1.0, v) for k, v in predicted.items() if _is_rows(k)
+        v - slack * max(1.0, v) <= measured[k] <= v + 1e-6 * max(1.0, v)
+        for k, v in predicted.items()
+        if _is_rows(k)
     )
 
 

@@ -1,0 +1,96 @@
+"""FLOPs per call, counted once per callable, shape, dtype and gradient mode, then priced.
+
+A call of B rows costs a + b B: `a` is work shared by the batch (a time embedding), `b` is per row.
+Both come from two counted calls; afterwards pricing is arithmetic.  What is counted is what torch's
+FlopCounterMode knows: matrix products, convolutions and attention (with the written-out back end,
+since fused CPU attention counts as zero).  Element-wise work is not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+FEW, MORE = 3, 6
+"""Rows of the two counted calls."""
+
+
+@dataclass(frozen=True)
+class Affine:
+    """FLOPs of a call as a function of its rows."""
+
+    shared: float
+    per_row: float
+
+    def __call__(self, rows: int) -> float:
+        return self.shared + self.per_row * rows
+
+
+@dataclass(frozen=True)
+class Price:
+    """FLOPs of a callable's forward and backward."""
+
+    forward: Affine
+    backward: Affine
+
+
+_PRICES: dict[tuple[Any, ...], Price] = {}
+
+
+def price(key: tuple[Any, ...], fn: Callable[..., Tensor], args: tuple[Any, ...]) -> Price:
+    """The price of `fn` at the shapes, dtypes and gradient mode of `args`, counted at most once.
+
+    `key` names the callable across cells; tensors with the batch's length are cut to a few rows
+    for the count.
+    """
+    grad = torch.is_grad_enabled()
+    modes = tuple(
+        (tuple(a.shape[1:]), a.dtype, grad and a.requires_grad) if isinstance(a, Tensor) else ()
+        for a in args
+    )
+    if (key, modes, grad) not in _PRICES:
+        few, more = (_count(fn, args, rows) for rows in (FEW, MORE))
+        _PRICES[key, modes, grad] = Price(_line(few[0], more[0]), _line(few[1], more[1]))
+    return _PRICES[key, modes, grad]
+
+
+def _line(few: float, more: float) -> Affine:
+    per_row = (more - few) / (MORE - FEW)
+    return Affine(few - per_row * FEW, per_row)
+
+
+def _count(fn: Callable[..., Tensor], args: tuple[Any, ...], rows: int) -> tuple[float, float]:
+    """FLOPs of one forward and one backward of `rows` rows, in the caller's gradient mode."""
+    leaves = [_cut(value, args[0].shape[0], rows) for value in args]
+    # The counter fails on gradients of a leaf that is fed straight into a module, hence `* 1`.
+    inputs = [v * 1 if isinstance(v, Tensor) and v.requires_grad else v for v in leaves]
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        out = fn(*inputs)
+    forward = float(counter.get_total_flops())
+    wanted = [v for v in leaves if isinstance(v, Tensor) and v.requires_grad]
+    if not out.requires_grad or not wanted:
+        return forward, 0.0
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        torch.autograd.grad(out.sum(), wanted, allow_unused=True)
+    return forward, float(counter.get_total_flops())
+
+
+def _cut(value: Any, batch: int, rows: int) -> Any:
+    """`rows` rows of a batched tensor, a leaf if the original needs a gradient."""
+    if not isinstance(value, Tensor) or value.dim() == 0 or value.shape[0] != batch:
+        return value
+    index = torch.arange(rows, device=value.device) % batch
+    return value.detach()[index].requires_grad_(value.requires_grad and torch.is_grad_enabled())
+
+
+def counted(run: Callable[[], Any]) -> float:
+    """FLOPs of a whole computation, counted directly: what an audit compares with."""
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        run()
+    return float(counter.get_total_flops())

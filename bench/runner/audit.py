@@ -1,0 +1,124 @@
+"""Audits: does the work that was recorded agree with what parameters predict and counters see?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pandas as pd
+import torch
+
+from bench.core.flops import counted
+from bench.core.metering import Meter
+from bench.runner.cells import Planned
+from bench.runner.execute import make_problem, sample_in_batches, stage
+from bench.runner.store import Store
+from bench.runner.tables import rows_agree
+
+FLOP_TOLERANCE = 0.01
+BATCH = 64
+"""Samples of the batch that is run again under the FLOP counter."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One method of one problem under one budget: predicted, measured, counted."""
+
+    task: str
+    reward: str
+    method: str
+    budget: str
+    cells: int
+    predicted: float
+    measured: float
+    rows_equal: bool
+    use: float | None
+    underused: bool
+    upper_bound: bool
+    ledger_flops: float | None = None
+    counted_flops: float | None = None
+
+    @property
+    def flop_error(self) -> float | None:
+        """Relative difference of the ledger's FLOPs from the counter's."""
+        if self.ledger_flops is None or not self.counted_flops:
+            return None
+        return self.ledger_flops / self.counted_flops - 1
+
+    @property
+    def ok(self) -> bool:
+        error = self.flop_error
+        return self.rows_equal and (error is None or abs(error) <= FLOP_TOLERANCE)
+
+
+def audit(store: Store, plan: list[Planned], flops: bool) -> list[Finding]:
+    """A finding per method, problem and budget with at least one good cell."""
+    groups: dict[tuple[str, ...], list[Planned]] = {}
+    for row in plan:
+        stored = store.last(row.id) if row.status == "pending" else None
+        if stored is not None and stored.ok:
+            key = (row.task_label, row.reward_label, row.method_label, str(row.budget or ""))
+            groups.setdefault(key, []).append(row)
+    return [_finding(store, key, rows, flops) for key, rows in groups.items()]
+
+
+def _finding(store: Store, key: tuple[str, ...], rows: list[Planned], flops: bool) -> Finding:
+    first = rows[0]
+    results = [found.result for row in rows if (found := store.last(row.id)) is not None]
+    unit = first.budget.unit if first.budget else "paper-nfe"
+    measured = sum(result["costs"][unit] for result in results) / len(results)
+    limit = first.budget.per_sample(first.cell.n) if first.budget else None
+    task, reward, method, budget = key
+    finding = Finding(
+        task=task,
+        reward=reward,
+        method=method,
+        budget=budget,
+        cells=len(rows),
+        predicted=first.predicted.cost("paper-nfe"),
+        measured=sum(result["costs"]["paper-nfe"] for result in results) / len(results),
+        rows_equal=all(rows_agree(row, result) for row, result in zip(rows, results, strict=True)),
+        use=measured / limit if limit else None,
+        underused=first.underused,
+        upper_bound=first.predicted.upper_bound,
+    )
+    return _with_flops(finding, first) if flops else finding
+
+
+def _with_flops(finding: Finding, row: Planned) -> Finding:
+    """Run one batch of the cell again, under the meter and under the counter."""
+    cell = replace(row.cell, n=min(row.cell.n, BATCH))
+    torch.set_num_threads(cell.threads)
+    scene = stage(cell)
+
+    priced = Meter(count_flops=True)
+    sample_in_batches(scene.method, make_problem(cell, scene, priced, range(cell.n)), cell)
+    plain = make_problem(cell, scene, Meter(), range(cell.n))
+    seen = counted(lambda: sample_in_batches(scene.method, plain, cell))
+    return replace(finding, ledger_flops=priced.work().flops, counted_flops=seen)
+
+
+def not_matched(cells: pd.DataFrame) -> list[str]:
+    """What equal compute leaves unequal, as sentences with figures."""
+    ok = cells[cells.status == "ok"]
+    if ok.empty:
+        return []
+    out = [
+        _spread(ok, "peak_bytes", 1e6, "MB", "Memory"),
+        _spread(ok, "seconds", 1, "s", "Latency"),
+    ]
+    out.append(
+        "Training: the flow map of map-based methods was trained beforehand; its cost stands in "
+        "the recipe beside the weights and in no budget."
+    )
+    out.append("Tuning: no parameter was tuned in this run, beyond what matching chose.")
+    return out
+
+
+def _spread(ok: pd.DataFrame, column: str, unit: float, name: str, what: str) -> str:
+    values: Any = ok.groupby("method")[column].median() / unit
+    low, high = values.idxmin(), values.idxmax()
+    return (
+        f"{what}: median per cell from {values.min():.3g} {name} ({low}) "
+        f"to {values.max():.3g} {name} ({high})."
+    )
