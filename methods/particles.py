@@ -16,7 +16,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -34,7 +33,8 @@ Rewards are tempered; the last one is whole.
 """
 
 
-class Selection(NamedTuple):
+@dataclass(frozen=True)
+class Selection:
     """Who goes on (populations, particles), with which log weights, and what log Z has gained."""
 
     index: Tensor
@@ -75,8 +75,8 @@ class Cloud:
     """Populations of particles; shapes are (populations, particles, ...).
 
     log_weight: since the last resampling.  path: (looks, ...), rewards seen by the ancestors.
-    spent: log potentials paid by them.  log_z: (populations,).  denoised and pull: D and the
-    gradient of the tempered reward at x.
+    spent: log potentials paid by them.  log_z and resamplings: (populations,).  denoised and
+    pull: D and the gradient of the tempered reward at x.
     """
 
     x: Tensor
@@ -86,6 +86,7 @@ class Cloud:
     path: Tensor
     spent: Tensor
     log_z: Tensor
+    resamplings: Tensor
 
     def chosen(self, index: Tensor) -> Cloud:
         """The particles at index (populations, any): nothing is evaluated again."""
@@ -99,6 +100,12 @@ class Cloud:
             path=self.path[:, rows, index],
             spent=self.spent[rows, index],
         )
+
+    def filled(self, particles: int) -> Cloud:
+        """Copies of a single founder, or the cloud itself if it is full."""
+        if self.x.shape[1] == particles:
+            return self
+        return self.chosen(self.log_weight.new_zeros(len(self.x), particles, dtype=torch.long))
 
     @property
     def total_log_weight(self) -> Tensor:
@@ -129,7 +136,7 @@ def founded(problem: Problem, founders: int) -> Cloud:
     more = problem.noise("particles", 0, (founders - 1, *problem.event_shape))
     x = torch.cat([problem.x0()[:, None], more], dim=1)
     none = torch.zeros(x.shape[:2], device=x.device, dtype=torch.float64)
-    return Cloud(x, x, None, none, none[None][:0], none, none[:, 0])
+    return Cloud(x, x, None, none, none[None][:0], none, none[:, 0], none[:, 0])
 
 
 def look(problem: Problem, design: Design, cloud: Cloud, k: int) -> Cloud:
@@ -139,21 +146,22 @@ def look(problem: Problem, design: Design, cloud: Cloud, k: int) -> Cloud:
     with torch.set_grad_enabled(guided):
         point = denoised(problem.flow, x, filled(design.grid[k], x), None)
         reward = design.tempers[k] * problem.reward(point) if k in design.tempers else None
-    pull = None
-    if guided:
-        assert reward is not None
-        pull = torch.autograd.grad(reward.sum(), x)[0].reshape(cloud.x.shape)
+        pull = gradient(reward, x).reshape(cloud.x.shape) if guided else None
     seen = replace(cloud, denoised=point.detach().reshape(cloud.x.shape), pull=pull)
     return seen if reward is None else weighed(design, seen, reward.detach(), k)
+
+
+def gradient(reward: Tensor | None, x: Tensor) -> Tensor:
+    """Gradient of each row's reward in that row's x."""
+    assert reward is not None, "a twisted design sees the reward at every step"
+    return torch.autograd.grad(reward.sum(), x)[0]
 
 
 def weighed(design: Design, cloud: Cloud, reward: Tensor, k: int) -> Cloud:
     """Multiply the weights by the potential of the rewards seen so far."""
     path = torch.cat([cloud.path, reward.double().reshape(1, *cloud.spent.shape)])
-    gain = design.weigh(path, cloud.spent, k == design.last)
-    return replace(
-        cloud, path=path, spent=cloud.spent + gain, log_weight=cloud.log_weight + gain
-    )
+    gain = finite(design.weigh(path, cloud.spent, k == design.last), "weights", k)
+    return replace(cloud, path=path, spent=cloud.spent + gain, log_weight=cloud.log_weight + gain)
 
 
 def move(problem: Problem, design: Design, cloud: Cloud, k: int) -> Cloud:
@@ -164,17 +172,17 @@ def move(problem: Problem, design: Design, cloud: Cloud, k: int) -> Cloud:
     z = problem.noise("step", k, shape[1:]).flatten(0, 1)
     step = expand(s, x)
     if cloud.pull is None:
-        return replace(cloud, x=finite(mean + step * z, k).reshape(shape))
+        return replace(cloud, x=finite(mean + step * z, "particles", k).reshape(shape))
     push = step * cloud.pull.flatten(0, 1)
     ratio = -(push * (z + 0.5 * push)).flatten(1).double().sum(1)
-    moved = finite(mean + step * (push + z), k).reshape(shape)
+    moved = finite(mean + step * (push + z), "particles", k).reshape(shape)
     return replace(cloud, x=moved, log_weight=cloud.log_weight + ratio.reshape(shape[:2]))
 
 
-def finite(x: Tensor, k: int) -> Tensor:
+def finite(x: Tensor, what: str, k: int) -> Tensor:
     """x, or an error: a particle that is lost is never put to zero in silence."""
     if not bool(torch.isfinite(x).all()):
-        raise FloatingPointError(f"particles are not finite after step {k}")
+        raise FloatingPointError(f"the {what} are not finite at step {k}")
     return x
 
 
@@ -183,30 +191,33 @@ def uniforms(problem: Problem, name: str, k: int, count: int) -> Tensor:
     return uniform(problem.noise(name, k, (count,)).double())
 
 
+def survivors(problem: Problem, design: Design, cloud: Cloud, k: int) -> Cloud:
+    """Let the design select who goes on from step k."""
+    u = uniforms(problem, "resample", k, cloud.log_weight.shape[1])
+    chosen = design.select(cloud.log_weight, u)
+    return replace(
+        cloud.chosen(chosen.index),
+        log_weight=chosen.log_weight,
+        log_z=cloud.log_z + chosen.log_z,
+        resamplings=cloud.resamplings + chosen.resampled,
+    )
+
+
 def evolve(problem: Problem, design: Design) -> tuple[Cloud, dict[str, float]]:
     """One population per row of the problem, carried to the last time; weights not yet used."""
-    cloud, looks, ess, resampled = founded(problem, design.founders), 0, 0.0, 0.0
+    cloud, sizes = founded(problem, design.founders), list[float]()
     for k in range(design.last):
         cloud = look(problem, design, cloud, k)
         if k in design.tempers:
-            size = float(softmax_ess(cloud.log_weight, 1).mean())
-            u = uniforms(problem, "resample", k, cloud.x.shape[1])
-            chosen = design.select(cloud.log_weight, u)
-            cloud = replace(
-                cloud.chosen(chosen.index),
-                log_weight=chosen.log_weight,
-                log_z=cloud.log_z + chosen.log_z,
-            )
-            looks, ess, resampled = looks + 1, ess + size, resampled + _mean(chosen.resampled)
-            problem.log(k, ess=size)
-        if cloud.x.shape[1] < design.particles:
-            everyone = cloud.log_weight.new_zeros(len(cloud.x), design.particles)
-            cloud = cloud.chosen(everyone.long())
-        cloud = move(problem, design, cloud, k)
+            sizes.append(_ess(cloud))
+            problem.log(k, ess=sizes[-1])
+            cloud = survivors(problem, design, cloud, k)
+        cloud = move(problem, design, cloud.filled(design.particles), k)
     cloud = look(problem, design, cloud, design.last)
-    ess = (ess + float(softmax_ess(cloud.log_weight, 1).mean())) / (looks + 1)
-    return cloud, {"ess": ess, "resamplings": resampled}
+    sizes.append(_ess(cloud))
+    resamplings = float(cloud.resamplings.mean())
+    return cloud, {"ess": sum(sizes) / len(sizes), "resamplings": resamplings}
 
 
-def _mean(flags: Tensor) -> float:
-    return float(flags.double().mean())
+def _ess(cloud: Cloud) -> float:
+    return float(softmax_ess(cloud.log_weight, 1).mean())

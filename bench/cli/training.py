@@ -104,7 +104,12 @@ def _write(task: str, networks: dict[str, Any], recipe: Any, to: Path) -> None:
     to.mkdir(parents=True, exist_ok=True)
     save_file(tensors(networks), to / f"{task}.safetensors")
     typer.echo("measuring quality ...")
-    report = {"task": task, "recipe": asdict(recipe), "quality": quality(task, networks)}
+    report = {
+        "task": task,
+        "recipe": asdict(recipe),
+        "training": recipe.training(),
+        "quality": quality(task, networks),
+    }
     (to / f"{task}.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     typer.echo(json.dumps(report["quality"], indent=2))
     typer.echo(f"Weights: {to / task}.safetensors (use them with TILTBENCH_WEIGHTS={to})")

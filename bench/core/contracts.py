@@ -339,6 +339,10 @@ class Task(Generic[P]):
         """Name and SHA-256 of every weight file that decides the samples."""
         return {}
 
+    def training(self) -> dict[str, float]:
+        """Paper-nfe spent on training the task's networks: keys `flow` and `map`."""
+        return {}
+
     def conditions(self, split: str) -> list[Condition]:
         """Labels or prompts of a split ("report", "tune"); [None] for unconditional tasks."""
         return [None]

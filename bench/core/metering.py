@@ -2,15 +2,17 @@
 
 Forward rows are counted on the call; backward rows by an identity autograd function on the
 output, so that whatever part of a graph is differentiated is charged when it happens.  Function
-transforms (`torch.func`, forward-mode AD) would pass the counter by and are refused.
+transforms (`torch.func`, forward-mode AD), recordings (jit, fx, CUDA graphs), second derivatives
+and rows hidden in other dimensions would pass the counter by and are refused.
 """
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
@@ -64,14 +66,32 @@ class Meter:
         self._rows: Counter[tuple[Role, Kind]] = Counter()
         self._flops: dict[tuple[Role, Kind], float] = {}
         self._spent = self._excluded = 0.0
+        self._lock = threading.Lock()
         self._started = time.perf_counter()
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> Meter:
+    def __setattr__(self, name: str, value: object) -> None:
+        if not name.startswith("_") and hasattr(self, "_started"):
+            raise Unmeterable(f"'{name}' of a meter cannot be changed once it runs")
+        super().__setattr__(name, value)
+
+    def __copy__(self) -> Meter:
         """A copied callable still charges the same ledger."""
         return self
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> Meter:
+        return self
+
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
+        raise Unmeterable("a metered callable cannot be pickled; save its state_dict() instead")
+
     def charge(self, role: Role, kind: Kind, rows: int, flops: float = 0.0) -> None:
         """Count `rows`; raises OverBudget before anything is computed beyond the limit."""
+        if not (rows >= 0 and flops >= 0):
+            raise Unmeterable(f"work is never negative, but {rows} rows were charged")
+        with self._lock:
+            self._charge(role, kind, rows, flops)
+
+    def _charge(self, role: Role, kind: Kind, rows: int, flops: float) -> None:
         if self.deadline is not None and self.elapsed() > self.deadline:
             raise TimeIsUp(f"stopped after {self.deadline:g} s")
         if self.limit is not None:
@@ -108,19 +128,30 @@ class Meter:
         return {key: self._flops.get(key, 0.0) / rows for key, rows in self._rows.items() if rows}
 
     def wrap(
-        self, role: Role, fn: Callable[..., Tensor], cost: int = 1, key: tuple[Any, ...] = ()
+        self,
+        role: Role,
+        fn: Callable[..., Tensor],
+        cost: int = 1,
+        key: tuple[Any, ...] = (),
+        event_shape: tuple[int, ...] | None = None,
     ) -> Callable[..., Tensor]:
         """`fn` with its rows counted; rows are the length of its first argument times `cost`.
 
         `key` names the callable in the table of FLOP prices; without one, FLOPs are not counted.
+        `event_shape`, if given, is the shape of a row of the first argument and of the result.
+        Calls that cannot be counted raise Unmeterable.
         """
 
         def metered(x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+            refuse_hidden_rows(role, (x, *args, *kwargs.values()), event_shape)
             refuse_transforms(role)
+            refuse_recording(role, x)
             rows = x.shape[0] * cost
             found = self.price((role, *key), fn, (x, *args)) if key and self.count_flops else None
             self.charge(role, "forward", rows, found.forward(x.shape[0]) if found else 0.0)
             out = fn(x, *args, **kwargs)
+            if event_shape is not None or role == "reward":
+                refuse_shape(role, out, (x.shape[0], *(event_shape or ())))
             if out.requires_grad:
                 flops = found.backward(x.shape[0]) if found else 0.0
                 counted: Tensor = _CountBackward.apply(out, self, role, rows, flops)
@@ -148,6 +179,11 @@ class _CountBackward(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Any:
         meter, role, rows, flops = ctx.charge
+        refuse_transforms(role)  # `is_grads_batched` takes many gradients at once
+        if torch.is_grad_enabled():
+            raise Unmeterable(
+                f"second derivatives of the {role} cannot be counted; call it without create_graph"
+            )
         meter.charge(role, "backward", rows, flops)
         return gradients[0], None, None, None, None
 
@@ -160,3 +196,38 @@ def refuse_transforms(role: Role) -> None:
             f"the {role} was called under torch.func or forward-mode AD, which the meter cannot "
             "count; use torch.autograd.grad, or declare the work through problem.jvp"
         )
+
+
+def refuse_recording(role: Role, x: Tensor) -> None:
+    """Raise Unmeterable while torch records what runs: a replay would not pass the meter."""
+    modes = torch._C._TorchDispatchModeKey  # no public query exists
+    tracing = torch._C._get_tracing_state() is not None
+    tracing = tracing or torch._C._get_dispatch_mode(modes.PROXY) is not None
+    if tracing or (x.is_cuda and torch.cuda.is_current_stream_capturing()):
+        raise Unmeterable(
+            f"the {role} was called while jit, fx, export or a CUDA graph records it; "
+            "its replay could not be counted"
+        )
+
+
+def refuse_hidden_rows(
+    role: Role, args: tuple[Any, ...], event_shape: tuple[int, ...] | None
+) -> None:
+    """Raise Unmeterable unless every tensor has the rows of the first, and that one its shape."""
+    x = args[0]
+    if type(x) not in (Tensor, torch.nn.Parameter) or x.dim() == 0:
+        raise Unmeterable(f"the {role} takes a plain tensor with a batch dimension")
+    if event_shape is not None:
+        refuse_shape(role, x, (x.shape[0], *event_shape))
+    for other in args[1:]:
+        if isinstance(other, Tensor) and (other.dim() == 0 or other.shape[0] != x.shape[0]):
+            raise Unmeterable(
+                f"the {role} was called with {x.shape[0]} rows and an argument of shape "
+                f"{tuple(other.shape)}; every argument needs the same rows"
+            )
+
+
+def refuse_shape(role: Role, x: Tensor, shape: tuple[int, ...]) -> None:
+    """Raise Unmeterable if a tensor has another shape than the rows that are counted."""
+    if tuple(x.shape) != tuple(shape):
+        raise Unmeterable(f"the {role} saw shape {tuple(x.shape)}, not the counted {tuple(shape)}")

@@ -21,7 +21,7 @@ from bench.core.contracts import (
     Samples,
 )
 from bench.core.interpolant import Interpolant
-from bench.core.metering import Meter
+from bench.core.metering import Meter, refuse_shape
 from bench.core.noise import NoiseSource
 from bench.core.work import Budget
 
@@ -39,7 +39,7 @@ class MeteredFlow:
         def velocity(x: Tensor, t: Tensor) -> Tensor:
             return flow.velocity(x, t, condition)
 
-        self._velocity = meter.wrap("flow", velocity, key=key)
+        self._velocity = meter.wrap("flow", velocity, key=key, event_shape=flow.event_shape)
 
     def velocity(self, x: Tensor, t: Tensor, condition: Condition = None) -> Tensor:
         """b_t(x) under the problem's condition."""
@@ -94,7 +94,10 @@ class MeteredPosterior:
         def drawn(x: Tensor, t: Tensor) -> Tensor:
             return self._posterior.draw(x, t, n, _for_rows(noise, len(x)), self._condition)
 
-        return self._meter.wrap("oracle", drawn, cost=n, key=self._key and (*self._key, n))(x, t)
+        key = self._key and (*self._key, n)
+        out = self._meter.wrap("oracle", drawn, cost=n, key=key)(x, t)
+        refuse_shape("oracle", out, (n, *x.shape))
+        return out
 
 
 def _for_rows(noise: Noise, rows: int) -> Noise:

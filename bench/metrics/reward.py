@@ -21,7 +21,7 @@ def weighted_mean(values: Tensor, samples: Samples) -> Measurement:
     influence = weight * (values - mean)
     if samples.group is not None:
         ids = torch.unique(samples.group, return_inverse=True)[1]
-        influence = torch.zeros(int(ids.max()) + 1).index_add(0, ids, influence)
+        influence = values.new_zeros(int(ids.max()) + 1).index_add(0, ids, influence)
     units = len(influence)
     if units < 2:
         return Measurement(float(mean), None, len(values), "one group: no standard error", values)

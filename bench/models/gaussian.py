@@ -50,7 +50,8 @@ class GaussianModel(nn.Module):
     def fit(self, data: Tensor, floor: float = 1e-3) -> None:
         """Estimate mu and Sigma from data (n, d)."""
         wide = data.double()
-        eigenvalues, basis = torch.linalg.eigh(torch.cov(wide.T))
+        covariance = torch.cov(wide.T).reshape(wide.shape[1], wide.shape[1])
+        eigenvalues, basis = torch.linalg.eigh(covariance)
         self.mean.copy_(wide.mean(0))
         self.basis.copy_(basis)
         self.eigenvalues.copy_(eigenvalues.clamp(min=floor))

@@ -7,6 +7,7 @@ TILTBENCH_WEIGHTS may name a folder that is searched before the package's own.
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from functools import cache
 from pathlib import Path
@@ -48,6 +49,15 @@ def load(path: Path) -> dict[str, Tensor]:
         raise UserError(
             f"the weights {path} cannot be read ({error}): restore the file or train it again"
         ) from error
+
+
+def training(name: str) -> dict[str, float]:
+    """Paper-nfe of training, from the recipe beside the weights; empty without one."""
+    recipe = find(name).with_suffix(".json")
+    if not recipe.is_file():
+        return {}
+    spent: dict[str, float] = json.loads(recipe.read_text(encoding="utf-8")).get("training", {})
+    return spent
 
 
 def load_into(module: nn.Module, name: str, prefix: str) -> nn.Module:

@@ -85,6 +85,7 @@ class Planned:
     predicted: Work = field(default_factory=Work)
     use: float = float("nan")
     expected: float = float("nan")
+    map_training: float = 0.0
     underused: bool = False
     alternatives: tuple[tuple[dict[str, Any], float], ...] = ()
 
@@ -255,9 +256,16 @@ def _row(
         predicted=Work() if refusal else method.work(bound.spec),
         use=float("nan") if found is None else found.use,
         expected=float("nan") if found is None else found.cost,
+        map_training=_map_training(method, bound, refusal),
         underused=found is not None and found.underused,
         alternatives=() if found is None else found.alternatives,
     )
+
+
+def _map_training(method: Method[Any], bound: Bound, refusal: str | None) -> float:
+    """Paper-nfe of training the map, for methods that use it."""
+    uses = refusal is None and method.work(bound.spec).map.total > 0
+    return bound.task.training().get("map", 0.0) if uses else 0.0
 
 
 def _match(

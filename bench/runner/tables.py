@@ -76,6 +76,7 @@ def _cell_row(row: Planned, stored: Stored | None) -> dict[str, Any]:
         "predicted_paper_nfe": row.predicted.cost("paper-nfe"),
         "predicted_equal": _equal(row, result),
         "fit_paper_nfe": 0.0,
+        "map_paper_nfe": row.map_training,
         "seconds": result.get("work", {}).get("seconds"),
         "cell_seconds": result.get("seconds"),
         "peak_bytes": result.get("work", {}).get("peak_bytes"),

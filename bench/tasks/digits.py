@@ -41,6 +41,9 @@ class Digits(Task[NoParams]):
     def weights(self) -> dict[str, str]:
         return {"digits": weights.digest(weights.find("digits"))}
 
+    def training(self) -> dict[str, float]:
+        return weights.training("digits")
+
     def data(self, split: str) -> Tensor:
         return load("train" if split == "train" else "held-out" if split == "held-out" else "all").x
 

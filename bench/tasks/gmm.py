@@ -69,6 +69,9 @@ class PaperMixture(MixtureTask[NoParams]):
     def weights(self) -> dict[str, str]:
         return {"gmm-paper": weights.digest(weights.find("gmm-paper"))}
 
+    def training(self) -> dict[str, float]:
+        return weights.training("gmm-paper")
+
 
 @dataclass(frozen=True)
 class RandomMixtureParams:

@@ -41,6 +41,15 @@ class Recipe:
     parametrisation: Parametrisation = "gaussian"
     seed: int = 0
 
+    def training(self) -> dict[str, float]:
+        """Paper-nfe of training flow and map.
+
+        A flow step is a forward and a backward per row.  A map step is two forwards with their
+        backwards, one teacher forward and two forwards of the semigroup's target.
+        """
+        rows = float(self.batch)
+        return {"flow": 2 * rows * self.flow_steps, "map": 7 * rows * self.map_steps}
+
     def shortened(self, factor: float) -> Recipe:
         """The same recipe with its training lengths multiplied, for trials."""
         return replace(

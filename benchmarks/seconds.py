@@ -1,0 +1,54 @@
+"""Methods matched in seconds: do they take the same time?  Ten interleaved repetitions.
+
+Promised: the ratio of medians is within 10 % of 1.
+"""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+
+import torch
+
+from bench.runner.cells import expand
+from bench.runner.execute import execute
+from bench.runner.run import pilots_of
+from bench.runner.store import Store
+from bench.runner.suite import build_suite
+
+METHODS = ["best-of-n-fewstep", "mfm-g", "dps"]
+BUDGET = 0.02
+REPETITIONS = 10
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    content = {
+        "name": "seconds",
+        "tasks": ["digits"],
+        "rewards": ["template:strength=20"],
+        "n": 64,
+        "methods": METHODS,
+        "budgets": [f"seconds={BUDGET}"],
+        "seeds": 1,
+    }
+    with tempfile.TemporaryDirectory() as root:
+        store = Store(root, "seconds")
+        store.open()
+        rows = expand(build_suite(content), pilots_of(store))
+    taken: dict[str, list[float]] = {row.method_label: [] for row in rows}
+    for _ in range(REPETITIONS):
+        for row in rows:
+            payload = execute(row.cell.to_json(), None, [])
+            taken[row.method_label].append(payload.costs["seconds"])
+    medians = {name: statistics.median(values) for name, values in taken.items()}
+    for row in rows:
+        median = medians[row.method_label]
+        print(
+            f"{row.method_label:<20} {row.matched}  median {median:.5f} s per sample, "
+            f"budget {BUDGET:g}, ratio to the first {median / medians[METHODS[0]]:.3f}"
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,86 @@
+"""SVDD: a population that is refounded at every step by one of its members."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bench.api import Method, Problem, ProblemSpec, Samples, Work
+from bench.core.integrate import uniform_grid
+from bench.core.params import param
+from bench.core.work import forward
+from methods.particles import Design, Select, Selection
+from methods.resampling import at_quantiles
+from methods.smc import run
+from methods.steering import reward_work
+
+
+@dataclass(frozen=True)
+class SVDDParams:
+    """The release takes M = 20 candidates, 50 steps and alpha = 0."""
+
+    candidates: int = param(20, low=1, high=100_000, log=True, help="candidates M per step")
+    steps: int = param(20, low=5, high=2000, log=True, help="time steps K")
+    alpha: float = param(1.0, low=0.0, high=100.0, help="temperature of the choice; 0: arg-max")
+    start: float = param(0.01, low=1e-4, high=0.5, help="first time; x ~ N(0, I) there")
+
+
+def latest(path: Tensor, _spent: Tensor, _last: bool) -> Tensor:
+    """The potential e^r of the last look alone: the path has no say."""
+    return path[-1]
+
+
+def one_for_all(greedy: bool) -> Select:
+    """One particle, by weight or the best, takes every place; no weight is carried."""
+
+    def select(log_weight: Tensor, u: Tensor) -> Selection:
+        best = log_weight.argmax(1, keepdim=True)
+        index = best if greedy else at_quantiles(log_weight, u[:, :1])
+        none = torch.zeros_like(log_weight)
+        return Selection(index.expand_as(log_weight), none, none[:, 0], none[:, 0] + 1)
+
+    return select
+
+
+class SVDD(Method[SVDDParams]):
+    """Soft value-based decoding: of M base steps choose one by its reward, at every step.
+
+    Li et al. 2024 (arXiv 2408.08252), the variant without training: value = r(D_t), candidate m
+    with probability softmax(value / alpha)_m; alpha = 0 takes the best.  Needs no gradient.
+    Tends to the tilted law as M and K grow only where r(D_t) is the value up to a constant (linear
+    rewards of a Gaussian posterior with fixed covariance); else biased as its value is, and without
+    weights to correct it; small M is biased towards the base model, alpha < 1 towards high reward.
+    Cost per sample: 1 + M (K - 1) flow and M (K - 1) reward forwards.
+    """
+
+    Params = SVDDParams
+    effort = ("candidates", "steps")
+
+    def least(self, name: str) -> int:
+        # A single candidate is no choice.
+        return 2 if name == "candidates" else 1
+
+    def design(self) -> Design:
+        """The engine's settings: one founder, then every step sees the reward."""
+        p = self.params
+        return Design(
+            particles=p.candidates,
+            grid=uniform_grid(p.steps, p.start),
+            tempers=dict.fromkeys(range(1, p.steps), 1.0 / p.alpha if p.alpha else 1.0),
+            weigh=latest,
+            select=one_for_all(p.alpha == 0),
+            founders=1,
+        )
+
+    def work(self, spec: ProblemSpec) -> Work:
+        rows = self.params.candidates * (self.params.steps - 1)
+        return forward("flow", rows + 1) + reward_work(spec, rows)
+
+    def sample(self, problem: Problem, n: int) -> Samples:
+        return run(problem, n, self.design(), "draw" if self.params.alpha else "argmax")[0]
+
+
+__all__: list[Any] = ["SVDD"]

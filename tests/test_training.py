@@ -1,0 +1,241 @@
+"""Training: objectives and their minimisers, resuming to the same bits, whole weights."""
+
+import json
+
+import pytest
+import torch
+from torch import nn
+
+from bench.core import glass
+from bench.core.interpolant import Linear
+from bench.core.params import UserError
+from bench.models import digits, weights
+from bench.models.digits_data import FOLDS, fold, load
+from bench.models.gaussian import GaussianModel
+from bench.models.meta_flow_map import FlowNet, MetaFlowMapNet
+from bench.models.mixture import Mixture, paper_mixture
+from bench.training import losses, recipes
+from bench.training.recipes import Recipe
+from bench.training.trainer import TrainConfig, Trainer
+
+
+def small(**changes) -> Recipe:
+    values = {"flow_steps": 30, "map_steps": 30, "batch": 32, "map_width": 16, "flow_width": 16}
+    return Recipe(**{**values, "depth": 1, "classifier_steps": 20, **changes})
+
+
+def gaussian_world(d=3):
+    g = torch.Generator().manual_seed(0)
+    root = torch.randn(d, d, generator=g, dtype=torch.float64)
+    mean = torch.randn(1, d, generator=g, dtype=torch.float64)
+    covariance = (root @ root.T / d)[None]
+    return Mixture(torch.ones(1).double(), mean, covariance)
+
+
+def gaussian_map(mixture) -> MetaFlowMapNet:
+    """A map whose Gaussian skip is the truth and whose network is zero."""
+    net = MetaFlowMapNet((mixture.dimension,), width=8, depth=1).double()
+    values, basis = torch.linalg.eigh(mixture.covariances[0])
+    net.gaussian.mean.copy_(mixture.means[0])
+    net.gaussian.basis.copy_(basis)
+    net.gaussian.eigenvalues.copy_(values)
+    return net
+
+
+def draw_of(mixture, n=64, seed=0):
+    g = torch.Generator().manual_seed(seed)
+    x1 = mixture.sample(n, g)
+    double = torch.float64
+    t, split = torch.rand(2, n, generator=g, dtype=double)
+    s, u = torch.rand(2, n, generator=g, dtype=double).sort(0).values
+    noise, other = torch.randn(2, *x1.shape, generator=g, dtype=double)
+    return losses.Draw(x1, Linear().noised(x1, other, t), t, noise, s, u, split)
+
+
+def test_the_gaussian_skip_is_the_exact_map_of_a_gaussian():
+    """Diagonal = GLASS velocity, semigroup closes, one jump = exact posterior transport."""
+    mixture = gaussian_world()
+    net, draw = gaussian_map(mixture), draw_of(mixture)
+    velocity = glass.posterior_velocity(Linear(), mixture.velocity, draw.x, draw.t)
+    expected = velocity(draw.x_bar, draw.s)
+    got = net.velocity(draw.x_bar, draw.s, draw.s, draw.x, draw.t)
+    assert torch.allclose(got, expected, atol=1e-8)
+    prediction, target = losses.semigroup(net, net, draw)
+    assert torch.allclose(prediction, target, atol=1e-8)
+    n = 20_000
+    x = torch.tensor([[0.3, -0.5, 1.0]]).double().expand(n, 3)
+    t = torch.full((n,), 0.4).double()
+    eps = torch.randn(n, 3, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    ones, zeros = torch.ones(n).double(), torch.zeros(n).double()
+    draws = net.jump(eps, zeros, ones, x, t)
+    post = mixture.posterior(x[:1], t[:1])
+    assert torch.allclose(draws.mean(0), post.mean[0, 0], atol=0.02)
+    assert torch.allclose(torch.cov(draws.T), post.covariance[0, 0], atol=0.02)
+
+
+def test_the_skip_fades_with_the_context():
+    """At t = 0 the context says nothing; at t = 1 it says everything."""
+    net = gaussian_map(gaussian_world())
+    g = torch.Generator().manual_seed(0)
+    eps, x, other = torch.randn(3, 5, 3, generator=g, dtype=torch.float64)
+    zeros, ones = torch.zeros(5).double(), torch.ones(5).double()
+    at_zero = net.jump(eps, zeros, ones, x, zeros)
+    assert torch.equal(at_zero, net.jump(eps, zeros, ones, other, zeros))
+    assert (net.jump(eps, zeros, ones, x, ones) - x).abs().max() < 0.01
+
+
+@pytest.mark.parametrize("form", ["raw", "gaussian", "diagonal"])
+def test_every_parametrisation_is_finite_and_differentiable(form):
+    net = MetaFlowMapNet((1, 2, 2), width=8, depth=1, parametrisation=form)
+    nn.init.normal_(net.net.leave[1].weight)
+    for t in (0.0, 0.5, 1.0):
+        for s, u in ((0.0, 1.0), (0.5, 0.5), (1.0, 1.0), (0.0, 0.0)):
+            x = torch.randn(3, 1, 2, 2, requires_grad=True)
+            times = (torch.full((3,), v) for v in (s, u, t))
+            s_, u_, t_ = times
+            v = net.velocity(torch.randn(3, 1, 2, 2), s_, u_, x, t_)
+            (gradient,) = torch.autograd.grad(v.sum(), x, allow_unused=True)
+            assert torch.isfinite(v).all() and torch.isfinite(gradient).all(), (t, s, u)
+
+
+def test_distilled_and_data_diagonals_have_the_same_minimiser():
+    """The data target averages, given context and state, to the distilled one."""
+    mixture = paper_mixture()
+    n = 200_000
+    g = torch.Generator().manual_seed(0)
+    x, x_bar = torch.tensor([[-0.4, -0.6]]).double(), torch.tensor([[0.2, -0.3]]).double()
+    t, s = torch.tensor([0.3]).double(), torch.tensor([0.4]).double()
+    u, z = torch.rand(n, 1, generator=g).double(), torch.randn(n, 1, 2, generator=g).double()
+    star = glass.combine(Linear(), x, t, x_bar, s)
+    x1 = mixture.posterior_draws(star.x, star.t, u, z)[:, 0]
+    target_from_data = (x1 - x_bar) / (1 - s)  # x1 - noise, with noise = (x_bar - s x1)/(1 - s)
+    distilled = glass.posterior_velocity(Linear(), mixture.velocity, x, t)(x_bar, s)
+    error = target_from_data.std(0) / n**0.5
+    assert ((target_from_data.mean(0) - distilled[0]).abs() < 5 * error).all()
+
+
+def test_context_times_follow_their_law():
+    t = losses.sample_context_times(100_000, torch.Generator().manual_seed(0))
+    assert abs(float((t == 0).float().mean()) - 0.1) < 0.01
+    assert abs(float(t[t > 0].sqrt().mean()) - 0.5) < 0.01
+    s, u = losses.sample_inner_times(100_000, torch.Generator().manual_seed(0))
+    assert (s <= u).all() and abs(float(((s == 0) & (u == 1)).float().mean()) - 0.25) < 0.01
+
+
+def train_small(folder, steps, stop_after=None):
+    data = load("train").x[:200]
+    recipe = small(flow_steps=steps)
+    if stop_after is None:
+        return recipes.train_flow(data, recipe, folder, lambda *_: None).state_dict()
+
+    class Killed(Exception):
+        pass
+
+    def kill(self):
+        plain(self)
+        if self.step >= stop_after:
+            raise Killed
+
+    plain = Trainer._save
+    Trainer._save = kill
+    try:
+        with pytest.raises(Killed):
+            recipes.train_flow(data, recipe, folder, lambda *_: None)
+    finally:
+        Trainer._save = plain
+    return None
+
+
+def test_resumed_training_ends_in_the_same_bits(tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        recipes, "TrainConfig", lambda *a, **k: TrainConfig(*a, **{**k, "checkpoint_every": 7})
+    )
+    whole = train_small(tmp_path / "whole", 40)
+    train_small(tmp_path / "killed", 40, stop_after=14)
+    resumed = train_small(tmp_path / "killed", 40)
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+    assert len(list((tmp_path / "killed" / "flow").glob("step-*.pt"))) == 2
+
+
+def test_training_lowers_the_loss_and_a_nan_stops_it(tmp_path):
+    """Two points, where the Gaussian skip is a bad start."""
+    seen = []
+    data = torch.tensor([[-2.0], [2.0]]).repeat(50, 1)
+    recipes.train_flow(
+        data, small(flow_steps=400), tmp_path, lambda step, loss: seen.append(loss["flow_matching"])
+    )
+    assert seen[-1] < 0.8 * seen[0]
+    net = nn.Linear(1, 1)
+
+    def broken(model, average, generator):
+        return {"bad": model(torch.ones(1, 1)).sum() * float("nan")}
+
+    with pytest.raises(FloatingPointError, match="not finite at step 0"):
+        Trainer(net, broken, TrainConfig(5), tmp_path / "nan").run()
+
+
+def test_accumulation_adds_up(tmp_path):
+    """Two half batches and one whole batch take the same first step."""
+    torch.manual_seed(0)
+    x, y = torch.randn(8, 3), torch.randn(8, 1)
+    ends = []
+    for accumulate in (1, 2):
+        torch.manual_seed(1)
+        net = nn.Linear(3, 1)
+        calls = iter(range(99))
+
+        def objective(model, average, generator, k=accumulate, calls=calls):
+            part = next(calls) % k
+            rows = slice(part * 8 // k, (part + 1) * 8 // k)
+            return {"mse": (model(x[rows]) - y[rows]).square().mean()}
+
+        config = TrainConfig(3, accumulate=accumulate, warmup=1, clip=1e9)
+        Trainer(net, objective, config, tmp_path / str(accumulate)).run()
+        ends.append(net.weight.detach().clone())
+    assert torch.allclose(ends[0], ends[1], atol=1e-6)
+
+
+def test_folds_are_disjoint_and_held_out_is_apart():
+    parts = [fold(name).x.flatten(1) for name in FOLDS] + [load("held-out").x.flatten(1)]
+    assert sum(map(len, parts)) == 1797 and len(parts[3]) == 360
+    distances = [torch.cdist(a, b).min() for i, a in enumerate(parts) for b in parts[:i]]
+    assert min(distances) > 0
+
+
+def test_shipped_weights_are_small_and_described():
+    for name in ("digits", "gmm-paper"):
+        path = weights.find(name)
+        assert path.stat().st_size < 10e6
+        recipe = json.loads(path.with_suffix(".json").read_text())
+        assert recipe["recipe"]["seed"] == 0 and recipe["quality"] and recipe["training"]["map"] > 0
+    quality = json.loads(weights.find("digits").with_suffix(".json").read_text())["quality"]
+    assert min(quality["accuracy"].values()) > 0.93
+    assert quality["memorisation_ratio"] > 0.5
+    for figures in quality["posterior"].values():
+        shuffled, one = figures["map-1-shuffled"], figures["map-1"]
+        assert shuffled[0] > 2 * one[0] and shuffled[1] > 2 * one[1]
+    for t in ("0.2", "0.5"):
+        figures = quality["posterior"][t]
+        for k in (0, 1):
+            assert figures["map-1"][k] < min(figures["glass-1"][k], figures["glass-2"][k])
+
+
+def test_partial_and_foreign_weights_are_refused(tmp_path, monkeypatch):
+    from safetensors.torch import save_file
+
+    monkeypatch.setenv("TILTBENCH_WEIGHTS", str(tmp_path))
+    state = {f"flow.{k}": v for k, v in FlowNet((1, 8, 8)).state_dict().items()}
+    state.pop("flow.gaussian.mean")
+    save_file(state, tmp_path / "digits.safetensors")
+    with pytest.raises(UserError, match=r"gaussian\.mean"):
+        weights.load_into(FlowNet((1, 8, 8)), "digits", "flow")
+    with pytest.raises(UserError, match="hold no 'map' network"):
+        weights.load_into(MetaFlowMapNet((1, 8, 8)), "digits", "map")
+
+
+def test_gaussian_model_floors_constant_directions():
+    data = torch.cat([torch.randn(500, 2), torch.ones(500, 1)], 1)
+    model = GaussianModel(3)
+    model.fit(data)
+    assert float(model.eigenvalues.min()) == pytest.approx(1e-3)
+    assert digits.FEATURES * 10 <= 128  # a quickstart cell is large enough for a Frechet distance
