@@ -20,7 +20,7 @@ from benchmarks.timing import median_ratio
 class NoMeter(Meter):
     """Hands callables through untouched."""
 
-    def wrap(self, role: Any, fn: Any, cost: int = 1, key: Any = ()) -> Any:
+    def wrap(self, role: Any, fn: Any, *_: Any, **__: Any) -> Any:
         return fn
 
 
@@ -56,12 +56,12 @@ def dit(repetitions: int = 9, batch: int = 2) -> tuple[float, float]:
     x = torch.randn(batch, *config.event_shape)
     t = torch.full((batch,), 0.5)
 
-    def plain(x: torch.Tensor) -> torch.Tensor:
+    def plain(x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
         return flow.velocity(x, t)
 
     def run(fn: Any) -> object:
         leaf = x.clone().requires_grad_()
-        return torch.autograd.grad(fn(leaf).sum(), leaf)
+        return torch.autograd.grad(fn(leaf, t).sum(), leaf)
 
     meter = Meter(1e12, count_flops=True)
     metered = meter.wrap("flow", plain, key=("dit",))

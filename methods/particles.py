@@ -1,64 +1,55 @@
 """The particle engine that every sequential Monte Carlo method shares.
 
     for each time t:
-        look     D_t(x), r(D_t(x)) and, if twisted, its gradient: one model row per particle
+        look     D_t(x), the value r(D_t(x)) and, if twisted, its gradient: once per particle
         weigh    log w += log potential            (and log p/q of the move that led here)
         select   resample where the effective sample size is low; other weights are carried
         move     x ~ q, the base ancestral step, its mean shifted by variance * gradient
 
 At the last time the step is a point mass at D, so r(D) is r(x1): the last potential brings the
-product of all to e^r(x1) exactly, whatever was seen on the way.
+product of all to e^r(x1) exactly, whatever was seen on the way, at random or not.
 Each returned sample comes from a population of its own, so samples are independent.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from bench.api import Problem, uniform
+from bench.api import Noise, Problem, ProblemSpec, Work, uniform
+from bench.core.estimators import log_mean_exp, value_gradient
 from bench.core.integrate import ancestral_moments, filled
 from bench.core.interpolant import expand
-from bench.core.posterior import denoised, softmax_ess
-from methods.resampling import Resampler
+from bench.core.posterior import Remembered, softmax_ess
+from bench.core.work import forward
+from methods.posteriors import PosteriorChoice
+from methods.resampling import Select
+from methods.steering import reward_work
 
 Weigher = Callable[[Tensor, Tensor, bool], Tensor]
-"""(rewards seen along each path (looks, ...), log potentials spent so far, last) -> log potential.
+"""(values seen along each path (looks, ...), log potentials spent so far, last) -> log potential.
 
-Rewards are tempered; the last one is whole.
+Values are tempered; the last one is r(x1), whole.
 """
-
-
-@dataclass(frozen=True)
-class Selection:
-    """Who goes on (populations, particles), with which log weights, and what log Z has gained."""
-
-    index: Tensor
-    log_weight: Tensor
-    log_z: Tensor
-    resampled: Tensor
-
-
-Select = Callable[[Tensor, Tensor], Selection]
-"""(log weights, uniforms), both (populations, particles) -> Selection."""
 
 
 @dataclass(frozen=True)
 class Design:
     """What makes one particle method different from another.
 
-    grid: K + 1 times.  tempers: {step: factor of the reward seen there}; step K - 1 must be one of
-    them.  founders: distinct particles at the start, each copied to fill the population.
-    twisted: whether the gradient of the tempered reward shifts the proposal.
+    grid: K + 1 times.  tempers: {step: factor of the value seen there}; step K - 1 is one of them.
+    value and draws: the posterior whose log-mean-exp reward is the value.  founders: particles at
+    the start, 1 or all.  twisted: whether the gradient of the tempered value shifts the proposal.
     """
 
     particles: int
     grid: Sequence[float]
     tempers: Mapping[int, float]
+    value: PosteriorChoice
+    draws: int
     weigh: Weigher
     select: Select
     founders: int
@@ -69,14 +60,22 @@ class Design:
         """The step whose move is a point mass."""
         return len(self.grid) - 2
 
+    def work(self, spec: ProblemSpec) -> Work:
+        """Rows of one population; resampling indexes what was evaluated and costs none."""
+        one = self.value.work(self.draws, self.twisted)
+        one = one + reward_work(spec, self.draws, self.twisted)
+        seen = [self.founders if k == 0 else self.particles for k in self.tempers if k < self.last]
+        flow = forward("flow", self.founders + self.particles * self.last)
+        return flow + one * float(sum(seen)) + reward_work(spec, self.particles)
+
 
 @dataclass(frozen=True)
 class Cloud:
     """Populations of particles; shapes are (populations, particles, ...).
 
-    log_weight: since the last resampling.  path: (looks, ...), rewards seen by the ancestors.
+    log_weight: since the last resampling.  path: (looks, ...), values seen by the ancestors.
     spent: log potentials paid by them.  log_z and resamplings: (populations,).  denoised and
-    pull: D and the gradient of the tempered reward at x.
+    pull: D and the gradient of the tempered value at x.
     """
 
     x: Tensor
@@ -112,23 +111,10 @@ class Cloud:
         """Log weights whose mean over the population is the estimate of Z."""
         return self.log_z[:, None] + self.log_weight
 
-
-def adaptive(resample: Resampler, threshold: float) -> Select:
-    """Resample the populations with ESS < threshold * N; the others keep their weights.
-
-    Dropping weights where resampling is skipped is the error of the public FK code (peers.md 2.5).
-    """
-
-    def select(log_weight: Tensor, u: Tensor) -> Selection:
-        size = log_weight.shape[1]
-        due = softmax_ess(log_weight, 1) < threshold * size
-        stay = torch.arange(size, device=u.device).expand_as(log_weight)
-        index = torch.where(due[:, None], resample(log_weight, u), stay) if due.any() else stay
-        kept = log_weight.masked_fill(due[:, None], 0.0)
-        gained = log_weight.logsumexp(1) - math.log(size)
-        return Selection(index, kept, gained.where(due, torch.zeros_like(gained)), due)
-
-    return select
+    @property
+    def ess(self) -> float:
+        """Effective sample size, averaged over populations."""
+        return float(softmax_ess(self.log_weight, 1).mean())
 
 
 def founded(problem: Problem, founders: int) -> Cloud:
@@ -139,27 +125,39 @@ def founded(problem: Problem, founders: int) -> Cloud:
     return Cloud(x, x, None, none, none[None][:0], none, none[:, 0], none[:, 0])
 
 
+def particle_noise(problem: Problem, k: int, particles: int) -> Noise:
+    """Normals of step k, (populations * particles, *shape)."""
+
+    def noise(name: str, shape: tuple[int, ...]) -> Tensor:
+        return problem.noise(name, k, (particles, *shape)).flatten(0, 1)
+
+    return noise
+
+
 def look(problem: Problem, design: Design, cloud: Cloud, k: int) -> Cloud:
-    """Evaluate D and, where step k sees the reward, weigh: one flow row per particle."""
+    """Evaluate D and, where step k sees it, the value: one flow row per particle and its draws."""
     guided = design.twisted and k < design.last
     x = cloud.x.flatten(0, 1).detach().requires_grad_(guided)
+    t, flow = filled(design.grid[k], x), Remembered(problem.flow)
+    with torch.set_grad_enabled(guided and design.value.differentiates_flow):
+        point = problem.interpolant.denoiser(flow.velocity(x, t), x, t)
+    seen = replace(cloud, denoised=point.detach().reshape(cloud.x.shape), pull=None)
+    if k not in design.tempers:
+        return seen
     with torch.set_grad_enabled(guided):
-        point = denoised(problem.flow, x, filled(design.grid[k], x), None)
-        reward = design.tempers[k] * problem.reward(point) if k in design.tempers else None
-        pull = gradient(reward, x).reshape(cloud.x.shape) if guided else None
-    seen = replace(cloud, denoised=point.detach().reshape(cloud.x.shape), pull=pull)
-    return seen if reward is None else weighed(design, seen, reward.detach(), k)
+        noise = particle_noise(problem, k, cloud.x.shape[1])
+        sampler = design.value.build(problem, flow)
+        x1 = point[None] if k == design.last else sampler.draw(x, t, design.draws, noise)
+        r = problem.reward(x1.flatten(0, 1)).reshape(x1.shape[:2])
+        if guided:
+            pull = design.tempers[k] * value_gradient(r, x)
+            seen = replace(seen, pull=pull.reshape(cloud.x.shape))
+    return weighed(design, seen, design.tempers[k] * log_mean_exp(r.detach()), k)
 
 
-def gradient(reward: Tensor | None, x: Tensor) -> Tensor:
-    """Gradient of each row's reward in that row's x."""
-    assert reward is not None, "a twisted design sees the reward at every step"
-    return torch.autograd.grad(reward.sum(), x)[0]
-
-
-def weighed(design: Design, cloud: Cloud, reward: Tensor, k: int) -> Cloud:
-    """Multiply the weights by the potential of the rewards seen so far."""
-    path = torch.cat([cloud.path, reward.double().reshape(1, *cloud.spent.shape)])
+def weighed(design: Design, cloud: Cloud, value: Tensor, k: int) -> Cloud:
+    """Multiply the weights by the potential of the values seen so far."""
+    path = torch.cat([cloud.path, value.double().reshape(1, *cloud.spent.shape)])
     gain = finite(design.weigh(path, cloud.spent, k == design.last), "weights", k)
     return replace(cloud, path=path, spent=cloud.spent + gain, log_weight=cloud.log_weight + gain)
 
@@ -169,13 +167,13 @@ def move(problem: Problem, design: Design, cloud: Cloud, k: int) -> Cloud:
     x, shape = cloud.x.flatten(0, 1), cloud.x.shape
     t, u = filled(design.grid[k], x), filled(design.grid[k + 1], x)
     mean, s = ancestral_moments(problem.interpolant, x, cloud.denoised.flatten(0, 1), t, u)
-    z = problem.noise("step", k, shape[1:]).flatten(0, 1)
-    step = expand(s, x)
+    z = particle_noise(problem, k, shape[1])("step", shape[2:])
+    scale = expand(s, x)
     if cloud.pull is None:
-        return replace(cloud, x=finite(mean + step * z, "particles", k).reshape(shape))
-    push = step * cloud.pull.flatten(0, 1)
+        return replace(cloud, x=finite(mean + scale * z, "particles", k).reshape(shape))
+    push = scale * cloud.pull.flatten(0, 1)
     ratio = -(push * (z + 0.5 * push)).flatten(1).double().sum(1)
-    moved = finite(mean + step * (push + z), "particles", k).reshape(shape)
+    moved = finite(mean + scale * (push + z), "particles", k).reshape(shape)
     return replace(cloud, x=moved, log_weight=cloud.log_weight + ratio.reshape(shape[:2]))
 
 
@@ -209,15 +207,11 @@ def evolve(problem: Problem, design: Design) -> tuple[Cloud, dict[str, float]]:
     for k in range(design.last):
         cloud = look(problem, design, cloud, k)
         if k in design.tempers:
-            sizes.append(_ess(cloud))
-            problem.log(k, ess=sizes[-1])
+            sizes.append(cloud.ess)
+            problem.log(k, ess=cloud.ess)
             cloud = survivors(problem, design, cloud, k)
         cloud = move(problem, design, cloud.filled(design.particles), k)
     cloud = look(problem, design, cloud, design.last)
-    sizes.append(_ess(cloud))
+    sizes.append(cloud.ess)
     resamplings = float(cloud.resamplings.mean())
     return cloud, {"ess": sum(sizes) / len(sizes), "resamplings": resamplings}
-
-
-def _ess(cloud: Cloud) -> float:
-    return float(softmax_ess(cloud.log_weight, 1).mean())

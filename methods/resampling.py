@@ -6,11 +6,15 @@ how much the counts vary: multinomial most, stratified less, systematic and SSP 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import Tensor
+
+from bench.core.posterior import softmax_ess
 
 Scheme = Literal["systematic", "stratified", "multinomial", "ssp"]
 
@@ -85,3 +89,47 @@ SCHEMES: dict[Scheme, Resampler] = {
     "multinomial": multinomial,
     "ssp": ssp,
 }
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Who goes on (groups, N), with which log weights, what log Z gained, and who was resampled."""
+
+    index: Tensor
+    log_weight: Tensor
+    log_z: Tensor
+    resampled: Tensor
+
+
+Select = Callable[[Tensor, Tensor], Selection]
+"""(log weights, uniforms), both (groups, N) -> Selection."""
+
+
+def adaptive(resample: Resampler, threshold: float) -> Select:
+    """Resample the groups with ESS < threshold * N; the others keep their weights.
+
+    Dropping weights where resampling is skipped is the error of the public FK code (peers.md 2.5).
+    """
+
+    def select(log_weight: Tensor, u: Tensor) -> Selection:
+        size = log_weight.shape[1]
+        due = softmax_ess(log_weight, 1) < threshold * size
+        stay = torch.arange(size, device=u.device).expand_as(log_weight)
+        index = torch.where(due[:, None], resample(log_weight, u), stay) if due.any() else stay
+        kept = log_weight.masked_fill(due[:, None], 0.0)
+        gained = log_weight.logsumexp(1) - math.log(size)
+        return Selection(index, kept, gained.where(due, torch.zeros_like(gained)), due)
+
+    return select
+
+
+def one_for_all(greedy: bool) -> Select:
+    """One particle, drawn by weight or the best, takes every place; no weight is carried."""
+
+    def select(log_weight: Tensor, u: Tensor) -> Selection:
+        best = log_weight.argmax(1, keepdim=True)
+        index = best if greedy else at_quantiles(log_weight, u[:, :1])
+        none = torch.zeros_like(log_weight)
+        return Selection(index.expand_as(log_weight), none, none[:, 0], none[:, 0] + 1)
+
+    return select

@@ -17,10 +17,9 @@ from torch import Tensor
 from bench.api import Method, Need, Problem, ProblemSpec, Samples, UserError, Work
 from bench.core.integrate import uniform_grid
 from bench.core.params import param
-from bench.core.work import backward, forward
-from methods.particles import Cloud, Design, Weigher, adaptive, evolve, uniforms
-from methods.resampling import SCHEMES, Scheme, at_quantiles
-from methods.steering import reward_work
+from methods.particles import Cloud, Design, Weigher, evolve, uniforms
+from methods.posteriors import Kind, PosteriorChoice
+from methods.resampling import SCHEMES, Scheme, adaptive, at_quantiles
 
 Output = Literal["draw", "argmax", "population"]
 Potential = Literal["difference", "max", "sum", "plain"]
@@ -31,7 +30,11 @@ ROWS = 8192
 
 @dataclass(frozen=True)
 class ParticleParams:
-    """What every particle method has."""
+    """What every particle method has.
+
+    The value of a particle is r(D_t), as in all these papers, unless another posterior is named:
+    then it is the log-mean-exp reward of its draws, and nothing that is exact becomes less so.
+    """
 
     particles: int = param(4, low=1, high=100_000, log=True, help="particles P per population")
     steps: int = param(20, low=5, high=2000, log=True, help="time steps K")
@@ -41,6 +44,9 @@ class ParticleParams:
         "draw", tunable=False, help="draw by weight, argmax of the reward, or all (population)"
     )
     start: float = param(0.01, low=1e-4, high=0.5, help="first time; x ~ N(0, I) there")
+    posterior: Kind = param("tweedie", help="tweedie, gaussian, glass, sde, map or exact")
+    draws: int = param(1, low=1, high=4096, log=True, help="draws per value; tweedie is one point")
+    inner_steps: int = param(1, low=1, high=1000, help="steps inside one posterior draw")
 
 
 def log_potential(potential: Potential, path: Tensor) -> Tensor:
@@ -89,9 +95,9 @@ def population_rows(problem: Problem, n: int, particles: int, output: Output) ->
     return range(problem.rows.start // particles, problem.rows.stop // particles)
 
 
-def blocks(rows: range, particles: int) -> Iterator[range]:
-    """The populations, as many at a time as ROWS allows."""
-    size = max(1, ROWS // particles)
+def blocks(rows: range, width: int) -> Iterator[range]:
+    """The populations of `width` rows each, as many at a time as ROWS allows."""
+    size = max(1, ROWS // width)
     for start in range(0, len(rows), size):
         yield rows[start : start + size]
 
@@ -100,7 +106,8 @@ def blocks(rows: range, particles: int) -> Iterator[range]:
 def run(problem: Problem, n: int, design: Design, output: Output) -> tuple[Samples, Tensor]:
     """Evolve populations and pick n samples; also log Z_hat of every population."""
     parts, estimates = [], []
-    for rows in blocks(population_rows(problem, n, design.particles, output), design.particles):
+    populations = population_rows(problem, n, design.particles, output)
+    for rows in blocks(populations, design.particles * design.draws):
         part = problem.for_rows(rows)
         cloud, info = evolve(part, design)
         parts.append(replace(picked(part, cloud, output), info=info))
@@ -118,7 +125,13 @@ class _SMC(Method[Any]):
 
     @property
     def needs(self) -> frozenset[Need]:
-        return frozenset({Need.REWARD_GRADIENT} if self.twisted else ())
+        own = {Need.REWARD_GRADIENT} if self.twisted else set[Need]()
+        return frozenset(own | self.value.needs(self.twisted))
+
+    @property
+    def value(self) -> PosteriorChoice:
+        """The posterior behind the value of a particle."""
+        return PosteriorChoice(self.params.posterior, self.params.inner_steps)
 
     def least(self, name: str) -> int:
         # A population of one is not weighted against anything.
@@ -140,6 +153,8 @@ class _SMC(Method[Any]):
             particles=p.particles,
             grid=uniform_grid(p.steps, p.start),
             tempers=self.tempers(),
+            value=self.value,
+            draws=1 if p.posterior == "tweedie" else p.draws,
             weigh=telescoped(self.potential),
             select=adaptive(SCHEMES[p.resampling], p.threshold),
             founders=p.particles,
@@ -147,11 +162,9 @@ class _SMC(Method[Any]):
         )
 
     def work(self, spec: ProblemSpec) -> Work:
-        p, guided = self.params, self.params.steps - 1 if self.twisted else 0
-        particle = forward("flow", p.steps) + backward("flow", guided)
-        particle = particle + reward_work(spec, guided, gradient=True)
-        particle = particle + reward_work(spec, len(self.tempers()) - guided)
-        return particle * float(1 if p.output == "population" else p.particles)
+        p = self.params
+        whole = self.design().work(spec)
+        return whole * (1 / p.particles if p.output == "population" else 1.0)
 
     def sample(self, problem: Problem, n: int) -> Samples:
         samples, log_z = run(problem, n, self.design(), self.params.output)
@@ -165,7 +178,7 @@ class FKParams(ParticleParams):
 
     resampling: Scheme = param("multinomial", help="systematic, stratified, multinomial or ssp")
     potential: Potential = param("difference", help="difference, max, sum or plain")
-    looks: int = param(4, low=0, high=2000, log=True, help="potentials before the last, evenly")
+    looks: int = param(4, low=0, high=2000, help="potentials before the last, evenly")
 
 
 class FK(_SMC):

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
-import torch
 from torch import Tensor
 
-from bench.api import Method, Problem, ProblemSpec, Samples, Work
+from bench.api import Method, Need, Problem, ProblemSpec, Samples, Work
 from bench.core.integrate import uniform_grid
 from bench.core.params import param
-from bench.core.work import forward
-from methods.particles import Design, Select, Selection
-from methods.resampling import at_quantiles
+from methods.particles import Design
+from methods.posteriors import Kind, PosteriorChoice
+from methods.resampling import one_for_all
 from methods.smc import run
-from methods.steering import reward_work
 
 
 @dataclass(frozen=True)
@@ -26,23 +23,14 @@ class SVDDParams:
     steps: int = param(20, low=5, high=2000, log=True, help="time steps K")
     alpha: float = param(1.0, low=0.0, high=100.0, help="temperature of the choice; 0: arg-max")
     start: float = param(0.01, low=1e-4, high=0.5, help="first time; x ~ N(0, I) there")
+    posterior: Kind = param("tweedie", help="tweedie, gaussian, glass, sde, map or exact")
+    draws: int = param(1, low=1, high=4096, log=True, help="draws per value; tweedie is one point")
+    inner_steps: int = param(1, low=1, high=1000, help="steps inside one posterior draw")
 
 
 def latest(path: Tensor, _spent: Tensor, _last: bool) -> Tensor:
     """The potential e^r of the last look alone: the path has no say."""
     return path[-1]
-
-
-def one_for_all(greedy: bool) -> Select:
-    """One particle, by weight or the best, takes every place; no weight is carried."""
-
-    def select(log_weight: Tensor, u: Tensor) -> Selection:
-        best = log_weight.argmax(1, keepdim=True)
-        index = best if greedy else at_quantiles(log_weight, u[:, :1])
-        none = torch.zeros_like(log_weight)
-        return Selection(index.expand_as(log_weight), none, none[:, 0], none[:, 0] + 1)
-
-    return select
 
 
 class SVDD(Method[SVDDParams]):
@@ -59,6 +47,15 @@ class SVDD(Method[SVDDParams]):
     Params = SVDDParams
     effort = ("candidates", "steps")
 
+    @property
+    def value(self) -> PosteriorChoice:
+        """The posterior behind the value of a candidate."""
+        return PosteriorChoice(self.params.posterior, self.params.inner_steps)
+
+    @property
+    def needs(self) -> frozenset[Need]:
+        return frozenset(self.value.needs(gradient=False))
+
     def least(self, name: str) -> int:
         # A single candidate is no choice.
         return 2 if name == "candidates" else 1
@@ -70,17 +67,15 @@ class SVDD(Method[SVDDParams]):
             particles=p.candidates,
             grid=uniform_grid(p.steps, p.start),
             tempers=dict.fromkeys(range(1, p.steps), 1.0 / p.alpha if p.alpha else 1.0),
+            value=self.value,
+            draws=1 if p.posterior == "tweedie" else p.draws,
             weigh=latest,
             select=one_for_all(p.alpha == 0),
             founders=1,
         )
 
     def work(self, spec: ProblemSpec) -> Work:
-        rows = self.params.candidates * (self.params.steps - 1)
-        return forward("flow", rows + 1) + reward_work(spec, rows)
+        return self.design().work(spec)
 
     def sample(self, problem: Problem, n: int) -> Samples:
         return run(problem, n, self.design(), "draw" if self.params.alpha else "argmax")[0]
-
-
-__all__: list[Any] = ["SVDD"]

@@ -21,11 +21,21 @@ class Column:
 
 
 @dataclass(frozen=True)
+class Cost:
+    """Work per returned sample, and once: of the fit, and of training the map."""
+
+    sample: float
+    fit: float
+    training: float
+
+
+@dataclass(frozen=True)
 class Cell:
     """One entry: text with a smaller second part, a sort key, and a tooltip.
 
-    colour puts a method's dot before the text, tags go behind it.  cost is (per sample, per fit):
-    the page can spread the second over the images served.
+    colour puts a method's dot before the text, tags go behind it.  From cost the page computes
+    what an image costs when the work done once is spread over the images served; a relative cell
+    ("contestant" or "reference") shows that in multiples of the table's cheapest contestant.
     """
 
     text: str
@@ -37,7 +47,8 @@ class Cell:
     tags: tuple[str, ...] = ()
     warn: bool = False
     code: bool = False
-    cost: tuple[float, float] | None = None
+    cost: Cost | None = None
+    relative: str = ""
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from reports.comparisons import (
     floor_ratio,
     winners,
 )
-from reports.grid import Cell, Column, Grid, Group, Line
+from reports.grid import Cell, Column, Cost, Grid, Group, Line
 from reports.numbers import DASH, decimals, fixed, percent, seconds, short
 from reports.palette import Look
 from reports.summary import Entry, Problem, Summary
@@ -32,7 +32,10 @@ def headline_grid(summary: Summary, problem: Problem, looks: Looks) -> Grid:
         (Column("nfe", "measured paper-nfe per returned sample"), cost_cell),
         *_relative(summary, problem),
         (Column("use", "measured / budget"), use_cell),
-        (Column("time", "per cell, all its samples"), _time),
+        (
+            Column("time", "sampling all samples of a cell, without loading and evaluation"),
+            time_cell,
+        ),
     ]
     return grid_of(summary, problem, made, _notes(summary, problem, metrics))
 
@@ -90,17 +93,29 @@ def _relative(summary: Summary, problem: Problem) -> list[Made]:
     least = min((cost for e in free if (cost := e.mean("paper_nfe")) > 0), default=math.nan)
 
     def cell(entry: Entry) -> Cell:
-        ratio = math.nan if entry.budget else entry.mean("paper_nfe") / least
-        return grid.number(short(ratio), ratio)
+        if entry.budget:
+            return grid.number(DASH, math.nan)
+        ratio = entry.mean("paper_nfe") / least
+        role = "reference" if entry.name in REFERENCES else "contestant"
+        return grid.number(short(ratio), ratio, cost=cost_of(entry), relative=role)
 
-    return [(Column("× nfe", "in multiples of the cheapest method's"), cell)] if free else []
+    return [(Column("×\u00a0nfe", "in multiples of the cheapest method's"), cell)] if free else []
 
 
 def cost_cell(entry: Entry) -> Cell:
-    """Measured paper-nfe per sample; the page can add the fit's share."""
-    own, fit = entry.mean("paper_nfe"), entry.mean("fit_paper_nfe")
-    cost = (own, fit) if fit > 0 and math.isfinite(own) else None
-    return grid.number(short(own), own, cost=cost)
+    """Measured paper-nfe per sample; the page can add the share of what was done once."""
+    own, cost = entry.mean("paper_nfe"), cost_of(entry)
+    if cost is None or not cost.fit + cost.training:
+        return grid.number(short(own), own)
+    parts = {"fit": cost.fit, "training of the map": cost.training}
+    once = " and ".join(f"{short(nfe)} for the {part}" for part, nfe in parts.items() if nfe > 0)
+    return grid.number(short(own), own, cost=cost, tip=f"and once {once}, in paper-nfe")
+
+
+def cost_of(entry: Entry) -> Cost | None:
+    """What the entry costs per sample and once, in paper-nfe; None before anything finished."""
+    known = [entry.mean(name) for name in ("paper_nfe", "fit_paper_nfe", "map_paper_nfe")]
+    return Cost(*known) if all(map(math.isfinite, known)) else None
 
 
 def use_cell(entry: Entry) -> Cell:
@@ -110,9 +125,11 @@ def use_cell(entry: Entry) -> Cell:
     return grid.number(mark + percent(use), use, warn=entry.underused)
 
 
-def _time(entry: Entry) -> Cell:
-    value = entry.mean("seconds")
-    return grid.number(seconds(value), value)
+def time_cell(entry: Entry) -> Cell:
+    """Sampling seconds of a cell; the tip has what loading and evaluation make of it."""
+    value, whole = entry.mean("seconds"), entry.mean("cell_seconds")
+    tip = f"{seconds(whole)} with loading and evaluation" if whole > 0 else ""
+    return grid.number(seconds(value), value, tip=tip)
 
 
 def _notes(summary: Summary, problem: Problem, metrics: list[str]) -> list[str]:

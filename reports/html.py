@@ -15,6 +15,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from reports import account, governance, ledger, store
+from reports.amortisation import break_evens
 from reports.curves import against_compute
 from reports.differences import differences_grid
 from reports.gallery import Gallery, galleries
@@ -75,6 +76,7 @@ def _context(run: Run) -> dict[str, Any]:
         "has_exact": any(e.name == "exact" and len(e.done) for e in summary.entries),
         "galleries": _galleries(run, summary, looks),
         "has_fits": ledger.has_fits(summary.entries),
+        "has_maps": ledger.has_maps(summary.entries),
         "unmatched": ledger.unmatched(summary),
     }
 
@@ -103,7 +105,7 @@ def _problem(summary: Summary, problem: Problem, looks: Looks) -> dict[str, Any]
         "judge": Markup(judge_against_reward(summary, looks, problem)),
         "warnings": governance.warnings(summary, problem),
         "compute": ledger.compute_grid(summary, problem, looks),
-        "break_even": ledger.break_evens(summary, problem, looks),
+        "break_evens": break_evens(summary, problem, looks),
     }
 
 

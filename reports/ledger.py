@@ -4,44 +4,56 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 from reports import grid
-from reports.grid import Cell, Column, Grid, Group, Line
+from reports.grid import Cell, Column, Grid
 from reports.headline import (
     Looks,
     Made,
     cost_cell,
     grid_of,
-    method_cell,
     method_column,
+    time_cell,
     underused_note,
     use_cell,
 )
-from reports.numbers import DASH, rows, scientific, seconds, short, size
+from reports.numbers import DASH, rows, scientific, seconds, short, signed_percent, size
+from reports.standing import listed
 from reports.store import WORK
 from reports.summary import Entry, Problem, Summary
 
 SIGNS = {"forward": "fwd", "backward": "bwd", "jvp": "jvp"}
 
+DRIFT = 0.1
+"""How far measured seconds may be from the predicted ones before the table marks it."""
+
 
 def compute_grid(summary: Summary, problem: Problem, looks: Looks) -> Grid:
     """Rows per sample by callable and direction, then the totals, then time and memory."""
-    entries, nfe = summary.of(problem), "paper-nfe per sample"
+    entries = summary.of(problem)
+    nfe, once, time = "paper-nfe per sample", "paper-nfe once", "time"
     used = [w for w in WORK if any(e.per_sample(f"sample_{w}") > 0 for e in entries)]
     made = [
         method_column(looks),
         *(_rows(name) for name in used),
         (Column("predicted", "before the run, from parameters alone", nfe), _predicted),
         (Column("measured", "counted at the callables", nfe), cost_cell),
-        (Column("use", "measured / budget", nfe), use_cell),
-        _mean("fit_paper_nfe", Column("fit", "paper-nfe of the whole fit"), rows),
+        _mean("fit_paper_nfe", Column("fit", "of the whole fit", once), _once),
+        _mean("map_paper_nfe", Column("map", "of training the map it uses", once), _once),
+        (Column("use", "measured / budget", "budget"), use_cell),
+        (Column("drift", "measured / predicted seconds − 1", "budget"), _drift),
         _mean("flops", Column("FLOPs", "per returned sample"), scientific),
-        _mean("seconds", Column("cell", "all samples of a cell", "time per"), seconds),
-        (Column("sample", "cell / samples", "time per"), _latency),
+        (Column("sampling", "all samples of a cell", time), time_cell),
+        (Column("per sample", "sampling / samples", time), _latency),
         _mean("peak_bytes", Column("peak", "peak memory of a cell", "memory"), size),
     ]
-    known = {"fit": has_fits(entries), "FLOPs": any(e.mean("flops") > 0 for e in entries)}
+    known = {
+        "fit": has_fits(entries),
+        "map": has_maps(entries),
+        "drift": any(map(_timed, entries)),
+        "FLOPs": any(e.mean("flops") > 0 for e in entries),
+    }
     shown = [m for m in made if known.get(m[0].title, True)]
     return grid_of(summary, problem, shown, _notes(entries))
 
@@ -61,6 +73,10 @@ def _mean(name: str, column: Column, form: Callable[[float], str]) -> Made:
     return column, lambda entry: grid.number(form(entry.mean(name)), entry.mean(name))
 
 
+def _once(value: float) -> str:
+    return scientific(value) if value > 0 else rows(value)
+
+
 def _latency(entry: Entry) -> Cell:
     each = entry.per_sample("seconds")
     return grid.number(seconds(each), each)
@@ -78,23 +94,59 @@ def _predicted(entry: Entry) -> Cell:
     )
 
 
+def _timed(entry: Entry) -> bool:
+    """Whether the entry's budget is in seconds, whose prediction rests on measured rates."""
+    return bool((entry.cells["budget_unit"] == "seconds").any())
+
+
+def _drift(entry: Entry) -> Cell:
+    """Mean over cells; marked where any single one is further off than `DRIFT`."""
+    if not _timed(entry):
+        return grid.number("", math.nan)
+    known, mean = entry.done["drift"].dropna(), entry.mean("drift")
+    off = bool((known.abs() > DRIFT).any())
+    expected = f"{seconds(entry.mean('expected'))} per sample predicted"
+    spread = (
+        f"; {signed_percent(known.min())} to {signed_percent(known.max())} over {len(known)} cells"
+    )
+    tip = expected + spread if len(known) > 1 else expected
+    return grid.number(signed_percent(mean), mean, warn=off, tip=tip if len(known) else "")
+
+
 def _notes(entries: list[Entry]) -> list[str]:
     bound = "a prediction above the measured work is a declared upper bound (adaptive methods)"
+    drift = (
+        "drift: measured / predicted seconds − 1, mean over cells; coloured where a cell is more "
+        "than 10 % off"
+    )
     return grid.unique(
-        [underused_note(entries), bound if any(_predicted(e).warn for e in entries) else ""]
+        [
+            underused_note(entries),
+            bound if any(_predicted(e).warn for e in entries) else "",
+            drift if any(map(_timed, entries)) else "",
+        ]
     )
 
 
-def break_even(one: Entry, other: Entry) -> float:
-    """Images served from which on `one` costs less in all than `other`.
+def upfront(entry: Entry, with_map: bool = False) -> float:
+    """Paper-nfe spent before the first image: the fit, and on request the training of the map."""
+    return entry.mean("fit_paper_nfe") + (entry.mean("map_paper_nfe") if with_map else 0.0)
 
-    total(n) = fit + n * sample; infinite if it never does, 0 if it always does.
+
+def break_even(one: Entry, other: Entry, with_map: bool = False) -> float:
+    """Images served above which `one` costs less in all than `other`.
+
+    total(n) = fit + [training of the map] + n * sample; infinite if `one` never gets cheaper for
+    good, 0 if it is cheaper from the first image on.
     """
-    fit = one.mean("fit_paper_nfe") - other.mean("fit_paper_nfe")
-    saved = other.mean("paper_nfe") - one.mean("paper_nfe")
-    if not math.isfinite(fit + saved):
+    more = upfront(one, with_map) - upfront(other, with_map)
+    costs = other.mean("paper_nfe"), one.mean("paper_nfe")
+    if not math.isfinite(more + sum(costs)):
         return math.nan
-    return max(fit / saved, 0.0) if saved > 0 else (math.inf if fit >= 0 else 0.0)
+    if math.isclose(*costs, rel_tol=1e-9):
+        return 0.0 if more < 0 else math.inf
+    saved = costs[0] - costs[1]
+    return max(more / saved, 0.0) if saved > 0 else math.inf
 
 
 def has_fits(entries: Iterable[Entry]) -> bool:
@@ -102,30 +154,9 @@ def has_fits(entries: Iterable[Entry]) -> bool:
     return any(entry.mean("fit_paper_nfe") > 0 for entry in entries)
 
 
-def break_evens(summary: Summary, problem: Problem, looks: Looks) -> Grid | None:
-    """Fitted methods against those without a fit, at every pair of budgets."""
-    entries = [e for e in summary.of(problem) if len(e.done)]
-    fitted = [e for e in entries if e.mean("fit_paper_nfe") > 0]
-    others = [e for e in entries if e.mean("fit_paper_nfe") == 0 and e.name != "exact"]
-    if not fitted or not others:
-        return None
-    columns = [Column("method", numeric=False)] + [
-        Column(f"{e.method} at {e.budget}", over="cheaper in all from … images on") for e in fitted
-    ]
-    lines = [_break_line(other, fitted, looks) for other in others]
-    budgets = list(dict.fromkeys(e.budget for e in others))
-    groups = [
-        Group(b, [line for line, e in zip(lines, others, strict=True) if e.budget == b])
-        for b in budgets
-    ]
-    return Grid(columns, groups)
-
-
-def _break_line(other: Entry, fitted: list[Entry], looks: Looks) -> Line:
-    values = [break_even(one, other) for one in fitted]
-    texts = ["never" if math.isinf(v) else short(math.ceil(v)) if v == v else DASH for v in values]
-    cells = [grid.number(t, v) for t, v in zip(texts, values, strict=True)]
-    return Line([method_cell(other, looks), *cells])
+def has_maps(entries: Iterable[Entry]) -> bool:
+    """Whether any method uses a map whose training is known."""
+    return any(entry.mean("map_paper_nfe") > 0 for entry in entries)
 
 
 def matched(entry: Entry) -> str:
@@ -138,18 +169,27 @@ def matched(entry: Entry) -> str:
 def unmatched(summary: Summary) -> list[str]:
     """What equal compute leaves unequal, with the figures of this run."""
     done = [e for e in summary.entries if len(e.done)]
-    maps = list(dict.fromkeys(e.method for e in done if e.per_sample("sample_map_forward") > 0))
-    trained = f" Here {', '.join(f'`{m}`' for m in maps)} use it." if maps else ""
     return [
         f"Memory: {_range(done, lambda e: e.mean('peak_bytes'), size)} at the peak.",
         f"Latency: {_range(done, lambda e: e.per_sample('seconds'), seconds)} per returned sample, "
         "on the device named below; parallel methods gain more from a larger one than sequential "
         "methods do.",
         "Training of the flow map and of the judges: not charged to the methods that use them."
-        + trained,
+        + "".join(f" {sentence}" for sentence in _trained(done)),
         "Tuning: parameters that matching did not choose are the declared defaults, or were given "
         "in the suite; what it took to find them is not charged.",
     ]
+
+
+def _trained(done: list[Entry]) -> Iterator[str]:
+    """Who uses a map, and what training it took where that is known."""
+    maps = grid.unique(e.method for e in done if e.per_sample("sample_map_forward") > 0)
+    if maps:
+        yield f"Here {listed([f'`{m}`' for m in maps])} use a map."
+    tasks = {e.problem.task: nfe for e in done if (nfe := e.mean("map_paper_nfe")) > 0}
+    if tasks:
+        costs = listed([f"{scientific(nfe)} paper-nfe on `{t}`" for t, nfe in tasks.items()])
+        yield f"Its training took {costs}; the switch above the tables can spread it over images."
 
 
 def _range(

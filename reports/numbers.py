@@ -60,6 +60,15 @@ def percent(value: float) -> str:
     return f"{value:.0%}".replace("%", "\u2009%") if math.isfinite(value) else DASH
 
 
+def signed_percent(value: float) -> str:
+    """A deviation in percent with one decimal and its sign."""
+    if not math.isfinite(value):
+        return DASH
+    text = fixed(100 * value, 1)
+    plus = "+" if value > 0 and text.strip("0.") else ""
+    return f"{plus}{text}\u2009%"
+
+
 def seconds(value: float) -> str:
     """A duration in the unit that suits it."""
     for limit, factor, unit in ((1.0, 1e3, "ms"), (120.0, 1.0, "s"), (7200.0, 1 / 60, "min")):

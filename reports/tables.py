@@ -21,8 +21,8 @@ def headline(cells: pd.DataFrame, metrics: pd.DataFrame) -> pd.DataFrame:
     """One row per task, reward, strength, method and budget.
 
     Every metric m has the columns m_mean (over seeds), m_half, m_low, m_high (95 % interval) and
-    m_note; beside them the measured paper_nfe and model_nfe per sample, the seconds per cell, the
-    utilisation, and what did not end ok.
+    m_note; beside them the measured paper_nfe and model_nfe per sample, the sampling seconds per
+    cell, the utilisation, and what did not end ok.
     """
     summary = summarise(store.tidy_cells(cells), store.tidy_metrics(metrics))
     return pd.DataFrame([_row(summary, entry) for entry in summary.entries])

@@ -75,7 +75,7 @@ UNITS = {
     "(a Jacobian-vector product 2), the decoder is free",
     "model-nfe": "forward rows through flow and map; rewards and backward passes are free",
     "flops": "floating-point operations, calibrated once per callable",
-    "seconds": "seconds on the device named below",
+    "seconds": "sampling seconds on the device named below",
 }
 
 STATUSES = {

@@ -14,13 +14,16 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from rich.console import Console
 from safetensors.numpy import save_file
 
 from reports.compare import compare
 from reports.html import build
+from reports.ledger import break_even
 from reports.store import load
-from reports.summary import Summary, summarise
+from reports.summary import Entry, Problem, Summary, summarise
 from reports.tables import console, headline
 
 BUDGETS = {"paper-nfe=100": 100.0, "paper-nfe=500": 500.0}
@@ -121,19 +124,24 @@ def add_cell(folder, made, key, truth, state, rng) -> None:
     matched = {"draws": 4, "steps": int(amount / 5)}
     use = 0.01 if name == "exact" else 0.84 if name == "best-of-n" and amount == 100 else 1.0
     nfe, finetuned = use * amount, name == "mfm-ft"
+    mapped = name.startswith("mfm-g") or name == "best-of-n-fewstep"
+    sampling = 0.004 * nfe * (3 if name == "rollout" else 1) + 0.3
     measured = {
         "utilisation": use,
         "underused": use < 0.9,
         "paper_nfe": nfe,
         "model_nfe": nfe / 2,
-        "seconds": 0.004 * nfe * (3 if name == "rollout" else 1) + 0.3,
+        "drift": 0.0,
+        "seconds": sampling,
+        "cell_seconds": sampling + 1.5,
         "peak_bytes": 2**20 * (40 + nfe),
         "sample_flow_forward": nfe * n * (0.5 if "mfm" in name or name == "dps" else 0.8),
         "sample_flow_backward": nfe * n * 0.2 * (name == "dps"),
-        "sample_map_forward": nfe * n * 0.2 * name.startswith("mfm-g"),
+        "sample_map_forward": nfe * n * 0.2 * mapped,
         "sample_map_backward": nfe * n * 0.2 * (name == "mfm-g"),
         "sample_reward_forward": nfe * n * 0.1 * (name != "prior"),
         "fit_paper_nfe": 250_000.0 if finetuned else 0.0,
+        "map_paper_nfe": 2_000_000.0 if mapped else 0.0,
     }
     made.cells.append(
         {
@@ -154,6 +162,7 @@ def add_cell(folder, made, key, truth, state, rng) -> None:
             "status": status,
             "reason": reason,
             "predicted_paper_nfe": nfe,
+            "expected": nfe,
             "device": "cpu (Xeon)",
             "threads": 1,
             "version": "0.1.0",
@@ -238,6 +247,7 @@ class Page(HTMLParser):
     def __init__(self, text: str) -> None:
         super().__init__()
         self.ids: list[str] = []
+        self.inputs: list[dict[str, str | None]] = []
         self.links: list[str] = []
         self.words: list[str] = []
         self.silent = 0
@@ -246,6 +256,7 @@ class Page(HTMLParser):
     def handle_starttag(self, tag, attrs) -> None:
         found = dict(attrs)
         self.ids += [found["id"]] if "id" in found else []
+        self.inputs += [found] if tag == "input" else []
         self.links += [v for k, v in attrs if k in ("src", "href", "xlink:href", "data", "action")]
         self.silent += tag in ("script", "style")
 
@@ -356,9 +367,35 @@ def test_underused_cells_are_marked_but_not_exact_ones(summary: Summary, page: P
     assert "underused" in page.text
 
 
-def test_fit_work_can_be_amortised_and_breaks_even(source: str) -> None:
-    assert "data-amortise" in source
-    assert 'data-sample="500.0" data-fit="250000.0"' in source
+def test_work_done_once_can_be_amortised_at_every_table_that_shows_compute(page: Page) -> None:
+    modes = [i["value"] for i in page.inputs if "checked" in i]
+    assert modes == ["marginal", "marginal"], "one switch above each kind of table, off by default"
+    assert [i["name"] for i in page.inputs] == 2 * ["mode", "mode", "n", "map"]
+
+
+def test_cells_carry_what_the_switch_adds(source: str) -> None:
+    tables = re.findall(r'<table class="(headline|compute)".*?</table>', source, re.DOTALL)
+    assert tables == 3 * ["headline"] + 3 * ["compute"]
+    for kind in ("headline", "compute"):
+        found = re.findall(rf'<table class="{kind}".*?</table>', source, re.DOTALL)
+        assert all('data-sample="100.0" data-fit="0.0" data-map="2000000.0"' in t for t in found)
+    assert 'data-sample="500.0" data-fit="250000.0" data-map="0.0"' in source
+
+
+def test_pairs_that_break_even_are_shown_in_both_ways(source: str) -> None:
+    texts = [
+        [re.sub(r"<[^>]+>", "", cell).strip() for cell in re.findall("<td.*?</td>", t, re.DOTALL)]
+        for t in re.findall(r'<table class="breaks".*?</table>', source, re.DOTALL)
+    ]
+    mixture, digits_fit, digits_map, *_ = texts
+    # 2,000,000 once, and 100 instead of 500 per image: cheaper above 5,000 images.
+    assert mixture[:5] == ["best-of-n-fewstep", *4 * ["5,001"]]
+    # 250,000 once: cheaper above 625 images.
+    assert digits_fit[0] == "mfm-ft"
+    assert set(digits_fit[1:]) == {"626"}
+    assert "5,001" in digits_map
+    # Against mfm-ft at 500: (2,000,000 - 250,000) / 400 = 4,375.
+    assert "4,376" in digits_map
 
 
 def test_without_budgets_costs_are_shown_as_multiples(tmp_path: Path) -> None:
@@ -372,11 +409,109 @@ def test_without_budgets_costs_are_shown_as_multiples(tmp_path: Path) -> None:
     assert re.search("highest reward is that of dps.*with 5 times fewer paper-nfe than", text)
 
 
-def test_a_run_without_fits_has_no_switch(tmp_path: Path) -> None:
-    folder = make_run(tmp_path / "no-fit", rewards=("template:index=3",))
+@pytest.mark.parametrize(("fit", "trained"), [(True, True), (True, False), (False, True)])
+def test_the_switch_is_there_whenever_it_would_change_something(
+    tmp_path: Path, fit: bool, trained: bool
+) -> None:
+    source = with_work_done_once(tmp_path / "some", fit, trained)
+    assert source.count("<form") == 2
+    assert source.count('type="checkbox"') == 2 * trained
+    assert source.count("images, fit included") == 2 * fit
+    assert ("Counting the fit alone" in source, "Counting the training" in source) == (fit, trained)
+
+
+def test_a_run_in_which_nothing_is_done_once_has_no_switch(tmp_path: Path) -> None:
+    source = with_work_done_once(tmp_path / "none", False, False)
+    assert "<form" not in source
+    assert "pays off" not in source
+
+
+def with_work_done_once(folder: Path, fit: bool, trained: bool) -> str:
+    make_run(folder, rewards=("template:index=3",))
     cells = pd.read_parquet(folder / "cells.parquet")
-    cells[cells["method"] != "mfm-ft"].to_parquet(folder / "cells.parquet")
-    assert "<form" not in build(folder).read_text(encoding="utf-8")
+    cells = cells if fit else cells[cells["method"] != "mfm-ft"]
+    cells = cells if trained else cells.drop(columns="map_paper_nfe")
+    cells.to_parquet(folder / "cells.parquet")
+    return build(folder).read_text(encoding="utf-8")
+
+
+def test_at_one_budget_nothing_breaks_even_and_the_report_says_so(tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "one", rewards=("inverse",))
+    cells = pd.read_parquet(folder / "cells.parquet")
+    cells[cells["budget"] == "paper-nfe=500"].to_parquet(folder / "cells.parquet")
+    source = build(folder).read_text(encoding="utf-8")
+    assert 'class="breaks"' not in source
+    # Three methods with a map against prior, best-of-n, dps and rollout.
+    assert (
+        "Of the 12 pairs that differ up front, 12 never cross (12 of them at one budget)" in source
+    )
+
+
+def test_drift_is_shown_for_budgets_in_seconds_only(tmp_path: Path, page: Page) -> None:
+    assert "drift: measured" not in page.text
+    folder = make_run(tmp_path / "timed", rewards=("class-mixture",), troubles=False)
+    cells = pd.read_parquet(folder / "cells.parquet")
+    small, dps = cells["budget_amount"] == 100, cells["method"] == "dps"
+    timed = cells.assign(
+        budget_unit=np.where(small, "seconds", "paper-nfe"),
+        budget=np.where(small, "seconds=0.1", cells["budget"]),
+        expected=0.1,
+        drift=np.where(dps, 0.04 * cells["seed"] + 0.03, -0.024),
+    )
+    timed.to_parquet(folder / "cells.parquet")
+    source = build(folder).read_text(encoding="utf-8")
+    assert "drift: measured" in source
+    # 3, 7 and 11 % over the seeds: 7 % in the mean, and one of them beyond 10 %.
+    tip = "100\u2009ms per sample predicted; +3.0\u2009% to +11.0\u2009% over 3 cells"
+    cell = (
+        rf'<td class="num warn" data-sort="0.07\d*" title="{re.escape(tip)}"><span class="value">'
+    )
+    assert len(re.findall(cell + "\\+7.0\u2009%<", source)) == 1
+    assert source.count(">−2.4\u2009%<") == len(DIGITS) - 1
+
+
+def test_sampling_and_the_whole_cell_are_timed_apart(source: str) -> None:
+    whole = 'title="2.2\u2009s with loading and evaluation"><span class="value">700\u2009ms<'
+    assert whole in source
+
+
+def entry_of(sample: float, fit: float = 0.0, trained: float = 0.0) -> Entry:
+    cells = {"status": "ok", "paper_nfe": sample, "fit_paper_nfe": fit, "map_paper_nfe": trained}
+    return Entry(Problem("t", "r", 1.0), "m", "m", "", pd.DataFrame([cells]), {})
+
+
+def test_break_even_by_hand() -> None:
+    mapped, tuned, free = entry_of(100, 0, 2e6), entry_of(100, 25e4, 5e5), entry_of(500)
+    assert break_even(mapped, free) == 0
+    assert break_even(mapped, free, with_map=True) == 2e6 / 400 == 5000
+    assert break_even(tuned, free) == 625
+    assert break_even(tuned, free, with_map=True) == 1875
+    # At equal costs per image, what is cheaper up front is cheaper always, the other never.
+    assert break_even(mapped, tuned, with_map=True) == np.inf
+    assert break_even(tuned, mapped, with_map=True) == 0
+    assert break_even(free, free) == np.inf
+
+
+def test_what_is_only_cheaper_at_first_never_breaks_even() -> None:
+    frugal, tuned = entry_of(500), entry_of(100, 25e4)
+    assert break_even(frugal, tuned) == np.inf, "cheaper up to 625 images, not from there on"
+
+
+def test_what_is_unknown_has_no_break_even() -> None:
+    assert np.isnan(break_even(entry_of(np.nan), entry_of(500)))
+
+
+@given(*[st.integers(1, 1000)] * 2, *[st.integers(0, 10**6)] * 4)
+def test_totals_cross_where_they_break_even(a, b, fit_a, fit_b, map_a, map_b) -> None:
+    one, other = entry_of(a, fit_a, map_a), entry_of(b, fit_b, map_b)
+    found = break_even(one, other, with_map=True)
+    if np.isinf(found):
+        assert a >= b
+        return
+    first = int(np.floor(found)) + 1
+    assert fit_a + map_a + first * a < fit_b + map_b + first * b
+    if first > 1:
+        assert fit_a + map_a + (first - 1) * a >= fit_b + map_b + (first - 1) * b
 
 
 def test_a_pending_run_is_reported_as_unfinished(tmp_path: Path) -> None:

@@ -158,13 +158,18 @@ def test_resumed_training_ends_in_the_same_bits(tmp_path, monkeypatch):
 
 
 def test_training_lowers_the_loss_and_a_nan_stops_it(tmp_path):
-    """Two points, where the Gaussian skip is a bad start."""
+    """Distilling the exact velocity leaves no irreducible loss, so a short run must show."""
     seen = []
-    data = torch.tensor([[-2.0], [2.0]]).repeat(50, 1)
-    recipes.train_flow(
-        data, small(flow_steps=400), tmp_path, lambda step, loss: seen.append(loss["flow_matching"])
+    mixture = paper_mixture(torch.float32)
+    recipes.train_map(
+        lambda n, g: mixture.sample(n, g),
+        mixture.sample(5000, torch.Generator().manual_seed(0)),
+        mixture.velocity,
+        small(map_steps=300, map_width=48, batch=128),
+        tmp_path,
+        lambda step, loss: seen.append(loss["diagonal"]),
     )
-    assert seen[-1] < 0.8 * seen[0]
+    assert seen[-1] < 0.95 * seen[0]  # seeded, and most of these steps are warm-up
     net = nn.Linear(1, 1)
 
     def broken(model, average, generator):

@@ -55,9 +55,8 @@ class Part(nn.Module):
         self._version = module._version
         seen[id(module)] = self
         for name, child in module._modules.items():
-            self._modules[name] = (
-                None if child is None else seen.get(id(child)) or Part(child, seen)
-            )
+            known = seen.get(id(child))
+            self._modules[name] = None if child is None else known or Part(child, seen)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Raise Unmeterable: a part cannot be called."""
@@ -81,7 +80,7 @@ class Part(nn.Module):
         return self
 
     def _apply(self, fn: Callable[..., Tensor], recurse: bool = True) -> Part:
-        self._hidden._apply(fn, recurse)
+        self._hidden._apply(fn, recurse)  # type: ignore[no-untyped-call]
         return self
 
     def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:

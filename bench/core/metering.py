@@ -143,9 +143,9 @@ class Meter:
         """
 
         def metered(x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-            refuse_hidden_rows(role, (x, *args, *kwargs.values()), event_shape)
             refuse_transforms(role)
             refuse_recording(role, x)
+            refuse_hidden_rows(role, (x, *args, *kwargs.values()), event_shape)
             rows = x.shape[0] * cost
             found = self.price((role, *key), fn, (x, *args)) if key and self.count_flops else None
             self.charge(role, "forward", rows, found.forward(x.shape[0]) if found else 0.0)
@@ -179,10 +179,11 @@ class _CountBackward(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Any:
         meter, role, rows, flops = ctx.charge
-        refuse_transforms(role)  # `is_grads_batched` takes many gradients at once
-        if torch.is_grad_enabled():
+        refuse_transforms(role)
+        if torch.is_grad_enabled() or torch._C._functorch.is_legacy_batchedtensor(gradients[0]):
             raise Unmeterable(
-                f"second derivatives of the {role} cannot be counted; call it without create_graph"
+                f"only first derivatives of the {role}, one gradient at a time, can be counted; "
+                "do without create_graph and is_grads_batched"
             )
         meter.charge(role, "backward", rows, flops)
         return gradients[0], None, None, None, None
@@ -203,7 +204,9 @@ def refuse_recording(role: Role, x: Tensor) -> None:
     modes = torch._C._TorchDispatchModeKey  # no public query exists
     tracing = torch._C._get_tracing_state() is not None
     tracing = tracing or torch._C._get_dispatch_mode(modes.PROXY) is not None
-    if tracing or (x.is_cuda and torch.cuda.is_current_stream_capturing()):
+    if tracing or (
+        isinstance(x, Tensor) and x.is_cuda and torch.cuda.is_current_stream_capturing()
+    ):
         raise Unmeterable(
             f"the {role} was called while jit, fx, export or a CUDA graph records it; "
             "its replay could not be counted"
@@ -216,7 +219,9 @@ def refuse_hidden_rows(
     """Raise Unmeterable unless every tensor has the rows of the first, and that one its shape."""
     x = args[0]
     if type(x) not in (Tensor, torch.nn.Parameter) or x.dim() == 0:
-        raise Unmeterable(f"the {role} takes a plain tensor with a batch dimension")
+        raise Unmeterable(
+            f"the {role} takes a plain tensor with a batch dimension, not a {type(x).__name__}"
+        )
     if event_shape is not None:
         refuse_shape(role, x, (x.shape[0], *event_shape))
     for other in args[1:]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import platform
+import statistics
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -27,6 +28,7 @@ CLOSE = 0.02
 """Relative error of the seconds' prediction at which piloting stops."""
 
 MOST_PILOTS = 6
+REPEATS = 3
 
 WARM_ROWS = 8
 """Samples of the run that loads weights and fills caches before anything is timed."""
@@ -48,6 +50,11 @@ def pilot(cell: Cell, method: Method[Any], n: int) -> Measured:
     trial = replace(cell, n=n, method_params=asdict(method.params))
     sample_in_batches(method, make_problem(trial, scene, meter, range(n)), trial)
     return Measured(meter.work() * (1 / n), meter.flop_rates())
+
+
+def _seconds(cell: Cell, method: Method[Any]) -> float:
+    """Seconds per sample: the median of a few pilots, since machines are noisy."""
+    return statistics.median(pilot(cell, method, cell.n).work.seconds for _ in range(REPEATS))
 
 
 class Pilots:
@@ -127,13 +134,13 @@ class Pilots:
         def at(rate: float) -> Match:
             return match(method, spec, limit, lambda work: rate * cost(work), given)
 
-        rate = seen.work.seconds / cost(least.work(spec))
+        rate = _seconds(cell, least) / cost(least.work(spec))
         found = at(rate)
         for _ in range(MOST_PILOTS):
             if not found.feasible:
                 break
             trial = method.with_params(**found.values)
-            ratio = pilot(cell, trial, cell.n).work.seconds / found.cost
+            ratio = _seconds(cell, trial) / found.cost
             rate *= ratio
             previous, found = found, at(rate)
             if abs(ratio - 1) < CLOSE or found.values == previous.values:
