@@ -234,5 +234,5 @@ def refuse_hidden_rows(
 
 def refuse_shape(role: Role, x: Tensor, shape: tuple[int, ...]) -> None:
     """Raise Unmeterable if a tensor has another shape than the rows that are counted."""
-    if tuple(x.shape) != tuple(shape):
+    if x.shape != shape:
         raise Unmeterable(f"the {role} saw shape {tuple(x.shape)}, not the counted {tuple(shape)}")
