@@ -317,3 +317,22 @@ def test_every_shipped_suite_can_be_planned():
         assert content["name"] == name and content["description"]
         rows = expand(build_suite(content))
         assert rows and not any(row.status == "infeasible" for row in rows)
+
+
+def test_a_disk_that_fills_up_loses_nothing(tmp_path, monkeypatch):
+    """The run stops with one sentence; finished cells are kept and the rest runs later."""
+    plain, written = Store._write, []
+
+    def full(self, path, data):
+        written.append(path)
+        if len(written) > 25:
+            raise OSError(28, "No space left on device")
+        plain(self, path, data)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "_write", full)
+        with pytest.raises(UserError, match="No space left on device"):
+            run_inline(tmp_path)
+    kept = len(list(tmp_path.glob("small/cells/*/attempts/*/result.json")))
+    _, outcome = run_inline(tmp_path)
+    assert 0 < kept < 16 and outcome.executed == 16 - kept

@@ -106,7 +106,7 @@ def _tune(ray: Any, jobs: list[Job], sink: Sink, workers: int | None) -> None:
 
     from ray import tune
 
-    from bench.runner.ray_cell import CellTrainable, Courier, Mailbox
+    from bench.runner.ray_cell import CellTrainable, Courier, Mailbox, StopOnError
 
     mailbox = ray.remote(Mailbox).options(num_cpus=0).remote()
     courier = Courier(ray, mailbox, sink)
@@ -124,12 +124,15 @@ def _tune(ray: Any, jobs: list[Job], sink: Sink, workers: int | None) -> None:
                 name="cells",
                 storage_path=scratch,
                 callbacks=[courier],
+                stop=StopOnError(courier),
                 verbose=0,
                 failure_config=tune.FailureConfig(max_failures=2),
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
             ),
         )
         tuner.fit()
+    if courier.error is not None:
+        raise courier.error
     for job in jobs:
         if job.id not in courier.delivered:
             sink(Payload(job.id, "failed", "WorkerLost: the worker died before it answered"))

@@ -51,6 +51,7 @@ class Courier(tune.Callback):  # type: ignore[misc]  # ray is untyped
     def __init__(self, ray: Any, mailbox: Any, sink: Any) -> None:
         self._ray, self._mailbox, self._sink = ray, mailbox, sink
         self.delivered: set[str] = set()
+        self.error: Exception | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         """Tune pickles its callbacks for a restore that never happens here; the sink stays."""
@@ -61,6 +62,28 @@ class Courier(tune.Callback):  # type: ignore[misc]  # ray is untyped
     ) -> None:
         """Called by Tune for every result."""
         payload = self._ray.get(self._mailbox.take.remote(result["cell"]))
-        if payload is not None:
-            self.delivered.add(result["cell"])
+        if payload is None or self.error is not None:
+            return
+        self.delivered.add(result["cell"])
+        try:
             self._sink(payload)
+        except Exception as error:  # raised again by the driver once Tune has wound down
+            self.error = error
+
+
+class StopOnError(tune.Stopper):  # type: ignore[misc]  # ray is untyped
+    """Ends the whole run when the courier could not deliver (a full disk, for example)."""
+
+    def __init__(self, courier: Courier) -> None:
+        self._courier = courier
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        """No single trial is stopped."""
+        return False
+
+    def stop_all(self) -> bool:
+        """Whether delivery failed."""
+        return self._courier.error is not None

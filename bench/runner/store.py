@@ -69,17 +69,25 @@ class Store:
         """Create the folder and check that it can be written to."""
         try:
             self.fs.makedirs(f"{self.path}/cells", exist_ok=True)
-            self.write("probe", b"")
-            self.fs.rm(f"{self.path}/probe")
         except OSError as error:
             raise UserError(
                 f"cannot write to the run folder {self.path} ({error.strerror or error}): "
-                "free space or choose another with --root"
+                "mend it or choose another with --root"
             ) from error
+        self.write("probe", b"")
+        self.fs.rm(f"{self.path}/probe")
 
     def write(self, name: str, data: bytes) -> None:
         """Write a file of the run so that it is there whole or not at all."""
-        path = f"{self.path}/{name}"
+        try:
+            self._write(f"{self.path}/{name}", data)
+        except OSError as error:
+            raise UserError(
+                f"cannot write {self.path}/{name} ({error.strerror or error}): free space or mend "
+                "the folder, then repeat the command; finished cells are kept"
+            ) from error
+
+    def _write(self, path: str, data: bytes) -> None:
         if not self.local:
             with self.fs.open(path, "wb") as file:
                 file.write(data)
