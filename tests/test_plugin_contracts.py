@@ -125,11 +125,6 @@ class Reseeds(Euler):
         return problem.x0()
 
 
-class LocalGroups(Euler):
-    def sample(self, problem: Problem, n: int) -> Samples:
-        return Samples(super().sample(problem, n).x, group=torch.arange(n) // 2)
-
-
 class NotFinite(Euler):
     def start(self, problem: Problem) -> Tensor:
         return problem.x0() / 0
@@ -160,7 +155,6 @@ BROKEN_METHODS: dict[type[Euler], set[str]] = {
     CouplesTheBatch: {"batch size"},
     HiddenGradient: {"needs"},
     Reseeds: {"process state"},
-    LocalGroups: {"batch size"},
     NotFinite: {"samples"},
     Unranged: {"parameters", "effort"},
     IdleEffort: {"effort"},

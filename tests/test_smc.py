@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from itertools import pairwise
 
 import hypothesis.strategies as st
 import pytest
@@ -20,6 +21,7 @@ from bench.models.mixture import Mixture
 from bench.runner.cells import bind, expand
 from bench.runner.execute import make_problem, sample_in_batches, stage
 from bench.runner.suite import build_suite
+from methods.particles import Cloud
 from methods.resampling import SCHEMES, adaptive
 from methods.smc import DAS, FK, TDS, run
 from methods.steering import DPS
@@ -117,7 +119,7 @@ def chain_law(steps, start=0.01):
     """Mean and variance of x1 under the chain: N(0, 1) at `start`, then affine Gaussian steps."""
     mean, variance = 0.0, 1.0
     times = [start + (1 - start) * k / steps for k in range(steps + 1)]
-    for t, u in zip(times[:-1], times[1:], strict=True):
+    for t, u in pairwise(times):
         gain = t * VARIANCE / ((1 - t) ** 2 + t**2 * VARIANCE)  # D = MEAN + gain (x - t MEAN)
         rho = (1 - u) * t / ((1 - t) * u)
         noise = rho * (1 - u) / (1 - t)  # the factor of x - t D
@@ -230,6 +232,16 @@ def test_weights_are_carried_where_resampling_is_skipped(log_z_of_chain, monkeyp
     always, never = (FK.create(particles=16, looks=6, threshold=x) for x in (1.0, 0.0))
     assert abs(z_score(always, log_z_of_chain)[0]) < 3
     assert abs(z_score(never, log_z_of_chain)[0]) > 10
+
+
+def test_survivors_take_everything_with_them():
+    """After resampling every field belongs to the ancestor; nothing is evaluated again."""
+    own = torch.tensor([[0.0, 1.0, 2.0], [3.0, 4.0, 5.0]])
+    every = Cloud(own, own, own, own, own[None], own, own[:, 0], own[:, 0])
+    index = torch.tensor([[2, 2, 0], [1, 0, 1]])
+    chosen = every.chosen(index)
+    fields = (chosen.x, chosen.denoised, chosen.pull, chosen.log_weight, chosen.path, chosen.spent)
+    assert all(field.flatten().tolist() == [2, 2, 0, 4, 3, 4] for field in fields)
 
 
 @pytest.mark.parametrize("potential", ["difference", "max", "sum", "plain"])

@@ -195,7 +195,7 @@ def refuse_transforms(role: Role) -> None:
     if functorch is not None or forward_ad._current_level >= 0:
         raise Unmeterable(
             f"the {role} was called under torch.func or forward-mode AD, which the meter cannot "
-            "count; use torch.autograd.grad, or declare the work through problem.jvp"
+            "count; use torch.autograd.grad instead"
         )
 
 

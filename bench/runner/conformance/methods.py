@@ -120,10 +120,6 @@ def batch_size(s: MethodSubject) -> None:
         "its own noise only",
     )
     expect(s.first.work.same_rows(batched.work), "the work depends on the batch size")
-    group = batched.samples.group
-    if group is not None:
-        shared = set(group[:BATCH].tolist()) & set(group[BATCH:].tolist())
-        expect(not shared, "two batches share a group id: number groups by problem.rows")
 
 
 def budget(s: MethodSubject) -> None:
