@@ -73,6 +73,61 @@ def test_the_gaussian_skip_is_the_exact_map_of_a_gaussian():
     assert torch.allclose(torch.cov(draws.T), post.covariance[0, 0], atol=0.02)
 
 
+OBJECTIVES = {
+    "semigroup": lambda teacher: losses.semigroup,
+    "diagonal-distilled": losses.diagonal_distilled,
+    "eulerian-self": lambda teacher: losses.eulerian(losses.self_velocity),
+    "eulerian-teacher": lambda teacher: losses.eulerian(losses.teacher_velocity(teacher)),
+    "lagrangian-self": lambda teacher: losses.lagrangian(losses.self_velocity),
+    "lagrangian-teacher": lambda teacher: losses.lagrangian(losses.teacher_velocity(teacher)),
+}
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_every_objective_vanishes_on_the_exact_map_and_not_elsewhere(name):
+    """On a Gaussian world the exact map is known; a perturbed one must pay, with a gradient."""
+    mixture = gaussian_world()
+    net, draw = gaussian_map(mixture), draw_of(mixture)
+    objective = OBJECTIVES[name](mixture.velocity)
+    prediction, target = objective(net, net, draw)
+    assert torch.allclose(prediction, target, atol=1e-7)
+    assert not target.requires_grad
+    g = torch.Generator().manual_seed(3)
+    for parameter in net.parameters():
+        nn.init.normal_(parameter, std=0.3, generator=g)
+    prediction, target = objective(net, net, draw)
+    loss = losses.adaptive(prediction, target, power=0.5)
+    loss.backward()
+    assert float(loss) > 1e-3
+    assert float(net.net.leave[1].weight.grad.abs().sum()) > 0
+
+
+def test_the_mean_flow_target_is_unbiased_for_the_eulerian_one():
+    """Averaged over x1 given (x, x_bar), the single-sample target is the teacher's."""
+    mixture = gaussian_world()
+    net = gaussian_map(mixture)
+    nn.init.normal_(net.net.leave[1].weight, std=0.3, generator=torch.Generator().manual_seed(0))
+    n = 100_000
+    one = draw_of(mixture, n=1, seed=5)
+    star = glass.combine(Linear(), one.x, one.t, one.x_bar, one.s)
+    g = torch.Generator().manual_seed(1)
+    u, z = torch.rand(n, 1, generator=g).double(), torch.randn(n, 1, 3, generator=g).double()
+    x1 = mixture.posterior_draws(star.x, star.t, u, z)[:, 0]
+    many = losses.Draw(
+        x1,
+        one.x.repeat(n, 1),
+        one.t.repeat(n),
+        (one.x_bar - one.s[:, None] * x1) / (1 - one.s[:, None]),
+        one.s.repeat(n),
+        one.u.repeat(n),
+        one.split.repeat(n),
+    )
+    _, noisy = losses.eulerian(losses.data_velocity)(net, net, many)
+    _, exact = losses.eulerian(losses.teacher_velocity(mixture.velocity))(net, net, one)
+    error = noisy.std(0) / n**0.5
+    assert ((noisy.mean(0) - exact[0]).abs() < 5 * error + 1e-9).all()
+
+
 def test_the_skip_fades_with_the_context():
     """At t = 0 the context says nothing; at t = 1 it says everything."""
     net = gaussian_map(gaussian_world())

@@ -115,6 +115,85 @@ def semigroup(model: MapModel, target: MapModel, draw: Draw) -> tuple[Tensor, Te
     return model.velocity(draw.x_bar, draw.s, draw.u, draw.x, draw.t), goal
 
 
+Inner = Callable[[MapModel, Draw], Callable[[Tensor, Tensor], Tensor]]
+"""(target model, draw) -> (x_bar, s) -> the velocity of the posterior flow there, no gradient."""
+
+
+def self_velocity(model: MapModel, draw: Draw) -> Callable[[Tensor, Tensor], Tensor]:
+    """The map's own diagonal v_{s,s}."""
+
+    def velocity(x_bar: Tensor, s: Tensor) -> Tensor:
+        with torch.no_grad():
+            return model.velocity(x_bar, s, s, draw.x, draw.t)
+
+    return velocity
+
+
+def teacher_velocity(teacher: Velocity) -> Inner:
+    """The teacher's closed form, one teacher forward per call."""
+
+    def at(_: MapModel, draw: Draw) -> Callable[[Tensor, Tensor], Tensor]:
+        posterior = glass.posterior_velocity(Linear(), teacher, draw.x, draw.t)
+
+        def velocity(x_bar: Tensor, s: Tensor) -> Tensor:
+            with torch.no_grad():
+                return posterior(x_bar, s)
+
+        return velocity
+
+    return at
+
+
+def data_velocity(_: MapModel, draw: Draw) -> Callable[[Tensor, Tensor], Tensor]:
+    """x1 - noise: unbiased for the posterior's velocity at the draw's own state."""
+    return lambda *_: draw.x1 - draw.noise
+
+
+def _derivative(
+    fn: Callable[..., Tensor], at: tuple[Tensor, ...], along: tuple[Tensor, ...]
+) -> tuple[Tensor, Tensor]:
+    """fn(at) and its directional derivative, both differentiable in fn's parameters."""
+    value, derivative = torch.func.jvp(fn, at, along)[:2]
+    return value, derivative
+
+
+def eulerian(inner: Inner) -> Objective:
+    """v_{s,u} = w + (u - s) (d_s + w . grad) v_{s,u}, from d_s X + w . grad X = 0.
+
+    With `data_velocity` this is the mean-flow objective, unbiased because the target is linear in
+    w.  Cost: 1 JVP with gradient, and 1 forward of w's model.
+    """
+
+    def objective(model: MapModel, target: MapModel, draw: Draw) -> tuple[Tensor, Tensor]:
+        w = inner(target, draw)(draw.x_bar, draw.s)
+
+        def along(s: Tensor, x_bar: Tensor) -> Tensor:
+            return model.velocity(x_bar, s, draw.u, draw.x, draw.t)
+
+        v, dv = _derivative(along, (draw.s, draw.x_bar), (torch.ones_like(draw.s), w))
+        return v, (w + expand(draw.u - draw.s, w) * dv).detach()
+
+    return objective
+
+
+def lagrangian(inner: Inner) -> Objective:
+    """d_u X_{s,u} = b_bar_u(X_{s,u}), with d_u X = v + (u - s) d_u v.
+
+    Cost: 1 JVP with gradient, and 1 forward of the velocity's model at the end of the jump.
+    """
+
+    def objective(model: MapModel, target: MapModel, draw: Draw) -> tuple[Tensor, Tensor]:
+        def along(u: Tensor) -> Tensor:
+            return model.velocity(draw.x_bar, draw.s, u, draw.x, draw.t)
+
+        v, dv = _derivative(along, (draw.u,), (torch.ones_like(draw.u),))
+        step = expand(draw.u - draw.s, v)
+        end = (draw.x_bar + step * v).detach()
+        return v + step * dv, inner(target, draw)(end, draw.u)
+
+    return objective
+
+
 def adaptive(prediction: Tensor, target: Tensor, power: float, floor: float = 0.01) -> Tensor:
     """mean over the batch of sg[(|d|^2 + floor)^-power] |d|^2, |d|^2 summed over data (Eq. 73)."""
     error = (prediction - target).flatten(1).square().sum(-1)
