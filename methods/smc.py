@@ -123,6 +123,12 @@ class _SMC(Method[Any]):
     effort: ClassVar[tuple[str, ...]] = ("particles", "steps")
     twisted: ClassVar[bool] = False
 
+    def __init__(self, params: Any) -> None:
+        super().__init__(params)
+        if params.output == "population":
+            # Every particle is returned, so more of them cost nothing per sample.
+            self.effort = ("steps",)  # type: ignore[misc]
+
     @property
     def needs(self) -> frozenset[Need]:
         own = {Need.REWARD_GRADIENT} if self.twisted else set[Need]()

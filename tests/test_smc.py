@@ -323,11 +323,13 @@ def test_draw_and_argmax_are_different_things():
 
 
 def test_populations_are_returned_whole_or_not_at_all():
-    method = FK.create(particles=8, output="population")
+    method = FK.create(particles=8, threshold=1.0, output="population")
     samples = method.sample(problem_of(n=32), 32)
+    assert samples.info["resamplings"] > 0
     assert samples.group.tolist() == [k // 8 for k in range(32)]
     pooled = samples.log_weight.logsumexp(0) - math.log(32)
     assert samples.log_z == pytest.approx(float(pooled))
+    assert "particles" not in method.effort and "particles" in FK.create().effort
     with pytest.raises(UserError, match="multiples of particles = 8"):
         method.sample(problem_of(n=30), 30)
 
