@@ -90,14 +90,15 @@ class ExampleParams:
     index: int = param(0, low=0, high=359, tunable=False, help="held-out digit to aim at")
 
 
-class _Example(DigitReward[P]):
+E = TypeVar("E", bound=ExampleParams)
+
+
+class _Example(DigitReward[E]):
     """Rewards about one held-out digit; the judge asks for the digit's class."""
 
-    index: int
-
     def bind(self, task: Task[Any]) -> None:
-        held_out = load("held-out")
-        self.goal, self.label = held_out.x[self.index], int(held_out.y[self.index])
+        held_out, index = load("held-out"), self.params.index
+        self.goal, self.label = held_out.x[index], int(held_out.y[index])
 
     def judge(self, x: Tensor, condition: Condition) -> Tensor:
         return digits.log_probabilities("judge", x)[:, self.label]
@@ -107,10 +108,6 @@ class Template(_Example[ExampleParams]):
     """Cosine of the ink with a held-out digit's: bounded, smooth, easy to fool."""
 
     Params = ExampleParams
-
-    def bind(self, task: Task[Any]) -> None:
-        self.index = self.params.index
-        super().bind(task)
 
     def __call__(self, x: Tensor, condition: Condition) -> Tensor:
         ink, goal = x.flatten(1) + 1, (self.goal.to(x).flatten() + 1)
@@ -129,10 +126,6 @@ class Inpaint(_Example[InpaintParams]):
     """Inpainting: log-likelihood, up to a constant, of the top rows of a held-out digit."""
 
     Params = InpaintParams
-
-    def bind(self, task: Task[Any]) -> None:
-        self.index = self.params.index
-        super().bind(task)
 
     def __call__(self, x: Tensor, condition: Condition) -> Tensor:
         seen = slice(0, self.params.rows)

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from bench.core import plugins
 from bench.core.contracts import Method, Need, ProblemSpec, Reward, Task
-from bench.core.matching import Match, match
+from bench.core.matching import Cost, Match, match
 from bench.core.params import UserError, changed, format_name, parse_name
 from bench.core.work import Budget, Work
 from bench.runner.suite import Block, Suite, parse_budget
@@ -170,17 +170,30 @@ def lacking(method: Method[Any], spec: ProblemSpec, task: Task[Any]) -> str | No
     return f"needs {' and '.join(missing)}" if missing else None
 
 
-class Pilot(Protocol):
-    """Matches budgets that rows alone do not decide (FLOPs, seconds)."""
+@dataclass(frozen=True)
+class Question:
+    """What matching is asked: which effort of `method` spends `budget` on this cell's problem?"""
 
-    def match(
-        self,
-        cell: Cell,
-        method: Method[Any],
-        spec: ProblemSpec,
-        budget: Budget,
-        given: dict[str, Any],
-    ) -> Match: ...
+    cell: Cell
+    method: Method[Any]
+    spec: ProblemSpec
+    budget: Budget
+    given: dict[str, Any]
+
+    @property
+    def limit(self) -> float:
+        """The budget per returned sample."""
+        return self.budget.per_sample(self.cell.n)
+
+    def match(self, cost: Cost) -> Match:
+        """The answer under a cost of work."""
+        return match(self.method, self.spec, self.limit, cost, self.given)
+
+
+class Pilot(Protocol):
+    """Answers questions that rows alone do not decide (FLOPs, seconds)."""
+
+    def match(self, question: Question) -> Match: ...
 
 
 def expand(suite: Suite, pilots: Pilot | None = None) -> list[Planned]:
@@ -241,7 +254,7 @@ def _row(
     found: Match | None = None
     if refusal is None and budget is not None:
         cell = _cell(block, bound, condition, name, method, seed)
-        found = _match(cell, method, bound.spec, budget, given, pilots)
+        found = _match(Question(cell, method, bound.spec, budget, given), pilots)
         method = method.with_params(**found.values)
     status, reason = _status(refusal, found, budget)
     return Planned(
@@ -268,22 +281,13 @@ def _map_training(method: Method[Any], bound: Bound, refusal: str | None) -> flo
     return bound.task.training().get("map", 0.0) if uses else 0.0
 
 
-def _match(
-    cell: Cell,
-    method: Method[Any],
-    spec: ProblemSpec,
-    budget: Budget,
-    given: dict[str, Any],
-    pilots: Pilot | None,
-) -> Match:
-    unit = budget.unit
+def _match(question: Question, pilots: Pilot | None) -> Match:
+    unit = question.budget.unit
     if unit in ("paper-nfe", "model-nfe"):
-        return match(method, spec, budget.per_sample(cell.n), lambda w: w.cost(unit), given)
+        return question.match(lambda work: work.cost(unit))
     if pilots is None:
-        raise UserError(
-            f"budgets in {unit} are matched by a pilot run: use bench run or bench plan"
-        )
-    return pilots.match(cell, method, spec, budget, given)
+        raise UserError(f"budgets in {unit} need a pilot run: use bench run or bench plan")
+    return pilots.match(question)
 
 
 def _status(refusal: str | None, found: Match | None, budget: Budget | None) -> tuple[str, str]:

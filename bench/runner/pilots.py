@@ -17,11 +17,11 @@ from typing import Any
 
 import torch
 
-from bench.core.contracts import Method, ProblemSpec
-from bench.core.matching import Match, bounds, match
+from bench.core.contracts import Method
+from bench.core.matching import Cost, Match, bounds
 from bench.core.metering import Meter
-from bench.core.work import Budget, Work
-from bench.runner.cells import Cell, canonical, digest
+from bench.core.work import Work
+from bench.runner.cells import Cell, Question, canonical, digest
 from bench.runner.execute import make_problem, sample_in_batches, stage
 
 CLOSE = 0.02
@@ -74,75 +74,52 @@ class Pilots:
         self._known: dict[str, dict[str, Any]] = json.loads(kept) if kept else {}
         self._write = write
 
-    def match(
-        self,
-        cell: Cell,
-        method: Method[Any],
-        spec: ProblemSpec,
-        budget: Budget,
-        given: dict[str, Any],
-    ) -> Match:
+    def match(self, question: Question) -> Match:
         """As `bench.core.matching.match`, for a budget in FLOPs or seconds."""
-        key = self._key(cell, budget, given)
+        key = self._key(question)
         if key not in self._known:
-            found = self._search(cell, method, spec, budget, given)
-            self._known[key] = {**asdict(found), "alternatives": []}
+            found = {**asdict(_search(question)), "alternatives": []}
+            self._known[key] = found
             self._write(canonical(self._known).encode())
-        kept = dict(self._known[key])
-        kept["alternatives"] = ()
-        return Match(**kept)
+        return Match(**{**self._known[key], "alternatives": ()})
 
     @staticmethod
-    def _key(cell: Cell, budget: Budget, given: dict[str, Any]) -> str:
+    def _key(question: Question) -> str:
         """What a pilot depends on: the cell without effort and seed, the budget, the machine."""
-        parts = asdict(replace(cell, seed=0, method_params=given))
-        return digest([parts, str(budget), platform.node(), platform.processor()])
+        parts = asdict(replace(question.cell, seed=0, method_params=question.given))
+        return digest([parts, str(question.budget), platform.node(), platform.processor()])
 
-    def _search(
-        self,
-        cell: Cell,
-        method: Method[Any],
-        spec: ProblemSpec,
-        budget: Budget,
-        given: dict[str, Any],
-    ) -> Match:
-        free = [name for name in method.effort if name not in given]
-        least = method.with_params(**{name: bounds(method, name)[0] for name in free})
-        pilot(cell, least, min(cell.n, WARM_ROWS))
-        seen = pilot(cell, least, cell.n)
-        limit = budget.per_sample(cell.n)
-        if budget.unit == "flops":
-            rates = seen.flop_rates
-            return match(method, spec, limit, lambda work: work.priced(rates), given)
-        return self._by_seconds(cell, method, spec, limit, given, seen, least)
 
-    def _by_seconds(
-        self,
-        cell: Cell,
-        method: Method[Any],
-        spec: ProblemSpec,
-        limit: float,
-        given: dict[str, Any],
-        seen: Measured,
-        least: Method[Any],
-    ) -> Match:
-        """Match, time the match, correct the seconds per unit of cost, until they agree."""
+def _search(question: Question) -> Match:
+    cell, method = question.cell, question.method
+    free = [name for name in method.effort if name not in question.given]
+    least = method.with_params(**{name: bounds(method, name)[0] for name in free})
+    pilot(cell, least, min(cell.n, WARM_ROWS))
+    rates = pilot(cell, least, cell.n).flop_rates
+    if question.budget.unit == "flops":
+        return question.match(lambda work: work.priced(rates))
 
-        def cost(work: Work) -> float:
-            return work.priced(seen.flop_rates) or work.cost("paper-nfe")
+    def cost(work: Work) -> float:
+        return work.priced(rates) or work.cost("paper-nfe")
 
-        def at(rate: float) -> Match:
-            return match(method, spec, limit, lambda work: rate * cost(work), given)
+    return _by_seconds(question, least, cost)
 
-        rate = _seconds(cell, least) / cost(least.work(spec))
-        found = at(rate)
-        for _ in range(MOST_PILOTS):
-            if not found.feasible:
-                break
-            trial = method.with_params(**found.values)
-            ratio = _seconds(cell, trial) / found.cost
-            rate *= ratio
-            previous, found = found, at(rate)
-            if abs(ratio - 1) < CLOSE or found.values == previous.values:
-                break
-        return found
+
+def _by_seconds(question: Question, least: Method[Any], cost: Cost) -> Match:
+    """Match, time the match, correct the seconds per unit of cost, until they agree."""
+
+    def at(rate: float) -> Match:
+        return question.match(lambda work: rate * cost(work))
+
+    rate = _seconds(question.cell, least) / cost(least.work(question.spec))
+    found = at(rate)
+    for _ in range(MOST_PILOTS):
+        if not found.feasible:
+            break
+        trial = question.method.with_params(**found.values)
+        ratio = _seconds(question.cell, trial) / found.cost
+        rate *= ratio
+        previous, found = found, at(rate)
+        if abs(ratio - 1) < CLOSE or found.values == previous.values:
+            break
+    return found

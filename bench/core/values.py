@@ -1,0 +1,113 @@
+"""Values that pass between methods, tasks, metrics and the runner."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Samples:
+    """What a method returns.
+
+    x: (n, *event_shape).  log_weight: (n,) for weighted draws, else None.  group: (n,) ids; rows
+    of one particle population or one search are dependent and share an id.  log_z: an estimate of
+    log Z.  info: diagnostics.
+    """
+
+    x: Tensor
+    log_weight: Tensor | None = None
+    group: Tensor | None = None
+    log_z: float | None = None
+    info: dict[str, float] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    @staticmethod
+    def joined(parts: Sequence[Samples]) -> Samples:
+        """Concatenate batches; groups are renumbered apart, diagnostics averaged by batch size."""
+        n = sum(map(len, parts))
+        keys = {key for part in parts for key in part.info}
+        info = {k: sum(p.info.get(k, 0.0) * len(p) for p in parts) / n for k in sorted(keys)}
+        estimates = [p.log_z for p in parts if p.log_z is not None]
+        return Samples(
+            torch.cat([p.x for p in parts]),
+            _cat([p.log_weight for p in parts]),
+            _cat(_apart([p.group for p in parts])),
+            sum(estimates) / len(estimates) if estimates else None,
+            info,
+        )
+
+
+def _apart(groups: Sequence[Tensor | None]) -> list[Tensor | None]:
+    """Group ids of consecutive batches, shifted so that no two batches share one."""
+    out: list[Tensor | None] = []
+    offset = 0
+    for group in groups:
+        if group is None:
+            out.append(None)
+            continue
+        ids = torch.unique(group, return_inverse=True)[1]
+        out.append(ids + offset)
+        offset += int(ids.max()) + 1
+    return out
+
+
+def _cat(parts: Sequence[Tensor | None]) -> Tensor | None:
+    present = [part for part in parts if part is not None]
+    return torch.cat(present) if len(present) == len(parts) else None
+
+
+@dataclass(frozen=True)
+class ProblemSpec:
+    """Shapes and flags from which a method's work is predicted; no weights are loaded."""
+
+    event_shape: tuple[int, ...]
+    reward_differentiable: bool = True
+    has_decoder: bool = False
+    has_flow_map: bool = False
+    has_posterior: bool = False
+    has_oracle: bool = False
+    trainable: bool = False
+    guided: bool = False
+    """Whether a flow or map call runs twice (classifier-free guidance)."""
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What a fit leaves behind: the adapted weights and a record of how they came about."""
+
+    state: dict[str, Tensor]
+    record: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A sample that stands for a law: exact, or real data with weights.
+
+    x: (n, *event_shape), weight: (n,) summing to 1 or None, exact: drawn from the law itself.
+    """
+
+    x: Tensor
+    weight: Tensor | None = None
+    exact: bool = False
+
+    @property
+    def effective_size(self) -> float:
+        """1 / sum of squared weights."""
+        return float(len(self.x)) if self.weight is None else float(1 / self.weight.square().sum())
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """A metric's value; `value` is None when it refuses, and `note` says why."""
+
+    value: float | None
+    standard_error: float | None = None
+    n: int = 0
+    note: str = ""
+    per_sample: Tensor | None = None
