@@ -33,7 +33,8 @@ class ParticleParams:
     """What every particle method has.
 
     The value of a particle is r(D_t), as in all these papers, unless another posterior is named:
-    then it is the log-mean-exp reward of its draws, and nothing that is exact becomes less so.
+    then it is the log-mean-exp reward of its draws.  Any value leaves the limit and the mean of
+    Z_hat as they are; r(D_t) is overconfident where the reward is sharper than the posterior.
     """
 
     particles: int = param(4, low=1, high=100_000, log=True, help="particles P per population")
@@ -217,7 +218,8 @@ class TDS(_SMC):
     Wu et al. 2023 (arXiv 2306.17775), Algorithm 1: twist psi_t = e^r(D_t), proposal mean shifted by
     variance * grad log psi, weights p psi' / (q psi).  Assumes a differentiable reward; exact for
     the chain of K steps as P grows, with an unbiased estimate of Z; at small P biased towards DPS.
-    Cost per sample: P (K flow + K reward forwards + (K - 1) backwards of each).
+    Cost per sample: P (K flow + K reward forwards + (K - 1) backwards of each); with another
+    posterior the K - 1 values before the last cost its draws and their rewards instead.
     """
 
     twisted = True

@@ -17,7 +17,7 @@ from methods.smc import run
 
 @dataclass(frozen=True)
 class SVDDParams:
-    """The release takes M = 20 candidates, 50 steps and alpha = 0."""
+    """The release takes M = 20, 50 steps and alpha = 0; alpha = 1 aims at e^r itself."""
 
     candidates: int = param(20, low=1, high=100_000, log=True, help="candidates M per step")
     steps: int = param(20, low=5, high=2000, log=True, help="time steps K")

@@ -11,7 +11,7 @@ REFERENCES = ("exact", "prior", "oracle")
 UNFAIR = ("exact", "oracle")
 """They know the closed form: never marked as best."""
 
-BASELINES = ("best-of-n", "best-of-n-fewstep", "dps", "rollout")
+BASELINES = ("best-of-n", "best-of-n-fewstep", "dps", "rollout", "fk", "tds", "das", "svdd")
 """What everybody would compare with; a method is tested against the best of them."""
 
 TAGS = {"exact": "floor", "prior": "untilted", "oracle": "closed form"}
@@ -43,6 +43,10 @@ METHODS = {
     "oracle": "steering with the closed-form gradient of the value function",
     "best-of-n": "keeps the best of N samples of the ODE sampler",
     "best-of-n-fewstep": "keeps the best of N samples of the few-step flow map",
+    "fk": "particles of the base sampler, reweighted by the reward of their look-ahead",
+    "tds": "particles steered by the reward's gradient, with weights that correct for it",
+    "das": "the twisted sampler with a reward that is faded in",
+    "svdd": "at every step, one of M base steps, chosen by its look-ahead reward",
     "dps": "steers by the reward's gradient at the Tweedie point E[x₁ | xₜ]",
     "rollout": "estimates the value gradient from nested rollouts of the base model",
     "mfm-g": "value gradient through one-step posterior draws of a meta flow map",

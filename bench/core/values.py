@@ -33,14 +33,23 @@ class Samples:
         n = sum(map(len, parts))
         keys = {key for part in parts for key in part.info}
         info = {k: sum(p.info.get(k, 0.0) * len(p) for p in parts) / n for k in sorted(keys)}
-        estimates = [p.log_z for p in parts if p.log_z is not None]
         return Samples(
             torch.cat([p.x for p in parts]),
             _cat([p.log_weight for p in parts]),
             _cat(_apart([p.group for p in parts])),
-            sum(estimates) / len(estimates) if estimates else None,
+            _joined_log_z(parts),
             info,
         )
+
+
+def _joined_log_z(parts: Sequence[Samples]) -> float | None:
+    """log of the mean of Z over all samples: it is Z, not log Z, that is estimated unbiasedly."""
+    known = [(p.log_z, len(p)) for p in parts if p.log_z is not None]
+    if len(known) < len(parts):
+        return None
+    values = torch.tensor([log_z for log_z, _ in known], dtype=torch.float64)
+    sizes = torch.tensor([float(size) for _, size in known], dtype=torch.float64)
+    return float((values + (sizes / sizes.sum()).log()).logsumexp(0))
 
 
 def _apart(groups: Sequence[Tensor | None]) -> list[Tensor | None]:
