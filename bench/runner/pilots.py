@@ -28,7 +28,7 @@ CLOSE = 0.02
 """Relative error of the seconds' prediction at which piloting stops."""
 
 MOST_PILOTS = 6
-REPEATS = 3
+REPEATS = 5
 
 WARM_ROWS = 8
 """Samples of the run that loads weights and fills caches before anything is timed."""
