@@ -1,1 +1,1 @@
-"""tiltbench."""
+"""tiltbench: alignment methods for flow and diffusion models at equal measured compute."""

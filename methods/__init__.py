@@ -1,1 +1,1 @@
-"""tiltbench."""
+"""Alignment methods, one file per family."""

@@ -1,1 +1,1 @@
-"""tiltbench."""
+"""Rewards, one file per family."""

@@ -1,1 +1,1 @@
-"""tiltbench."""
+"""Hyper-parameter sweeps (the layer above the runner)."""

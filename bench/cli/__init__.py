@@ -1,1 +1,1 @@
-"""tiltbench."""
+"""The command line, one file per group of verbs."""

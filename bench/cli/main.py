@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from bench.cli import inspect, maintain, plugin, running, sweep, track, training
+from bench.cli import inspect, maintain, plugin, running, track, training
 from bench.core.params import UserError
 
 app = typer.Typer(
@@ -22,7 +22,7 @@ app = typer.Typer(
     epilog="Start with: bench run",
 )
 
-for module in (running, inspect, training, sweep, plugin, track, maintain):
+for module in (running, inspect, training, plugin, track, maintain):
     module.register(app)
 
 

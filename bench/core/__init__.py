@@ -1,1 +1,1 @@
-"""tiltbench."""
+"""The mathematics and the contracts; no I/O, imports nothing else of ours."""

@@ -1,1 +1,1 @@
-"""tiltbench."""
+"""What is measured on samples."""

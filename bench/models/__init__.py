@@ -1,1 +1,1 @@
-"""tiltbench."""
+"""Networks, exact mixtures and weight loading."""

@@ -1,1 +1,1 @@
-"""tiltbench."""
+"""From a suite to stored results."""

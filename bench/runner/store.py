@@ -58,7 +58,7 @@ class Store:
     def folder(self) -> Path:
         """The run's folder on this machine."""
         if not self.local:
-            raise UserError(f"{self.path} is not on this machine: 'bench export' copies it")
+            raise UserError(f"{self.path} is not on this machine: copy the run here first")
         return Path(self.path)
 
     def exists(self) -> bool:

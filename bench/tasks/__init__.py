@@ -1,1 +1,1 @@
-"""tiltbench."""
+"""Tasks: a flow with its data, conditions and metrics."""

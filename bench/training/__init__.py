@@ -1,1 +1,1 @@
-"""tiltbench."""
+"""Objectives, recipes and the trainer."""
