@@ -108,7 +108,7 @@ def test_method_reward_and_task_of_a_third_party_run_together(site: Site, tmp_pa
     ]
     methods = [word for m in ("prior", "noise-walk", "dps", "oracle") for word in ("-m", m)]
     where = ["--executor", "inline", "--no-track", "--root", str(tmp_path), "--name", "moons"]
-    done = site.bench("run", *plan, *methods, *where, "--set", "n=128")
+    done = site.bench("run", *plan, *methods, *where, "--set", "n=128", "--no-baselines")
     assert done.returncode == 0, done.stdout + done.stderr
 
     cells = pd.read_parquet(tmp_path / "moons" / "cells.parquet").set_index("method")

@@ -275,6 +275,16 @@ class _Leaky(MapPosterior):
         return super().draw(x, t, n, noise, condition)
 
 
+def test_baselines_appear_at_every_budget_unless_refused():
+    content = {"name": "t", "tasks": ["gmm-paper"], "rewards": ["linear"], "methods": ["dps"]}
+    content |= {"budgets": ["paper-nfe=100", "none"], "seeds": 1, "baselines": True}
+    rows = expand(build_suite(content))
+    at_budget = [row.cell.method for row in rows if row.budget is not None]
+    assert at_budget == ["dps", "prior", "best-of-n", "best-of-n-fewstep"]
+    assert [row.cell.method for row in rows if row.budget is None] == ["dps"]
+    assert len(expand(build_suite({**content, "baselines": False}))) == 2
+
+
 def test_audit_agrees_and_catches_a_wrong_prediction(tmp_path, monkeypatch):
     store, _ = run_inline(tmp_path)
     plan = expand(build_suite(CONTENT))

@@ -24,6 +24,13 @@ Name = Annotated[str | None, typer.Option("--name", help="Name of the run (defau
 Settings = Annotated[
     list[str], typer.Option("--set", metavar="KEY=VALUE", help="Override a suite key, e.g. n=512.")
 ]
+Baselines = Annotated[
+    bool,
+    typer.Option(
+        "--baselines/--no-baselines",
+        help="Without a suite: add prior and both Best-of-N at every budget.",
+    ),
+]
 SuiteName = Annotated[
     str | None, typer.Argument(metavar="[SUITE]", help="A shipped suite or a YAML file.")
 ]
@@ -44,6 +51,7 @@ def suite_content(
     seeds: int | None,
     name: str | None,
     settings: list[str],
+    baselines: bool,
 ) -> dict[str, Any]:
     """The suite that the command line asks for, before validation.
 
@@ -67,6 +75,7 @@ def suite_content(
         missing = [f"-{k[0]}" for k in ("tasks", "rewards", "methods") if k not in given]
         if missing:
             raise UserError(f"without a suite, {' and '.join(missing)} must be given too")
+        given["baselines"] = baselines
         content: dict[str, Any] = {"name": name or _own_name(given, settings), **given}
     else:
         content = load_suite(suite)

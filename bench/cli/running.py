@@ -41,6 +41,7 @@ def run(
     seeds: o.Seeds = None,
     name: o.Name = None,
     settings: o.Settings = [],  # noqa: B006
+    baselines: o.Baselines = True,
     executor: Executor = "ray",
     address: Address = None,
     workers: Workers = None,
@@ -58,7 +59,7 @@ def run(
 
     if executor not in ("ray", "inline"):
         raise UserError(f"--executor must be ray or inline, not '{executor}'")
-    content = o.suite_content(suite, task, reward, method, budget, seeds, name, settings)
+    content = o.suite_content(suite, task, reward, method, budget, seeds, name, settings, baselines)
     resolved = build_suite(content)
     store = Store(root, resolved.name)
     tracker = None if no_track or executor == "inline" else _tracker(store)
@@ -211,6 +212,7 @@ def plan(
     seeds: o.Seeds = None,
     name: o.Name = None,
     settings: o.Settings = [],  # noqa: B006
+    baselines: o.Baselines = True,
     alternatives: Annotated[
         bool, typer.Option("--alternatives", help="Show other settings that use the budget well.")
     ] = False,
@@ -224,7 +226,7 @@ def plan(
     from bench.runner.suite import build_suite
 
     resolved = build_suite(
-        o.suite_content(suite, task, reward, method, budget, seeds, name, settings)
+        o.suite_content(suite, task, reward, method, budget, seeds, name, settings, baselines)
     )
     store = Store(root, resolved.name)
     if any(b.startswith(("seconds", "flops")) for block in resolved.blocks for b in block.budgets):

@@ -69,8 +69,15 @@ def range_of(cls: type[Any], name: str) -> Range:
 def nearest(name: str, known: Iterable[str]) -> str:
     """', did you mean X?' or a list of what is known."""
     options = sorted(known)
-    close = difflib.get_close_matches(name, options, n=1, cutoff=0.5)
-    return f"did you mean '{close[0]}'?" if close else f"known: {', '.join(options) or 'none'}"
+    close = difflib.get_close_matches(name, options, n=5, cutoff=0.5)
+    if not close:
+        return f"known: {', '.join(options) or 'none'}"
+
+    def likeness(option: str) -> tuple[float, bool]:
+        # People swap letters more often than they miss the first one.
+        return difflib.SequenceMatcher(None, name, option).ratio(), option[:1] == name[:1]
+
+    return f"did you mean '{max(close, key=likeness)}'?"
 
 
 def build(cls: type[P], values: Mapping[str, Any], owner: str) -> P:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import itertools
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -224,11 +223,9 @@ def _planned(block: Block, task_text: str, reward_text: str, pilots: Pilot | Non
 
 
 def _rows(block: Block, bound: Bound, pilots: Pilot | None) -> list[Planned]:
-    settings = itertools.product(
-        bound.task.conditions("report"),
-        block.methods,
-        [parse_budget(text) for text in block.budgets],
-    )
+    budgets = [parse_budget(text) for text in block.budgets]
+    methods = [(m, b) for b in budgets for m in block.with_baselines(b)]
+    settings = [(c, m, b) for c in bound.task.conditions("report") for m, b in methods]
     first = block.seed_list()[0]
     rows = [_row(block, bound, pilots, *setting, first) for setting in settings]
     return [

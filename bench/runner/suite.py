@@ -11,6 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from bench.core.params import UserError, nearest, parse_name, parse_value
 from bench.core.work import UNITS, Budget
 
+BASELINES = ("prior", "best-of-n", "best-of-n-fewstep")
+
 SHIPPED = Path(__file__).parent / "suites"
 
 
@@ -28,6 +30,7 @@ class Block(BaseModel):
     batch: int = Field(1024, gt=0)
     threads: int = Field(1, gt=0)
     seconds: float | None = Field(None, gt=0)
+    baselines: bool = False
 
     @field_validator("tasks", "rewards", "methods", "budgets", mode="before")
     @classmethod
@@ -40,6 +43,15 @@ class Block(BaseModel):
         if not value or (isinstance(value, int) and value < 1):
             raise ValueError("at least 1 seed is needed")
         return value
+
+    def with_baselines(self, budget: Budget | None) -> list[str]:
+        """The methods and, at a budget and if asked for, those that everybody would ask about:
+        more ODE steps, Best-of-N with the good sampler, Best-of-N with the few-step sampler.
+        """
+        if budget is None or not self.baselines:
+            return self.methods
+        named = {parse_name(text)[0] for text in self.methods}
+        return [*self.methods, *(name for name in BASELINES if name not in named)]
 
     def seed_list(self) -> list[int]:
         """Seeds as a list: an integer N means 0 .. N-1."""
