@@ -14,7 +14,7 @@ from bench.core.metering import Meter
 from bench.runner.cells import expand
 from bench.runner.execute import make_problem, sample_in_batches, stage
 from bench.runner.suite import build_suite
-from benchmarks.timing import median_ratio
+from benchmarks.timing import median_ratio, seconds
 
 
 class NoMeter(Meter):
@@ -68,8 +68,31 @@ def dit(repetitions: int = 9, batch: int = 2) -> tuple[float, float]:
     return median_ratio(lambda: run(metered), lambda: run(plain), repetitions)
 
 
+def per_call(calls: int = 5000) -> float:
+    """Microseconds that the meter adds to one call with its backward, on a trivial callable.
+
+    Divided by the time of a large network's call it bounds the overhead far below the noise of
+    timing that network itself.
+    """
+    meter = Meter(1e12, count_flops=True)
+    x, t = torch.randn(2, 4, requires_grad=True), torch.full((2,), 0.5)
+
+    def plain(x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        return x * t[:, None]
+
+    metered = meter.wrap("flow", plain, key=("trivial",))
+
+    def run(fn: Any) -> None:
+        for _ in range(calls):
+            torch.autograd.grad(fn(x, t).sum(), x)
+
+    run(metered)
+    return 1e6 * (seconds(lambda: run(metered)) - seconds(lambda: run(plain))) / calls
+
+
 def main() -> None:
     torch.set_num_threads(1)
+    print(f"metering one call with its backward: {per_call():.1f} microseconds")
     for name, bound, found in (("digits", 0.02, digits()), ("DiT-B/2", 0.005, dit())):
         ratio, spread = found
         print(f"metering on {name}: {ratio - 1:+.2%} (half IQR {spread:.2%}, promised {bound:.1%})")
