@@ -30,7 +30,7 @@ from bench.core.params import UserError
 from bench.runner.cells import Planned
 from bench.runner.execute import Payload
 from bench.runner.store import Store
-from bench.runner.tables import _cell_row
+from bench.runner.tables import _cell_row, outcome_of
 from bench.tracking_artifacts import (
     Record,
     clean,
@@ -403,10 +403,10 @@ class Follower:
             self.mirror = Mirror(self.store)
             self.mirror.reopen()
         for row in self.waiting:
-            stored = self.store.last(row.id)
-            if stored is not None:
-                metrics = self.store.metrics(row.id, stored.attempt).values()
-                self.mirror.put(make_record(_cell_row(row, stored), metrics))
+            ending = outcome_of(self.store, row)
+            if ending.stored is not None:
+                metrics = self.store.metrics(row.id, ending.stored.attempt).values()
+                self.mirror.put(make_record(_cell_row(row, ending), metrics))
 
 
 class TrainingLog:

@@ -11,8 +11,9 @@ from typing import Any
 import torch
 
 from bench.core.metering import Meter
-from bench.runner.cells import expand
-from bench.runner.execute import make_problem, sample_in_batches, stage
+from bench.runner.execute import sample_in_batches
+from bench.runner.planning import expand
+from bench.runner.staging import make_problem, stage
 from bench.runner.suite import build_suite
 from benchmarks.timing import median_ratio, seconds
 

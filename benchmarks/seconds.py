@@ -10,8 +10,8 @@ import tempfile
 
 import torch
 
-from bench.runner.cells import expand
 from bench.runner.execute import execute
+from bench.runner.planning import expand
 from bench.runner.run import pilots_of
 from bench.runner.store import Store
 from bench.runner.suite import build_suite

@@ -36,8 +36,10 @@ from bench.core.guarded import MeteredModule, Part, metered_clone
 from bench.core.metering import Meter, OverBudget, Unmeterable
 from bench.models.meta_flow_map import FlowNet
 from bench.models.mixture import Mixture
-from bench.runner.cells import Cell, expand
-from bench.runner.execute import make_problem, sample_in_batches, stage
+from bench.runner.cells import Cell
+from bench.runner.execute import sample_in_batches
+from bench.runner.planning import expand
+from bench.runner.staging import make_problem, stage
 from bench.runner.suite import build_suite
 
 B = 6

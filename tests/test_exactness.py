@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from bench.metrics.two_sample import sliced_w2
-from bench.runner.cells import expand, make_reward, make_task
+from bench.runner.binding import make_reward, make_task
 from bench.runner.execute import execute
+from bench.runner.planning import expand
 from bench.runner.suite import build_suite
 
 N, SEEDS, PAIRS = 4096, 20, 200

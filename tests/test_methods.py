@@ -5,8 +5,11 @@ import torch
 
 from bench.core import plugins
 from bench.core.metering import Meter
-from bench.runner.cells import Cell, bind, expand
-from bench.runner.execute import execute, make_problem, sample_in_batches, stage
+from bench.runner.binding import bind
+from bench.runner.cells import Cell
+from bench.runner.execute import execute, sample_in_batches
+from bench.runner.planning import expand
+from bench.runner.staging import make_problem, stage
 from bench.runner.suite import build_suite
 
 METHODS = [

@@ -22,8 +22,9 @@ from bench.metrics.two_sample import mmd2, sliced_w2
 from bench.models import digits
 from bench.models.digits_data import load
 from bench.models.map_posterior import MapPosterior
-from bench.runner.cells import make_reward, make_task
-from bench.runner.execute import Scene, evaluate
+from bench.runner.binding import make_reward, make_task
+from bench.runner.measuring import evaluate
+from bench.runner.staging import Scene
 
 
 def target_of(task_name, reward_text):

@@ -36,7 +36,7 @@ from bench.core.params import parse_name
 from bench.core.posterior import draws_of
 from bench.models.exact import MixtureFlow, MixtureOracle, MixturePosterior
 from bench.models.mixture import Mixture
-from bench.runner.cells import Bound, bind, make_task
+from bench.runner.binding import Bound, bind, make_task
 from bench.runner.conformance import check_method, check_reward, check_task
 
 # -- broken methods -------------------------------------------------------------------------------

@@ -16,8 +16,8 @@ import torch
 from bench.core.params import UserError
 from bench.models.map_posterior import MapPosterior
 from bench.runner.audit import audit
-from bench.runner.cells import expand
 from bench.runner.executors import Inline
+from bench.runner.planning import expand
 from bench.runner.run import pilots_of, run_suite
 from bench.runner.store import Store, open_run
 from bench.runner.suite import build_suite, load_suite, shipped
@@ -36,7 +36,17 @@ CONTENT = {
         {"tasks": ["digits"], "rewards": ["template"], "methods": ["prior", "mfm-g", "oracle"]},
     ],
 }
-VOLATILE = ["seconds", "cell_seconds", "peak_bytes", "finished", "attempt", "drift"]
+VOLATILE = [
+    "seconds",
+    "cell_seconds",
+    "warmup_seconds",
+    "fit_seconds_total",
+    "joules",
+    "peak_bytes",
+    "finished",
+    "attempt",
+    "drift",
+]
 
 
 class Silent:

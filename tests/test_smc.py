@@ -18,8 +18,10 @@ from bench.core.problem import MeteredFlow, Problem
 from bench.metrics.two_sample import sliced_w2
 from bench.models.exact import MixtureFlow
 from bench.models.mixture import Mixture
-from bench.runner.cells import bind, expand
-from bench.runner.execute import make_problem, sample_in_batches, stage
+from bench.runner.binding import bind
+from bench.runner.execute import sample_in_batches
+from bench.runner.planning import expand
+from bench.runner.staging import make_problem, stage
 from bench.runner.suite import build_suite
 from methods.particles import Cloud
 from methods.resampling import SCHEMES, adaptive

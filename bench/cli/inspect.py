@@ -107,7 +107,7 @@ def report(
     run: Annotated[Path, typer.Argument(help="A run folder, e.g. runs/quickstart.")],
 ) -> None:
     """(Re)build the HTML report, also while the run is going on."""
-    from bench.runner.cells import expand
+    from bench.runner.planning import expand
     from bench.runner.run import pilots_of
     from bench.runner.store import open_run
     from bench.runner.suite import build_suite

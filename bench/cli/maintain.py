@@ -29,7 +29,7 @@ def audit(
 ) -> None:
     """Recompute every cell's work from its parameters and compare with what was measured."""
     from bench.runner import audit as auditing
-    from bench.runner.cells import expand
+    from bench.runner.planning import expand
     from bench.runner.run import pilots_of
     from bench.runner.store import open_run
     from bench.runner.suite import build_suite

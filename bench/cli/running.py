@@ -163,10 +163,11 @@ class _Progress:
             self.bar.stop()
 
     def begin(self, total: int, workers: int) -> None:
-        """Start the bar."""
+        """Start the bar; the cells that sample from fits come after the fits, with their own."""
         from rich import progress as p
 
-        self.total = total
+        self.done, self.total = 0, total
+        self.__exit__()
         if self.quiet:
             return
         self.console.print(f"{total} cells on {workers} worker{'s' * (workers > 1)}")
@@ -220,7 +221,7 @@ def plan(
     as_json: o.AsJson = False,
 ) -> None:
     """Show the cells, what is stored already, and the parameters that matching chose."""
-    from bench.runner.cells import expand
+    from bench.runner.planning import expand
     from bench.runner.run import pilots_of
     from bench.runner.store import Store
     from bench.runner.suite import build_suite
@@ -254,6 +255,8 @@ def _plan_row(row: Planned, store: Store) -> dict[str, Any]:
         "matched": row.matched,
         "cost": row.expected if row.expected == row.expected else row.predicted.cost("paper-nfe"),
         "rows": row.predicted.cost("paper-nfe"),
+        "fit": None if row.fit is None else row.fit.cost,
+        "fit_matched": {} if row.fit is None else row.fit.matched,
         "use": None if row.use != row.use else row.use,
         "underused": row.underused,
         "alternatives": [{**values, "use": use} for values, use in row.alternatives],
@@ -282,7 +285,8 @@ def _plan_table(title: str, rows: list[dict[str, Any]], alternatives: bool) -> A
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
     for column in ("method", "budget", "matched"):
         table.add_column(column, overflow="fold")
-    for column in ("cost", "use", "cells", "stored"):
+    fitted = any(row["fit"] is not None for row in rows)
+    for column in ("cost", *(["fit"] if fitted else []), "use", "cells", "stored"):
         table.add_column(column, justify="right")
     table.add_column("would also fit" if alternatives else "note")
     groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
@@ -296,9 +300,11 @@ def _plan_table(title: str, rows: list[dict[str, Any]], alternatives: bool) -> A
         if alternatives:
             others = ({k: v for k, v in a.items() if k != "use"} for a in first["alternatives"])
             note = note or "; ".join(map(_values, others))
-        counts = (str(len(members)), str(stored))
-        cost = f"{first['cost']:g}"
-        table.add_row(method, budget, _values(first["matched"]), cost, use, *counts, note)
+        figures = [f"{first['cost']:g}", use, str(len(members)), str(stored)]
+        if fitted:
+            figures.insert(1, "" if first["fit"] is None else f"{first['fit']:.4g}")
+        matched = _values(first["matched"] | first["fit_matched"])
+        table.add_row(method, budget, matched, *figures, note)
     return table
 
 

@@ -5,13 +5,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
-from bench.core.params import NoParams, build
+from bench.core.params import NoParams, UserError, build
 from bench.core.protocols import (
     Condition,
     Flow,
@@ -92,10 +94,26 @@ class Method(Generic[P]):
 
 
 class FineTuning(Method[P]):
-    """A method that first fits the flow; sampling then sees the fitted flow as `problem.flow`."""
+    """A method that first fits the flow; sampling then sees the fitted flow as `problem.flow`.
+
+    `sampling` names the parameters that leave the fit alone: cells that differ only in those share
+    one fit.  `fit_effort` names the parameters that buy compute for the fit, for `fit_budget`.
+    """
+
+    sampling: ClassVar[tuple[str, ...]] = ("steps",)
+    fit_effort: ClassVar[tuple[str, ...]] = ("iterations",)
+
+    @property
+    def needs(self) -> frozenset[Need]:
+        return frozenset({Need.FIT})
+
+    @property
+    def rank(self) -> int:
+        """Rank of the LoRA that is trained; 0 trains all weights."""
+        return int(getattr(self.params, "rank", 0))
 
     def fit_work(self, spec: ProblemSpec) -> Work:
-        """Predicted work of the fit."""
+        """Predicted work of the whole fit, in rows."""
         raise NotImplementedError
 
     def fit(self, problem: FitProblem) -> Fitted:
@@ -156,6 +174,8 @@ class Task(Generic[P]):
     version: ClassVar[str] = "1"
     metrics: ClassVar[tuple[str, ...]] = ("reward",)
     flow: Flow
+    trainable_flow: Callable[[], nn.Module] | None = None
+    """Makes a fresh module that equals `flow` and can be trained; None if there is none."""
     flow_map: MetaFlowMap | None = None
     posterior: PosteriorSampler | None = None
     event_shape: tuple[int, ...]
@@ -183,6 +203,16 @@ class Task(Generic[P]):
     def data(self, split: str) -> Tensor | None:
         """Real samples (n, *event_shape) of a split, if there are any."""
         return None
+
+    def draw_data(self, n: int, generator: torch.Generator) -> Tensor:
+        """n data points (n, *event_shape) to train on; by default uniform picks of `data("train")`.
+
+        Raises UserError if the task has no data.
+        """
+        data = self.data("train")
+        if data is None:
+            raise UserError(f"{type(self).__name__} has no training data: define data or draw_data")
+        return data[torch.randint(len(data), (n,), generator=generator)]
 
     def oracle(self, reward: Reward[Any], strength: float) -> Oracle | None:
         """The closed-form answer for strength * reward, if it is quadratic and the task exact."""

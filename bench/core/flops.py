@@ -8,7 +8,7 @@ since fused CPU attention counts as zero).  Element-wise work is not.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,21 +43,29 @@ class Price:
 _PRICES: dict[tuple[Any, ...], Price] = {}
 
 
-def price(key: tuple[Any, ...], fn: Callable[..., Tensor], args: tuple[Any, ...]) -> Price:
+def price(
+    key: tuple[Any, ...],
+    fn: Callable[..., Tensor],
+    args: tuple[Any, ...],
+    trained: Sequence[Tensor] = (),
+) -> Price:
     """The price of `fn` at the shapes, dtypes and gradient mode of `args`, counted at most once.
 
     `key` names the callable across cells; tensors with the batch's length are cut to a few rows
-    for the count.
+    for the count.  A backward reaches the inputs that need a gradient and the parameters that are
+    `trained`.
     """
     grad = torch.is_grad_enabled()
     modes = tuple(
         (tuple(a.shape[1:]), a.dtype, grad and a.requires_grad) if isinstance(a, Tensor) else ()
         for a in args
     )
-    if (key, modes, grad) not in _PRICES:
-        few, more = (_count(fn, args, rows) for rows in (FEW, MORE))
-        _PRICES[key, modes, grad] = Price(_line(few[0], more[0]), _line(few[1], more[1]))
-    return _PRICES[key, modes, grad]
+    trainable = [p for p in trained if grad and p.requires_grad]
+    full = (key, modes, grad, len(trainable))
+    if full not in _PRICES:
+        few, more = (_count(fn, args, rows, trainable) for rows in (FEW, MORE))
+        _PRICES[full] = Price(_line(few[0], more[0]), _line(few[1], more[1]))
+    return _PRICES[full]
 
 
 def _line(few: float, more: float) -> Affine:
@@ -65,7 +73,9 @@ def _line(few: float, more: float) -> Affine:
     return Affine(few - per_row * FEW, per_row)
 
 
-def _count(fn: Callable[..., Tensor], args: tuple[Any, ...], rows: int) -> tuple[float, float]:
+def _count(
+    fn: Callable[..., Tensor], args: tuple[Any, ...], rows: int, trained: Sequence[Tensor]
+) -> tuple[float, float]:
     """FLOPs of one forward and one backward of `rows` rows, in the caller's gradient mode."""
     leaves = [_cut(value, args[0].shape[0], rows) for value in args]
     # The counter fails on gradients of a leaf that is fed straight into a module, hence `* 1`.
@@ -73,7 +83,7 @@ def _count(fn: Callable[..., Tensor], args: tuple[Any, ...], rows: int) -> tuple
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         out = fn(*inputs)
     forward = float(counter.get_total_flops())
-    wanted = [v for v in leaves if isinstance(v, Tensor) and v.requires_grad]
+    wanted = [v for v in leaves if isinstance(v, Tensor) and v.requires_grad] + list(trained)
     if not out.requires_grad or not wanted:
         return forward, 0.0
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:

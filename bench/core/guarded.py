@@ -133,11 +133,18 @@ class MeteredModule(Part):
         flow: the module to hide; hand over a copy that nobody else holds.
         meter: the ledger that is charged, also by copies.
         condition: the condition of calls that give none.
+        key: names the flow in the table of FLOP prices.
     """
 
-    def __init__(self, flow: nn.Module, meter: Meter, condition: Condition = None) -> None:
+    def __init__(
+        self,
+        flow: nn.Module,
+        meter: Meter,
+        condition: Condition = None,
+        key: tuple[Any, ...] = (),
+    ) -> None:
         super().__init__(flow, {})
-        self._meter, self._condition = meter, condition
+        self._meter, self._condition, self._key = meter, condition, key
 
     @property
     def event_shape(self) -> tuple[int, ...]:
@@ -162,14 +169,23 @@ class MeteredModule(Part):
         def run(x: Tensor, t: Tensor) -> Tensor:
             return self._flow.velocity(x, t, given)
 
-        return self._meter.wrap("flow", run, event_shape=self.event_shape)(x, t)
+        wrapped = self._meter.wrap(
+            "flow",
+            run,
+            key=self._key,
+            event_shape=self.event_shape,
+            trained=lambda: list(self.parameters()),
+        )
+        return wrapped(x, t)
 
     def forward(self, x: Tensor, t: Tensor, condition: Condition = None) -> Tensor:
         """The velocity."""
         return self.velocity(x, t, condition)
 
 
-def metered_clone(flow: nn.Module, meter: Meter, condition: Condition = None) -> MeteredModule:
+def metered_clone(
+    flow: nn.Module, meter: Meter, condition: Condition = None, key: tuple[Any, ...] = ()
+) -> MeteredModule:
     """A copy of a flow to train, metered; a flow that is wholly frozen is thawed.
 
     Raises TypeError if the module is not a flow.
@@ -180,4 +196,4 @@ def metered_clone(flow: nn.Module, meter: Meter, condition: Condition = None) ->
     own = copy.deepcopy(flow)
     if not any(parameter.requires_grad for parameter in own.parameters()):
         own.requires_grad_(True)
-    return MeteredModule(own, meter, condition)
+    return MeteredModule(own, meter, condition, key)

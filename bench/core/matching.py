@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from bench.core.contracts import Method, ProblemSpec
+from bench.core.contracts import FineTuning, Method, ProblemSpec
 from bench.core.params import range_of
 from bench.core.work import Work
 
@@ -54,14 +54,49 @@ def match(
     def spent(values: dict[str, Any]) -> float:
         return cost(method.with_params(**values).work(spec))
 
+    return _match(method, free, spent, budget)
+
+
+def match_fit(
+    method: FineTuning[Any], spec: ProblemSpec, budget: float, cost: Cost, pinned: Mapping[str, Any]
+) -> Match:
+    """Fit-effort parameters of a fine-tuning method for the `budget` of the whole fit."""
+    free = [name for name in method.fit_effort if name not in pinned]
+
+    def spent(values: dict[str, Any]) -> float:
+        chosen = method.with_params(**values)
+        assert isinstance(chosen, FineTuning)
+        return cost(chosen.fit_work(spec))
+
+    return _match(method, free, spent, budget)
+
+
+def shortest(method: FineTuning[Any]) -> FineTuning[Any]:
+    """The same method with the least fit that matching may choose."""
+    least = method.with_params(**{k: bounds(method, k)[0] for k in method.fit_effort})
+    assert isinstance(least, FineTuning)
+    return least
+
+
+def _match(
+    method: Method[Any],
+    free: list[str],
+    spent: Callable[[dict[str, Any]], float],
+    budget: float,
+) -> Match:
     if not free:
         own = spent({})
-        return Match({}, own, own / budget, own <= budget, own)
+        return Match({}, own, _use(own, budget), own <= budget, own)
     least = {name: bounds(method, name)[0] for name in free}
     needed = spent(least)
     if needed > budget * (1 + 1e-9):
-        return Match(least, needed, needed / budget, False, needed)
+        return Match(least, needed, _use(needed, budget), False, needed)
     return _best(method, free, spent, budget, needed)
+
+
+def _use(cost: float, budget: float) -> float:
+    """Use of a budget; a fit may have left none of it to sampling."""
+    return cost / budget if budget > 0 else float("inf")
 
 
 def _best(

@@ -11,7 +11,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 import torch
@@ -134,11 +134,13 @@ class Meter:
         cost: int = 1,
         key: tuple[Any, ...] = (),
         event_shape: tuple[int, ...] | None = None,
+        trained: Callable[[], Sequence[Tensor]] = tuple,
     ) -> Callable[..., Tensor]:
         """`fn` with its rows counted; rows are the length of its first argument times `cost`.
 
         `key` names the callable in the table of FLOP prices; without one, FLOPs are not counted.
         `event_shape`, if given, is the shape of a row of the first argument and of the result.
+        `trained` lists the parameters that a backward reaches, for its price.
         Calls that cannot be counted raise Unmeterable.
         """
 
@@ -147,7 +149,8 @@ class Meter:
             refuse_recording(role, x)
             refuse_hidden_rows(role, (x, *args, *kwargs.values()), event_shape)
             rows = x.shape[0] * cost
-            found = self.price((role, *key), fn, (x, *args)) if key and self.count_flops else None
+            priced = bool(key) and self.count_flops
+            found = self.price((role, *key), fn, (x, *args), trained()) if priced else None
             self.charge(role, "forward", rows, found.forward(x.shape[0]) if found else 0.0)
             out = fn(x, *args, **kwargs)
             if event_shape is not None or role == "reward":
@@ -160,10 +163,16 @@ class Meter:
 
         return metered
 
-    def price(self, key: tuple[Any, ...], fn: Callable[..., Tensor], args: Any) -> Price:
+    def price(
+        self,
+        key: tuple[Any, ...],
+        fn: Callable[..., Tensor],
+        args: Any,
+        trained: Sequence[Tensor] = (),
+    ) -> Price:
         """The price of a call; counting it for the first time is charged to nobody."""
         started = time.perf_counter()
-        found = price(key, fn, args)
+        found = price(key, fn, args, trained)
         self._excluded += time.perf_counter() - started
         return found
 

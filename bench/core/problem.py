@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -20,6 +20,7 @@ from bench.core.contracts import (
     PosteriorSampler,
     Samples,
 )
+from bench.core.guarded import MeteredModule
 from bench.core.interpolant import Interpolant
 from bench.core.metering import Meter, refuse_shape
 from bench.core.noise import NoiseSource
@@ -185,12 +186,32 @@ class Problem:
         return replace(self, rows=rows)
 
 
+class TrainableFlow(Protocol):
+    """Makes a metered copy of the base flow to train; a positive rank trains a LoRA of that rank
+    and leaves the base weights frozen.
+    """
+
+    def __call__(self, rank: int = 0) -> MeteredModule: ...
+
+
 @dataclass
 class FitProblem:
-    """What `FineTuning.fit` is handed: a problem, its conditions and data, and a trainable flow."""
+    """What `FineTuning.fit` is handed: a problem, its conditions and data, and a trainable flow.
+
+    problem: the base flow, the map, the reward and the oracle, metered on the fit's own ledger;
+        its noise is a function of (fit seed, name, step, row) like any other, `rows` being the
+        largest batch that was declared.
+    conditions: the conditions that the fit is for.
+    data: (n, step) -> n data points (n, *event_shape) for one optimisation step, the same for the
+        same arguments.
+    trainable_flow: see `TrainableFlow`.
+    """
 
     problem: Problem
     conditions: list[Condition]
-    data: Callable[[int], Tensor]
-    trainable_flow: Callable[[], torch.nn.Module]
-    extra: dict[str, Any] = field(default_factory=dict)
+    data: Callable[[int, int], Tensor]
+    trainable_flow: TrainableFlow
+
+    def log(self, step: int, **scalars: float) -> None:
+        """Report progress; the runner stores a curve."""
+        self.problem.log(step, **scalars)

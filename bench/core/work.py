@@ -144,8 +144,9 @@ def backward(role: Role, rows: float = 1.0) -> Work:
 class Budget:
     """A limit on work, in a named unit, per returned sample or for the whole run.
 
-    `fit_budget` limits the fit of a fine-tuning method; `n_served` is the number of samples over
-    which a fit is amortised.
+    `fit_budget` limits the whole fit of a fine-tuning method, in the same unit.  With `n_served`
+    the fit is amortised: every served sample carries its share of it, and sampling gets what is
+    left of the amount, `per_sample(n, fit)`.
     """
 
     unit: Unit
@@ -157,12 +158,17 @@ class Budget:
     def __post_init__(self) -> None:
         if self.unit not in UNITS:
             raise ValueError(f"unknown budget unit '{self.unit}'; one of {', '.join(UNITS)}")
-        if not self.amount > 0:
-            raise ValueError(f"a budget must be positive, not {self.amount:g}")
+        for value in (self.amount, self.fit_budget, self.n_served):
+            if value is not None and not value > 0:
+                raise ValueError(f"a budget must be positive, not {value:g}")
 
-    def per_sample(self, n: int) -> float:
-        """The limit on one of n samples."""
-        return self.amount if self.per == "sample" else self.amount / n
+    def per_sample(self, n: int, fit: float = 0.0) -> float:
+        """The limit on one of n samples, after its share of a fit that cost `fit`."""
+        amount = self.amount if self.per == "sample" else self.amount / n
+        return amount - (fit / self.n_served if self.n_served else 0.0)
 
     def __str__(self) -> str:
-        return f"{self.unit}={self.amount:g}" + ("/run" if self.per == "run" else "")
+        extra = {"fit": self.fit_budget, "served": self.n_served}
+        given = ",".join(f"{key}={value:g}" for key, value in extra.items() if value is not None)
+        run = "/run" if self.per == "run" else ""
+        return f"{self.unit}={self.amount:g}{run}" + (f":{given}" if given else "")

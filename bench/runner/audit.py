@@ -8,12 +8,15 @@ from typing import Any
 import pandas as pd
 import torch
 
+from bench.core.contracts import FineTuning
 from bench.core.flops import counted
+from bench.core.matching import shortest
 from bench.core.metering import Meter
-from bench.runner.cells import Planned
-from bench.runner.execute import make_problem, sample_in_batches, stage
+from bench.runner.cells import Cell, Planned
+from bench.runner.execute import sample_in_batches
+from bench.runner.staging import make_fit_problem, make_problem, stage
 from bench.runner.store import Store
-from bench.runner.tables import rows_agree
+from bench.runner.tables import fit_agrees, rows_agree
 
 FLOP_TOLERANCE = 0.01
 BATCH = 64
@@ -59,7 +62,9 @@ def audit(store: Store, plan: list[Planned], flops: bool) -> list[Finding]:
         if stored is not None and stored.ok:
             key = (row.task_label, row.reward_label, row.method_label, str(row.budget or ""))
             groups.setdefault(key, []).append(row)
-    return [_finding(store, key, rows, flops) for key, rows in groups.items()]
+    findings = [_finding(store, key, rows, flops) for key, rows in groups.items()]
+    fits = {rows[0].fit.id: (key, rows[0]) for key, rows in groups.items() if rows[0].fit}
+    return findings + [_fit_finding(store, key, row, flops) for key, row in fits.values()]
 
 
 def _finding(store: Store, key: tuple[str, ...], rows: list[Planned], flops: bool) -> Finding:
@@ -83,6 +88,41 @@ def _finding(store: Store, key: tuple[str, ...], rows: list[Planned], flops: boo
         upper_bound=first.predicted.upper_bound,
     )
     return _with_flops(finding, first) if flops else finding
+
+
+def _fit_finding(store: Store, key: tuple[str, ...], row: Planned, flops: bool) -> Finding:
+    """The ledger of a fit; for its FLOPs the shortest fit is run under the counter."""
+    assert row.fit is not None
+    stored = store.last(row.fit.id)
+    assert stored is not None, "cells do not sample before their fit is stored"
+    task, reward, method, budget = key
+    limit = row.fit.limit
+    finding = Finding(
+        task=task,
+        reward=reward,
+        method=f"{method} (fit)",
+        budget=budget,
+        cells=1,
+        predicted=row.fit.predicted.cost("paper-nfe"),
+        measured=stored.result["costs"]["paper-nfe"],
+        rows_equal=fit_agrees(row, stored.result),
+        use=stored.result["costs"][row.budget.unit] / limit if row.budget and limit else None,
+        underused=False,
+        upper_bound=row.fit.predicted.upper_bound,
+    )
+    return _with_fit_flops(finding, row.fit.cell) if flops else finding
+
+
+def _with_fit_flops(finding: Finding, cell: Cell) -> Finding:
+    torch.set_num_threads(cell.threads)
+    scene = stage(cell)
+    assert isinstance(scene.method, FineTuning)
+    least = shortest(scene.method)
+    priced = Meter(count_flops=True)
+    least.fit(make_fit_problem(cell, scene, priced))
+    plain = make_fit_problem(cell, scene, Meter())
+    seen = counted(lambda: least.fit(plain))
+    return replace(finding, ledger_flops=priced.work().flops, counted_flops=seen)
 
 
 def _with_flops(finding: Finding, row: Planned) -> Finding:

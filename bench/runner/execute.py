@@ -5,38 +5,26 @@ Errors of a method become statuses, never exceptions, so that one bad cell does 
 
 from __future__ import annotations
 
-import json
 import platform
 import resource
 import sys
 import time
 import traceback
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import lru_cache
 from importlib.metadata import version
 from typing import Any
 
 import torch
-from torch import Tensor
 
-from bench.core import plugins
-from bench.core.contracts import Method, Samples, Target, Task
+from bench.core.contracts import FineTuning, Method, Samples
 from bench.core.metering import Meter, OverBudget, TimeIsUp
-from bench.core.noise import NoiseSource
-from bench.core.params import UserError, build
-from bench.core.problem import (
-    MeteredFlow,
-    MeteredMap,
-    MeteredOracle,
-    MeteredPosterior,
-    Problem,
-)
+from bench.core.problem import Problem
 from bench.core.work import UNITS, Budget, Work
-from bench.runner.cells import Cell, canonical, declares
-
-RENDERED = 64
-"""Samples per cell that are stored as images for galleries."""
+from bench.runner.cells import Cell
+from bench.runner.energy import joules, spent_since
+from bench.runner.measuring import evaluate, pack_samples, unpack_samples
+from bench.runner.staging import Scene, make_fit_problem, make_problem, stage
 
 
 @dataclass
@@ -47,7 +35,6 @@ class Payload:
     status: str
     reason: str = ""
     work: dict[str, float] = field(default_factory=dict)
-    fit_work: dict[str, float] = field(default_factory=dict)
     costs: dict[str, float] = field(default_factory=dict)
     info: dict[str, float] = field(default_factory=dict)
     seconds: float = 0.0
@@ -57,6 +44,9 @@ class Payload:
     curve: list[dict[str, float]] = field(default_factory=list)
     log: str = ""
     machine: dict[str, Any] = field(default_factory=dict)
+    budget: str = ""
+    warmup: float = 0.0
+    fitted: bytes = b""
 
 
 def machine() -> dict[str, Any]:
@@ -70,14 +60,20 @@ def machine() -> dict[str, Any]:
     }
 
 
-def execute(text: str, budget: dict[str, Any] | None, metrics: list[str]) -> Payload:
-    """Sample, measure and pack the cell given as JSON, under a budget."""
+def execute(
+    text: str, budget: dict[str, Any] | None, metrics: list[str], fitted: bytes | None = None
+) -> Payload:
+    """Run the cell given as JSON under a budget: fit, or sample (from what a fit left), measure."""
     cell = Cell.from_json(text)
-    payload = Payload(cell.id, "ok")
+    payload = Payload(cell.id, "ok", budget=str(Budget(**budget)) if budget else "")
     torch.set_num_threads(cell.threads)
-    started = time.perf_counter()
+    started, before = time.perf_counter(), joules()
     try:
-        _run(cell, Budget(**budget) if budget else None, metrics, payload)
+        limits = Budget(**budget) if budget else None
+        if cell.part == "fit":
+            _fit(cell, limits, payload)
+        else:
+            _sample(cell, limits, metrics, payload, fitted)
     except OverBudget as error:
         payload.status, payload.reason = "over_budget", str(error)
     except TimeIsUp as error:
@@ -89,79 +85,41 @@ def execute(text: str, budget: dict[str, Any] | None, metrics: list[str]) -> Pay
         payload.reason = f"{type(error).__name__}: {error}"
         payload.log += traceback.format_exc()
     payload.seconds = time.perf_counter() - started
-    payload.machine = machine()
+    payload.machine = machine() | {"joules": spent_since(before)}
     return payload
 
 
-@dataclass
-class Scene:
-    """A cell's instances."""
+def _fit(cell: Cell, budget: Budget | None, payload: Payload) -> None:
+    """Fit the cell's method; the adapted weights and the work of the whole fit."""
+    from safetensors.torch import save
 
-    task: Task[Any]
-    target: Target
-    method: Method[Any]
-
-
-@lru_cache(maxsize=8)
-def cached_task(name: str, params: str) -> Task[Any]:
-    """Tasks hold weights, so a worker builds each once."""
-    task: Task[Any] = make(plugins.load("tasks", name), json.loads(params), name)
-    return task
-
-
-def make(cls: type[Any], params: dict[str, Any], name: str) -> Any:
-    """A plugin instance from its parameters' plain values."""
-    return cls(build(cls.Params, params, name))
-
-
-def stage(cell: Cell) -> Scene:
-    """Load the task, the reward and the method of a cell."""
-    task = cached_task(cell.task, canonical(cell.task_params))
-    reward = make(plugins.load("rewards", cell.reward), cell.reward_params, cell.reward)
-    reward.bind(task)
-    method = make(plugins.load("methods", cell.method), cell.method_params, cell.method)
-    return Scene(task, Target(reward, cell.strength, cell.condition, cell.seed), method)
-
-
-def make_problem(cell: Cell, scene: Scene, meter: Meter, rows: range) -> Problem:
-    """The metered problem of a cell."""
-    task, target = scene.task, scene.target
-    condition = cell.condition
-    oracle = task.oracle(target.reward, target.strength)
-    world = (cell.task, canonical(cell.task_params))
-    wish = (*world, cell.reward, canonical(cell.reward_params))
-    flow_map = task.flow_map if declares(task, "flow_map") else None
-    posterior = task.posterior
-
-    def scored(x: Tensor) -> Tensor:
-        return checked(target.reward(x, condition), cell.reward) * target.strength
-
-    return Problem(
-        flow=MeteredFlow(task.flow, meter, condition, world),
-        reward=meter.wrap("reward", scored, key=wish),
-        meter=meter,
-        source=NoiseSource(cell.seed, cell.task, "" if condition is None else str(condition)),
-        rows=rows,
-        flow_map=None if flow_map is None else MeteredMap(flow_map, meter, condition, world),
-        posterior=None
-        if posterior is None
-        else MeteredPosterior(posterior, meter, condition, (*world, "posterior")),
-        oracle=None if oracle is None else MeteredOracle(oracle, meter, wish),
-        condition=condition,
-    )
-
-
-def checked(scores: Tensor, name: str) -> Tensor:
-    """Scores, if they are finite; a NaN is an error that names the reward and the sample."""
-    bad = ~torch.isfinite(scores.detach())
-    if bool(bad.any()):
-        first = int(bad.nonzero()[0, 0])
-        raise FloatingPointError(f"the reward '{name}' is not finite for sample {first}")
-    return scores
-
-
-def _run(cell: Cell, budget: Budget | None, metrics: list[str], payload: Payload) -> None:
     scene = stage(cell)
+    assert isinstance(scene.method, FineTuning)
+    limit = budget.fit_budget if budget else None
+    meter = Meter(limit, budget.unit if budget else "paper-nfe", cell.seconds, count_flops=True)
+    problem = make_fit_problem(cell, scene, meter)
+    problem.problem.on_log = lambda step, scalars: payload.curve.append({"step": step, **scalars})
+    try:
+        fitted = scene.method.fit(problem)
+    finally:
+        _record(payload, meter.work(), per=1)
+    bad = [name for name, value in fitted.state.items() if not bool(torch.isfinite(value).all())]
+    if bad:
+        raise FloatingPointError(f"{cell.method} left weights that are not finite: {bad[0]}")
+    payload.info = {**fitted.record}
+    payload.fitted = save({name: value.contiguous() for name, value in fitted.state.items()})
+
+
+def _sample(
+    cell: Cell,
+    budget: Budget | None,
+    metrics: list[str],
+    payload: Payload,
+    fitted: bytes | None,
+) -> None:
+    scene = stage(cell, fitted)
+    payload.warmup = warm_up(cell, scene)
+    # The limit is the whole amount: what a fit's share takes of it is a matter of planning.
     limit = None if budget is None else budget.per_sample(cell.n) * cell.n
     meter = Meter(limit, budget.unit if budget else "paper-nfe", cell.seconds, count_flops=True)
     problem = make_problem(cell, scene, meter, range(cell.n))
@@ -170,11 +128,11 @@ def _run(cell: Cell, budget: Budget | None, metrics: list[str], payload: Payload
     try:
         samples = sample_in_batches(scene.method, problem, cell)
     except (OverBudget, TimeIsUp):
-        _record(payload, meter.work(), cell)
+        _record(payload, meter.work(), cell.n)
         if problem.checkpoints:
             _pack(payload, problem.checkpoints[-1], scene, metrics)
         raise
-    _record(payload, meter.work(), cell)
+    _record(payload, meter.work(), cell.n)
     _pack(payload, samples, scene, metrics)
 
 
@@ -195,14 +153,27 @@ def sample_in_batches(method: Method[Any], problem: Problem, cell: Cell) -> Samp
     return Samples.joined(parts)
 
 
-def _record(payload: Payload, work: Work, cell: Cell) -> None:
-    """Work in rows and in every unit, per returned sample for the units."""
+WARM_ROWS = 8
+
+
+@torch.no_grad()
+def warm_up(cell: Cell, scene: Scene) -> float:
+    """Seconds of loading weights and of the first call of the flow, before anything is timed."""
+    started = time.perf_counter()
+    problem = make_problem(cell, scene, Meter(count_flops=True), range(WARM_ROWS))
+    x = problem.x0()
+    problem.flow.velocity(x, torch.full((len(x),), 0.5))
+    return time.perf_counter() - started
+
+
+def _record(payload: Payload, work: Work, per: int) -> None:
+    """Work in rows and in every unit; the units per returned sample, or of a whole fit."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (
         1 if sys.platform == "darwin" else 1024
     )
     payload.work = {**work.flat(), "peak_bytes": float(peak)}
     for unit in UNITS:
-        payload.costs[unit] = work.cost(unit) / cell.n
+        payload.costs[unit] = work.cost(unit) / per
 
 
 def _pack(payload: Payload, samples: Samples, scene: Scene, metrics: list[str]) -> None:
@@ -214,84 +185,9 @@ def _pack(payload: Payload, samples: Samples, scene: Scene, metrics: list[str]) 
     payload.metrics, payload.per_sample = rows, per_sample
 
 
-def pack_samples(samples: Samples, task: Task[Any]) -> bytes:
-    """safetensors bytes: x, weights and groups where there are any, and rendered images."""
-    from safetensors.torch import save
-
-    tensors = {"x": samples.x.detach().contiguous()}
-    if samples.log_weight is not None:
-        tensors["log_weight"] = samples.log_weight.contiguous()
-    if samples.group is not None:
-        tensors["group"] = samples.group.contiguous()
-    images = task.render(samples.x[:RENDERED].detach())
-    if images is not None:
-        tensors["rendered"] = images.contiguous()
-    packed: bytes = save(tensors)
-    return packed
-
-
-def unpack_samples(data: bytes) -> Samples:
-    """The inverse of `pack_samples`."""
-    from safetensors.torch import load
-
-    tensors = load(data)
-    return Samples(tensors["x"], tensors.get("log_weight"), tensors.get("group"))
-
-
-def evaluate(
-    samples: Samples, scene: Scene, metrics: list[str]
-) -> tuple[list[dict[str, Any]], dict[str, list[float]]]:
-    """Rows of the metrics table, and per-sample scores by metric name."""
-    rows, per_sample = [], {}
-    for name in metrics:
-        cls = plugins.load("metrics", name)
-        found = _measure(cls, samples, scene)
-        if found.pop("per_sample", None) is not None:
-            per_sample[name] = found.pop("scores")
-        found.pop("scores", None)
-        rows.append(
-            {
-                "metric": name,
-                "version": cls.version,
-                "implementation": cls.implementation,
-                "direction": cls.direction,
-                **found,
-            }
-        )
-    return rows, per_sample
-
-
-def _measure(cls: type[Any], samples: Samples, scene: Scene) -> dict[str, Any]:
-    if len(samples) < cls.smallest_n:
-        note = f"{len(samples)} samples are too few (at least {cls.smallest_n})"
-        return {"value": None, "standard_error": None, "n": len(samples), "note": note}
-    try:
-        measured = asdict(cls(scene.target)(samples, scene.task))
-    except Exception as error:  # samples are good whatever a metric does
-        note = f"the metric failed: {type(error).__name__}: {error}"
-        return {"value": None, "standard_error": None, "n": len(samples), "note": note}
-    scores: Tensor | None = measured["per_sample"]
-    if scores is not None:
-        measured["scores"] = scores.detach().tolist()
-    return measured
-
-
 def reevaluate(text: str, samples: bytes, metrics: list[str]) -> Payload:
     """Metrics of stored samples: adding a metric never samples again."""
     cell = Cell.from_json(text)
     scene = stage(cell)
     rows, per_sample = evaluate(unpack_samples(samples), scene, metrics)
     return Payload(cell.id, "ok", metrics=rows, per_sample=per_sample)
-
-
-def wanted_metrics(task: str) -> list[str]:
-    """The metrics of a task, in its order; those that are not installed are an error."""
-    cls = plugins.load("tasks", task)
-    names = list(cls.metrics)
-    unknown = [name for name in names if name not in plugins.points("metrics")]
-    if unknown:
-        raise UserError(f"the task '{task}' names unknown metrics: {', '.join(unknown)}")
-    return names
-
-
-__all__ = ["Payload", "execute", "reevaluate", "stage", "wanted_metrics"]

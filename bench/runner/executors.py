@@ -17,17 +17,20 @@ from bench.runner.execute import Payload, execute
 
 @dataclass(frozen=True)
 class Job:
-    """A cell to run: its id, its JSON, its budget and the metrics to measure."""
+    """A cell to run: its id, its JSON, its budget, the metrics to measure, and the weights that
+    its fit left.
+    """
 
     id: str
     cell: str
     budget: dict[str, Any] | None
     metrics: list[str]
     threads: int = 1
+    fitted: bytes | None = None
 
     def run(self) -> Payload:
         """Execute it here."""
-        return execute(self.cell, self.budget, self.metrics)
+        return execute(self.cell, self.budget, self.metrics, self.fitted)
 
 
 Sink = Callable[[Payload], None]

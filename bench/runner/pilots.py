@@ -13,16 +13,18 @@ import platform
 import statistics
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import torch
 
-from bench.core.contracts import Method
-from bench.core.matching import Cost, Match, bounds
+from bench.core.contracts import FineTuning, Method
+from bench.core.matching import Cost, Match, bounds, shortest
 from bench.core.metering import Meter
-from bench.core.work import Work
-from bench.runner.cells import Cell, Question, canonical, digest
-from bench.runner.execute import make_problem, sample_in_batches, stage
+from bench.core.work import KINDS, ROLES, Kind, Role, Work, row_weight
+from bench.runner.cells import Cell, canonical, digest
+from bench.runner.execute import sample_in_batches
+from bench.runner.planning import Question, Rates, fit_cell
+from bench.runner.staging import make_fit_problem, make_problem, stage
 
 CLOSE = 0.02
 """Relative error of the seconds' prediction at which piloting stops."""
@@ -50,6 +52,16 @@ def pilot(cell: Cell, method: Method[Any], n: int) -> Measured:
     trial = replace(cell, n=n, method_params=asdict(method.params))
     sample_in_batches(method, make_problem(trial, scene, meter, range(n)), trial)
     return Measured(meter.work() * (1 / n), meter.flop_rates())
+
+
+def pilot_fit(cell: Cell, method: FineTuning[Any]) -> Measured:
+    """The shortest fit of `method` that matching may choose, and what its meter read in all."""
+    torch.set_num_threads(cell.threads)
+    least = shortest(method)
+    trial = fit_cell(cell, least)
+    meter = Meter(count_flops=True)
+    least.fit(make_fit_problem(trial, stage(trial), meter))
+    return Measured(meter.work(), meter.flop_rates())
 
 
 def _seconds(cell: Cell, method: Method[Any]) -> float:
@@ -83,11 +95,38 @@ class Pilots:
             self._write(canonical(self._known).encode())
         return Match(**{**self._known[key], "alternatives": ()})
 
+    def fit_rates(self, question: Question) -> Rates:
+        """Cost of a row of the fit: FLOPs as counted, or seconds in proportion to FLOPs or rows."""
+        key = self._key(question) + "/fit"
+        if key not in self._known:
+            assert isinstance(question.method, FineTuning)
+            found = pilot_fit(question.cell, question.method)
+            rates = {f"{role} {kind}": v for (role, kind), v in _rates(question, found).items()}
+            self._known[key] = rates
+            self._write(canonical(self._known).encode())
+        return {_role_kind(name): value for name, value in self._known[key].items()}
+
     @staticmethod
     def _key(question: Question) -> str:
         """What a pilot depends on: the cell without effort and seed, the budget, the machine."""
         parts = asdict(replace(question.cell, seed=0, method_params=question.given))
-        return digest([parts, str(question.budget), platform.node(), platform.processor()])
+        own = [question.fit_cost] if question.fit_cost else []
+        return digest([parts, str(question.budget), platform.node(), platform.processor(), *own])
+
+
+def _rates(question: Question, found: Measured) -> Rates:
+    rates: Rates = found.flop_rates
+    if question.budget.unit == "flops":
+        return rates
+    if not found.work.priced(rates):
+        rates = {(r, k): row_weight("paper-nfe", r, k) for r in ROLES for k in KINDS}
+    each = found.work.seconds / found.work.priced(rates)
+    return {key: each * value for key, value in rates.items()}
+
+
+def _role_kind(name: str) -> tuple[Role, Kind]:
+    role, kind = name.split()
+    return cast(Role, role), cast(Kind, kind)
 
 
 def _search(question: Question) -> Match:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, Protocol
+from typing import Protocol
 
-from bench.runner.cells import Planned, expand
-from bench.runner.execute import Payload, reevaluate, wanted_metrics
+from bench.core.work import Budget
+from bench.runner.cells import Cell, Planned
+from bench.runner.execute import Payload, reevaluate
 from bench.runner.executors import Executor, Job
+from bench.runner.measuring import wanted_metrics
 from bench.runner.pilots import Pilots
-from bench.runner.store import Store
+from bench.runner.planning import expand
+from bench.runner.store import Store, Stored
 from bench.runner.suite import Suite
-from bench.runner.tables import write_tables
+from bench.runner.tables import outcome_of, write_tables
 
 
 class Watcher(Protocol):
@@ -40,22 +43,49 @@ class Outcome:
 
 
 def pending_jobs(store: Store, plan: list[Planned], retry_failed: bool) -> list[Job]:
-    """Jobs for planned cells without a good attempt; failures are run again only when asked.
-
-    A cell that never finished, or whose worker died, is always run.
-    """
+    """Jobs for planned cells without a good attempt whose fit, if they need one, is there."""
     jobs: dict[str, Job] = {}
     for row in plan:
-        if row.status != "pending" or row.id in jobs:
+        if row.status != "pending" or row.id in jobs or not _wanted(store, row, retry_failed):
             continue
-        stored = store.last(row.id)
-        lost = stored is not None and str(stored.result["reason"]).startswith("WorkerLost")
-        if stored is not None and not lost and (stored.ok or not retry_failed):
+        fit = None if row.fit is None else store.last(row.fit.id)
+        if row.fit is not None and (fit is None or not fit.ok):
             continue
-        budget = asdict(row.budget) if row.budget else None
-        metrics = wanted_metrics(row.cell.task)
-        jobs[row.id] = Job(row.id, row.cell.to_json(), budget, metrics, row.cell.threads)
+        fitted = None if row.fit is None or fit is None else store.fitted(row.fit.id, fit.attempt)
+        jobs[row.id] = _job(row.cell, row.budget, wanted_metrics(row.cell.task), fitted)
     return list(jobs.values())
+
+
+def pending_fits(store: Store, plan: list[Planned], retry_failed: bool) -> dict[str, Planned]:
+    """The first row of every fit that planned cells need and that is not stored, by fit."""
+    rows: dict[str, Planned] = {}
+    for row in plan:
+        if row.status == "pending" and row.fit is not None and row.fit.id not in rows:
+            budget = str(row.budget or "")
+            if _missing(store.last(row.fit.id), budget, retry_failed):
+                rows[row.fit.id] = row
+    return rows
+
+
+def _wanted(store: Store, row: Planned, retry_failed: bool) -> bool:
+    return _missing(store.last(row.id), str(row.budget or ""), retry_failed)
+
+
+def _missing(stored: Stored | None, budget: str, retry_failed: bool) -> bool:
+    """Whether a cell is to be run; failures are run again only when asked.
+
+    A cell that never finished, or whose worker died, is always run, and so is one that another
+    budget stopped.
+    """
+    if stored is None or str(stored.result["reason"]).startswith("WorkerLost"):
+        return True
+    stopped = stored.result["status"] == "over_budget" and stored.result.get("budget") != budget
+    return stopped or (retry_failed and not stored.ok)
+
+
+def _job(cell: Cell, budget: Budget | None, metrics: list[str], fitted: bytes | None = None) -> Job:
+    limits = asdict(budget) if budget else None
+    return Job(cell.id, cell.to_json(), limits, metrics, cell.threads, fitted)
 
 
 def run_suite(
@@ -66,7 +96,7 @@ def run_suite(
     retry_failed: bool = False,
     after_cell: Callable[[Planned, Payload], None] | None = None,
 ) -> Outcome:
-    """Execute what is missing of a suite and write its tables.
+    """Execute what is missing of a suite, fits first, and write its tables.
 
     `executor` is a factory so that nothing is started when there is nothing to do.
     """
@@ -74,26 +104,33 @@ def run_suite(
     plan = expand(suite, pilots_of(store))
     store.save_suite(suite.model_dump(mode="json"))
     outcome = Outcome(plan)
-    jobs = pending_jobs(store, plan, retry_failed)
     rows = {row.id: row for row in plan if row.status == "pending"}
-    outcome.cached = len(rows) - len(jobs)
+    fits = pending_fits(store, plan, retry_failed)
     outcome.remeasured = remeasure(store, list(rows.values()))
+    running: list[Executor] = []
 
-    def sink(payload: Payload) -> None:
-        row = rows[payload.cell]
-        store.save(row.cell, payload)
-        outcome.executed += 1
-        watcher.finished(row, payload)
-        if after_cell is not None:
-            after_cell(row, payload)
+    def run(jobs: list[Job], row_of: Mapping[str, Planned]) -> None:
+        def sink(payload: Payload) -> None:
+            row = row_of[payload.cell]
+            cell = row.fit.cell if row.fit and row.fit.id == payload.cell else row.cell
+            store.save(cell, payload)
+            outcome.executed += 1
+            watcher.finished(row, payload)
+            if after_cell is not None:
+                after_cell(row, payload)
+
+        if jobs:
+            running[:] = running or [executor()]
+            watcher.begin(len(jobs), running[0].workers)
+            running[0].run(jobs, sink)
 
     try:
-        if jobs:
-            running = executor()
-            watcher.begin(len(jobs), running.workers)
-            running.run(jobs, sink)
+        run([_job(row.fit.cell, row.budget, []) for row in fits.values() if row.fit], fits)
+        jobs = pending_jobs(store, plan, retry_failed)
+        outcome.cached = len(rows) - len(jobs)
+        run(jobs, rows)
     finally:
-        if jobs or outcome.remeasured or not store.has("results.parquet"):
+        if outcome.executed or outcome.remeasured or not store.has("results.parquet"):
             write_tables(store, plan)
     outcome.statuses = _count(store, plan)
     return outcome
@@ -137,11 +174,7 @@ def remeasure(store: Store, rows: list[Planned]) -> int:
 def _count(store: Store, plan: list[Planned]) -> dict[str, int]:
     """Rows by status."""
     counts: dict[str, int] = {}
-    seen: dict[str, Any] = {}
     for row in plan:
-        if row.status == "pending" and row.id not in seen:
-            stored = store.last(row.id)
-            seen[row.id] = stored.result["status"] if stored else "pending"
-        status = seen.get(row.id, row.status) if row.status == "pending" else row.status
+        status = outcome_of(store, row).status
         counts[status] = counts.get(status, 0) + 1
     return counts

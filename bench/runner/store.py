@@ -4,6 +4,7 @@
     <root>/<name>/cells/<id>/cell.json
     <root>/<name>/cells/<id>/metrics.json          keyed by (metric, version)
     <root>/<name>/cells/<id>/attempts/<k>/{samples.safetensors, curve.parquet, log.txt, result.json}
+        (a fit leaves fitted.safetensors in the place of samples)
 
 Every file is written beside its place, synced and renamed; result.json is the last of an attempt,
 so an attempt without one never happened.
@@ -137,6 +138,8 @@ class Store:
         self.write(f"cells/{cell.id}/cell.json", cell.to_json().encode())
         if payload.samples:
             self.write(f"{base}/samples.safetensors", payload.samples)
+        if payload.fitted:
+            self.write(f"{base}/fitted.safetensors", payload.fitted)
         if payload.curve:
             self.write(f"{base}/curve.parquet", _parquet(pd.DataFrame(payload.curve)))
         if payload.per_sample:
@@ -147,6 +150,10 @@ class Store:
         self.save_metrics(cell.id, payload.metrics, k)
         self.write(f"{base}/result.json", json.dumps(_result(payload), sort_keys=True).encode())
         return k
+
+    def fitted(self, cell: str, attempt: int) -> bytes:
+        """The weights that a fit left."""
+        return self.read(f"cells/{cell}/attempts/{attempt}/fitted.safetensors")
 
     def samples(self, cell: str, attempt: int) -> bytes:
         """The packed samples of an attempt."""
@@ -206,7 +213,7 @@ def _parquet(frame: pd.DataFrame) -> bytes:
 
 def _result(payload: Payload) -> dict[str, Any]:
     """What result.json holds: all of a payload but its bulk."""
-    bulky = {"samples", "metrics", "per_sample", "curve", "log"}
+    bulky = {"samples", "fitted", "metrics", "per_sample", "curve", "log"}
     return {key: value for key, value in vars(payload).items() if key not in bulky}
 
 

@@ -3,23 +3,47 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import pandas as pd
 
 from bench.core.params import parse_name
-from bench.core.work import Rows
+from bench.core.work import Rows, Work
 from bench.runner.cells import Planned, canonical
 from bench.runner.store import Store, Stored
 
 SCHEMA_VERSION = 1
 
 
+@dataclass(frozen=True)
+class Ending:
+    """How a planned row ended: its own attempt, its fit's, and the status that follows."""
+
+    stored: Stored | None
+    fit: Stored | None
+    status: str
+    reason: str
+
+
+def outcome_of(store: Store, row: Planned) -> Ending:
+    """A row's ending; a row whose fit did not end well shares its fate."""
+    if row.status != "pending":
+        return Ending(None, None, row.status, row.reason)
+    stored = store.last(row.id)
+    fit = None if row.fit is None else store.last(row.fit.id)
+    if stored is not None:
+        return Ending(stored, fit, stored.result["status"], stored.result["reason"])
+    if fit is not None and not fit.ok:
+        return Ending(None, fit, fit.result["status"], f"its fit: {fit.result['reason']}")
+    return Ending(None, fit, row.status, row.reason)
+
+
 def write_tables(store: Store, plan: list[Planned]) -> None:
     """Write cells, metrics, samples and results of everything planned."""
-    stored = {row.id: store.last(row.id) for row in plan if row.status == "pending"}
-    cells = pd.DataFrame([_cell_row(row, stored.get(row.id)) for row in plan])
+    endings = [outcome_of(store, row) for row in plan]
+    stored = {row.id: end.stored for row, end in zip(plan, endings, strict=True)}
+    cells = pd.DataFrame([_cell_row(r, end) for r, end in zip(plan, endings, strict=True)])
     metrics = pd.DataFrame(_metric_rows(store, stored), columns=METRIC_COLUMNS)
     store.save_table("cells", cells)
     store.save_table("metrics", metrics.astype({"value": "float64", "standard_error": "float64"}))
@@ -40,14 +64,14 @@ METRIC_COLUMNS = [
 ]
 
 
-def _cell_row(row: Planned, stored: Stored | None) -> dict[str, Any]:
+def _cell_row(row: Planned, ending: Ending) -> dict[str, Any]:
     """One row of cells.parquet."""
-    cell, budget = row.cell, row.budget
+    cell, budget, stored = row.cell, row.budget, ending.stored
     result = stored.result if stored else {}
     costs = result.get("costs", {})
     unit = budget.unit if budget else "paper-nfe"
     used = costs.get(unit)
-    limit = budget.per_sample(cell.n) if budget else None
+    limit = budget.per_sample(cell.n, row.fit.cost if row.fit else 0.0) if budget else None
     return {
         "schema": SCHEMA_VERSION,
         "cell": row.id,
@@ -64,8 +88,8 @@ def _cell_row(row: Planned, stored: Stored | None) -> dict[str, Any]:
         "budget_amount": budget.amount if budget else None,
         "seed": cell.seed,
         "n": cell.n,
-        "status": result.get("status", row.status),
-        "reason": result.get("reason", row.reason),
+        "status": ending.status,
+        "reason": ending.reason,
         "expected": row.expected,
         "drift": used / row.expected - 1 if used is not None and row.expected > 0 else None,
         "utilisation": used / limit if used is not None and limit else None,
@@ -75,10 +99,13 @@ def _cell_row(row: Planned, stored: Stored | None) -> dict[str, Any]:
         "flops": costs.get("flops"),
         "predicted_paper_nfe": row.predicted.cost("paper-nfe"),
         "predicted_equal": _equal(row, result),
-        "fit_paper_nfe": 0.0,
+        **_fit_columns(row, ending.fit),
+        "n_served": budget.n_served if budget else None,
         "map_paper_nfe": row.map_training,
         "seconds": result.get("work", {}).get("seconds"),
         "cell_seconds": result.get("seconds"),
+        "warmup_seconds": result.get("warmup"),
+        "joules": result.get("machine", {}).get("joules"),
         "peak_bytes": result.get("work", {}).get("peak_bytes"),
         **{f"sample_{k}": v for k, v in result.get("work", {}).items() if _is_rows(k)},
         "device": result.get("machine", {}).get("device", ""),
@@ -89,6 +116,28 @@ def _cell_row(row: Planned, stored: Stored | None) -> dict[str, Any]:
         "attempt": stored.attempt if stored else None,
         "finished": result.get("machine", {}).get("finished", ""),
     }
+
+
+def _fit_columns(row: Planned, stored: Stored | None) -> dict[str, Any]:
+    """The ledger of the fit that a row samples from; of the whole fit, not per sample."""
+    result = stored.result if stored else {}
+    costs, work = result.get("costs", {}), result.get("work", {})
+    return {
+        "fit": row.fit.id if row.fit else "",
+        "fit_paper_nfe": costs.get("paper-nfe", 0.0 if row.fit is None else None),
+        "fit_model_nfe": costs.get("model-nfe", 0.0 if row.fit is None else None),
+        "fit_flops_total": costs.get("flops", 0.0 if row.fit is None else None),
+        "fit_seconds_total": work.get("seconds", 0.0 if row.fit is None else None),
+        "predicted_fit_paper_nfe": row.fit.predicted.cost("paper-nfe") if row.fit else 0.0,
+        "fit_predicted_equal": fit_agrees(row, result) if stored and stored.ok else None,
+        **{f"fit_{k}": v for k, v in work.items() if _is_rows(k)},
+    }
+
+
+def fit_agrees(row: Planned, result: dict[str, Any]) -> bool:
+    """Whether the measured rows of a fit are the predicted ones."""
+    assert row.fit is not None
+    return _rows_within(row.fit.predicted, result["work"])
 
 
 def _is_rows(column: str) -> bool:
@@ -102,12 +151,14 @@ def _equal(row: Planned, result: dict[str, Any]) -> bool | None:
 
 def rows_agree(row: Planned, result: dict[str, Any]) -> bool:
     """Whether the measured rows are the predicted ones, to the row (or within a declared bound)."""
-    predicted = (row.predicted * row.cell.n).flat()
-    measured = result["work"]
-    slack = float("inf") if row.predicted.upper_bound else 1e-6
+    return _rows_within(row.predicted * row.cell.n, result["work"])
+
+
+def _rows_within(predicted: Work, measured: dict[str, float]) -> bool:
+    slack = float("inf") if predicted.upper_bound else 1e-6
     return all(
         v - slack * max(1.0, v) <= measured[k] <= v + 1e-6 * max(1.0, v)
-        for k, v in predicted.items()
+        for k, v in predicted.flat().items()
         if _is_rows(k)
     )
 

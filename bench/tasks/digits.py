@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from functools import cached_property
 from typing import Any
 
@@ -12,6 +13,7 @@ from bench.core.contracts import Condition, Flow, MetaFlowMap, Reference, Reward
 from bench.core.params import NoParams
 from bench.models import digits, weights
 from bench.models.digits_data import EVENT_SHAPE, load
+from bench.models.meta_flow_map import FlowNet
 
 
 class Digits(Task[NoParams]):
@@ -32,6 +34,10 @@ class Digits(Task[NoParams]):
     def flow(self) -> Flow:  # type: ignore[override]
         """The trained flow."""
         return digits.flow()
+
+    def trainable_flow(self) -> FlowNet:
+        """A copy of the trained flow."""
+        return copy.deepcopy(digits.flow())
 
     @cached_property
     def flow_map(self) -> MetaFlowMap:  # type: ignore[override]

@@ -17,8 +17,10 @@ from bench.core.metering import Meter
 from bench.core.params import range_of
 from bench.core.problem import Problem
 from bench.core.work import Budget, Work
-from bench.runner.cells import Bound, Cell
-from bench.runner.execute import Scene, make_problem, sample_in_batches
+from bench.runner.binding import Bound
+from bench.runner.cells import Cell
+from bench.runner.execute import sample_in_batches
+from bench.runner.staging import Scene, make_problem
 
 N = 6
 SMALL = 8

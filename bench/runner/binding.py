@@ -1,0 +1,80 @@
+"""A task with a reward, from their names: what can be said of the pair before anything runs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from bench.core import plugins
+from bench.core.contracts import Method, Need, ProblemSpec, Reward, Task
+from bench.core.params import UserError, changed, format_name, parse_name
+
+STRENGTH = "strength"
+
+
+@dataclass(frozen=True)
+class Bound:
+    """A task with a reward: instances, labels and the spec that predictions need."""
+
+    task: Task[Any]
+    reward: Reward[Any]
+    strength: float
+    task_label: str
+    reward_label: str
+    spec: ProblemSpec
+    refusal: str | None
+
+
+def make_task(text: str) -> tuple[str, Task[Any]]:
+    """A task from `name:key=value`."""
+    name, values = parse_name(text)
+    return name, plugins.load("tasks", name).create(**values)
+
+
+def make_reward(text: str) -> tuple[str, Reward[Any], float]:
+    """A reward and its strength from `name:strength=5,key=value`."""
+    name, values = parse_name(text)
+    strength = values.pop(STRENGTH, 1.0)
+    if not isinstance(strength, int | float):
+        raise UserError(f"{name}: strength must be a number, not '{strength}'")
+    return name, plugins.load("rewards", name).create(**values), float(strength)
+
+
+def declares(task: Task[Any], name: str) -> bool:
+    """Whether a task has an attribute other than None, without computing a lazy one."""
+    own: Any = vars(task).get(name, getattr(type(task), name, None))
+    return own is not None
+
+
+def bind(task_text: str, reward_text: str) -> Bound:
+    """Instances of a task and a reward, and what follows from the pair; loads no weights."""
+    _, task = make_task(task_text)
+    name, reward, strength = make_reward(reward_text)
+    refusal = reward.compatible(task)
+    oracle = None if refusal else task.oracle(reward, strength)
+    spec = ProblemSpec(
+        event_shape=tuple(task.event_shape),
+        reward_differentiable=reward.differentiable,
+        has_decoder=declares(task, "decode"),
+        has_flow_map=declares(task, "flow_map"),
+        has_posterior=declares(task, "posterior"),
+        has_oracle=oracle is not None,
+        trainable=declares(task, "trainable_flow"),
+    )
+    label = format_name(name, changed(reward.params))
+    return Bound(task, reward, strength, task_text, label, spec, refusal)
+
+
+def lacking(method: Method[Any], spec: ProblemSpec, task: Task[Any]) -> str | None:
+    """Why a method cannot run here, or None."""
+    has = {
+        Need.REWARD_GRADIENT: spec.reward_differentiable,
+        Need.FLOW_MAP: spec.has_flow_map,
+        Need.POSTERIOR: spec.has_posterior,
+        Need.PATHWISE_POSTERIOR: spec.has_posterior
+        and bool(getattr(task.posterior, "pathwise", 0)),
+        Need.ORACLE: spec.has_oracle,
+        Need.FIT: spec.trainable,
+    }
+    missing = [need.value for need in sorted(method.needs) if not has[need]]
+    return f"needs {' and '.join(missing)}" if missing else None

@@ -1,0 +1,154 @@
+"""Staging a cell: its task, reward and method, and the metered problem handed to the method."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from bench.core import adapters, plugins
+from bench.core.contracts import FineTuning, Flow, Method, Target, Task
+from bench.core.guarded import MeteredModule, metered_clone
+from bench.core.metering import Meter
+from bench.core.noise import NoiseSource
+from bench.core.params import build
+from bench.core.problem import (
+    FitProblem,
+    MeteredFlow,
+    MeteredMap,
+    MeteredOracle,
+    MeteredPosterior,
+    Problem,
+)
+from bench.runner.binding import declares
+from bench.runner.cells import Cell, canonical
+
+
+@dataclass
+class Scene:
+    """A cell's instances.
+
+    `adapted` is the fitted flow of a fine-tuning method; without it the task's own is sampled.
+    """
+
+    task: Task[Any]
+    target: Target
+    method: Method[Any]
+    adapted: Flow | None = None
+
+
+@lru_cache(maxsize=8)
+def cached_task(name: str, params: str) -> Task[Any]:
+    """Tasks hold weights, so a worker builds each once."""
+    task: Task[Any] = make(plugins.load("tasks", name), json.loads(params), name)
+    return task
+
+
+def make(cls: type[Any], params: dict[str, Any], name: str) -> Any:
+    """A plugin instance from its parameters' plain values."""
+    return cls(build(cls.Params, params, name))
+
+
+def stage(cell: Cell, fitted: bytes | None = None) -> Scene:
+    """Load the task, the reward and the method of a cell, and what a fit left (safetensors).
+
+    A fine-tuning method without a fit samples the flow as a fit would find it: the work is the
+    same.
+    """
+    task = cached_task(cell.task, canonical(cell.task_params))
+    reward = make(plugins.load("rewards", cell.reward), cell.reward_params, cell.reward)
+    reward.bind(task)
+    method = make(plugins.load("methods", cell.method), cell.method_params, cell.method)
+    adapted = _adapted(task, method, fitted) if isinstance(method, FineTuning) else None
+    return Scene(task, Target(reward, cell.strength, cell.condition, cell.seed), method, adapted)
+
+
+def _adapted(task: Task[Any], method: FineTuning[Any], fitted: bytes | None) -> Flow:
+    from safetensors.torch import load
+
+    make = _maker(task)
+    if fitted is not None:
+        return cast(Flow, adapters.restore(make, method.rank, load(fitted)))
+    return cast(Flow, adapters.adapt(make(), method.rank).requires_grad_(False).eval())
+
+
+def _maker(task: Task[Any]) -> Callable[[], nn.Module]:
+    assert task.trainable_flow is not None, "planning skips tasks without a trainable flow"
+    return task.trainable_flow
+
+
+def make_problem(cell: Cell, scene: Scene, meter: Meter, rows: range) -> Problem:
+    """The metered problem of a cell."""
+    task, target = scene.task, scene.target
+    condition = cell.condition
+    oracle = task.oracle(target.reward, target.strength)
+    world = _world(cell)
+    wish = (*world, cell.reward, canonical(cell.reward_params))
+    flow_map = task.flow_map if declares(task, "flow_map") else None
+    posterior = task.posterior
+
+    def scored(x: Tensor) -> Tensor:
+        return checked(target.reward(x, condition), cell.reward) * target.strength
+
+    flow, key = (task.flow, world) if scene.adapted is None else (scene.adapted, _own(cell, scene))
+    return Problem(
+        flow=MeteredFlow(flow, meter, condition, key),
+        reward=meter.wrap("reward", scored, key=wish),
+        meter=meter,
+        source=NoiseSource(cell.seed, cell.task, "" if condition is None else str(condition)),
+        rows=rows,
+        flow_map=None if flow_map is None else MeteredMap(flow_map, meter, condition, world),
+        posterior=None
+        if posterior is None
+        else MeteredPosterior(posterior, meter, condition, (*world, "posterior")),
+        oracle=None if oracle is None else MeteredOracle(oracle, meter, wish),
+        condition=condition,
+    )
+
+
+def _world(cell: Cell) -> tuple[str, str]:
+    """Names a task's callables in the table of FLOP prices."""
+    return cell.task, canonical(cell.task_params)
+
+
+def _own(cell: Cell, scene: Scene) -> tuple[str, ...]:
+    """Names an adapted flow there: its price depends on the adapter's rank."""
+    assert isinstance(scene.method, FineTuning)
+    return (*_world(cell), f"rank {scene.method.rank}")
+
+
+FIT_ROWS = 1 << 20
+"""Sample indices of a fit's noise: more than any batch."""
+
+
+def make_fit_problem(cell: Cell, scene: Scene, meter: Meter) -> FitProblem:
+    """What the fit of a cell of part "fit" is handed; its noise is apart from that of sampling."""
+    base = make_problem(cell, replace(scene, adapted=None), meter, range(FIT_ROWS))
+    problem = replace(base, source=replace(base.source, task=f"{cell.task}/fit"))
+
+    def trainable(rank: int = 0) -> MeteredModule:
+        module = adapters.adapt(_maker(scene.task)(), rank)
+        key = (*_world(cell), f"rank {rank}", "trained")
+        return metered_clone(module, meter, cell.condition, key)
+
+    def data(n: int, step: int) -> Tensor:
+        label = f"{cell.seed}/{cell.task}/data/{step}".encode()
+        seed = int.from_bytes(hashlib.blake2b(label, digest_size=7).digest(), "big")
+        return scene.task.draw_data(n, torch.Generator().manual_seed(seed))
+
+    return FitProblem(problem, [cell.condition], data, trainable)
+
+
+def checked(scores: Tensor, name: str) -> Tensor:
+    """Scores, if they are finite; a NaN is an error that names the reward and the sample."""
+    bad = ~torch.isfinite(scores.detach())
+    if bool(bad.any()):
+        first = int(bad.nonzero()[0, 0])
+        raise FloatingPointError(f"the reward '{name}' is not finite for sample {first}")
+    return scores

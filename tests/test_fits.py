@@ -1,0 +1,225 @@
+"""Fits in the runner: shared by the cells that sample from them, with a ledger of their own."""
+
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint
+
+import pytest
+import torch
+
+from bench.api import FineTuning, FitProblem, Fitted, Samples, backward, forward
+from bench.core import plugins
+from bench.core.adapters import trained_state
+from bench.core.integrate import euler, integrate, uniform_grid
+from bench.core.params import UserError, param
+from bench.core.work import Budget
+from bench.runner.audit import audit
+from bench.runner.executors import Inline
+from bench.runner.planning import expand
+from bench.runner.run import pilots_of, run_suite
+from bench.runner.store import Store
+from bench.runner.suite import build_suite, parse_budget
+
+BATCH = 8
+
+
+class Drift(FineTuning):
+    """Learns the base velocity plus a constant."""
+
+    @dataclass(frozen=True)
+    class Params:
+        steps: int = param(4, low=2, high=200)
+        iterations: int = param(3, low=2, high=10_000)
+        constant: float = param(1.0)
+        fit_seed: int = param(0, low=0)
+        rank: int = param(0, low=0)
+
+    effort = ("steps",)
+    fits = 0
+
+    def work(self, spec):
+        return forward("flow", self.params.steps)
+
+    def fit_work(self, spec):
+        return (2 * forward("flow", BATCH) + backward("flow", BATCH)) * self.params.iterations
+
+    def fit(self, problem: FitProblem) -> Fitted:
+        type(self).fits += 1
+        flow = problem.trainable_flow(self.params.rank)
+        optimizer = torch.optim.Adam(flow.parameters(), lr=1e-3)
+        for k in range(self.params.iterations):
+            x1 = problem.data(BATCH, k)
+            x0 = problem.problem.noise("x0", k, x1.shape[1:], range(BATCH))
+            t = torch.rand(BATCH, generator=torch.Generator().manual_seed(k))
+            x = torch.lerp(x0, x1, t[:, None, None, None])
+            target = problem.problem.flow.velocity(x, t) + self.params.constant
+            loss = (flow.velocity(x, t) - target.detach()).square().mean()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            problem.log(k, loss=float(loss.detach()))
+        return Fitted(trained_state(flow, self.params.rank), {"loss": float(loss.detach())})
+
+    @torch.no_grad()
+    def sample(self, problem, n):
+        grid = uniform_grid(self.params.steps)
+        return Samples(integrate(euler(problem.flow.velocity), problem.x0(), grid))
+
+
+class Diverging(Drift):
+    """Its fit fails."""
+
+    def fit(self, problem):
+        raise FloatingPointError("the loss is not finite at step 0")
+
+
+@pytest.fixture(autouse=True)
+def registered(monkeypatch):
+    monkeypatch.setattr(Drift, "fits", 0)
+    for name in ("Drift", "Diverging"):
+        point = EntryPoint(name.lower(), f"test_fits:{name}", "bench.methods")
+        monkeypatch.setitem(plugins.points("methods"), name.lower(), point)
+
+
+def content(*methods, budgets=("none",), **more):
+    return {
+        "name": "fits",
+        "tasks": ["digits"],
+        "rewards": ["class-mixture:strength=1"],
+        "methods": list(methods),
+        "budgets": list(budgets),
+        "n": 12,
+        "seeds": 2,
+        **more,
+    }
+
+
+class Silent:
+    def begin(self, total, workers):
+        pass
+
+    def finished(self, row, payload):
+        pass
+
+
+def run(root, suite, **options):
+    store = Store(str(root), "fits")
+    return store, run_suite(build_suite(suite), store, Inline, Silent(), **options)
+
+
+def test_cells_share_a_fit_and_a_second_run_does_nothing(tmp_path):
+    suite = content("drift", "drift:steps=6")
+    store, outcome = run(tmp_path, suite)
+    assert outcome.statuses == {"ok": 4}
+    assert Drift.fits == 1
+    cells = store.table("cells")
+    assert cells["fit"].nunique() == 1
+    assert cells["fit_predicted_equal"].all() and cells["predicted_equal"].all()
+    assert (cells["fit_paper_nfe"] == 3 * BATCH * 3).all()
+    assert (cells["fit_flow_backward"] == 3 * BATCH).all()
+    assert (cells["fit_flops_total"] > 0).all()
+    _, again = run(tmp_path, suite)
+    assert (again.executed, again.cached, Drift.fits) == (0, 4, 1)
+
+
+def test_what_decides_the_fit_makes_another_one(tmp_path):
+    store, _ = run(tmp_path, content("drift", "drift:constant=2", "drift:fit_seed=1"))
+    assert store.table("cells").groupby("method")["fit"].nunique().eq(1).all()
+    assert store.table("cells")["fit"].nunique() == Drift.fits == 3
+
+
+def test_samples_come_from_the_fitted_flow(tmp_path):
+    from bench.runner.measuring import unpack_samples
+
+    far = "drift:iterations=200,constant=5"
+    store, outcome = run(tmp_path, content("prior:steps=4", far, seeds=1))
+    base, fitted = (
+        unpack_samples(store.samples(row.id, store.last(row.id).attempt)).x for row in outcome.plan
+    )
+    assert (fitted - base).mean() > 0.05
+    fit = outcome.plan[1].fit
+    curve = store.read(f"cells/{fit.id}/attempts/1/curve.parquet")
+    assert len(curve) > 0 and "loss" in store.last(fit.id).result["info"]
+
+
+def test_a_failed_fit_is_the_fate_of_its_cells(tmp_path):
+    store, outcome = run(tmp_path, content("diverging"))
+    assert outcome.statuses == {"diverged": 2}
+    assert outcome.failed == 2
+    reasons = set(store.table("cells")["reason"])
+    assert reasons == {"its fit: the loss is not finite at step 0"}
+    assert run(tmp_path, content("diverging"))[1].executed == 0
+    assert run(tmp_path, content("diverging"), retry_failed=True)[1].executed == 1
+
+
+def planned(*budgets, method="drift"):
+    return expand(build_suite(content(method, budgets=budgets, seeds=1)))
+
+
+def test_a_fit_is_matched_to_its_budget():
+    (row,) = planned("paper-nfe=50:fit=2400")
+    assert row.fit.cell.method_params["iterations"] == 100
+    assert row.fit.cost == 2400
+    assert row.cell.method_params["steps"] == 50
+    assert row.cell.fit == row.fit.id
+
+
+def test_a_served_sample_carries_its_share_of_the_fit():
+    (row,) = planned("paper-nfe=50:fit=2400,served=100")
+    assert row.cell.method_params["steps"] == 50 - 24
+    (row,) = planned("paper-nfe=50:served=2", method="drift:iterations=10")
+    assert row.status == "infeasible" and "share of the fit" in row.reason
+    (row,) = planned("paper-nfe=50:fit=24")
+    assert row.status == "infeasible" and row.reason == "the fit needs at least 48 paper-nfe"
+
+
+def test_methods_without_a_fit_ignore_its_terms():
+    (row,) = planned("paper-nfe=50:fit=2400,served=100", method="prior")
+    assert row.fit is None and row.cell.method_params["steps"] == 50
+
+
+@pytest.mark.parametrize("unit", ["flops", "seconds"])
+def test_fits_are_priced_in_every_unit(tmp_path, unit):
+    amount = {"flops": "1e8:fit=1e10", "seconds": "5e-3:fit=2"}[unit]
+    store = Store(str(tmp_path), "fits")
+    store.open()
+    suite = build_suite(content("drift", budgets=[f"{unit}={amount}"], seeds=1))
+    (row,) = expand(suite, pilots_of(store))
+    assert row.status == "pending"
+    assert 0.9 <= row.fit.cost / row.budget.fit_budget <= 1
+    _, outcome = run(tmp_path, content("drift", budgets=[f"{unit}={amount}"], seeds=1))
+    assert outcome.statuses == {"ok": 1}
+    cells = store.table("cells").iloc[0]
+    if unit == "flops":
+        assert cells["fit_flops_total"] == pytest.approx(row.fit.cost, rel=0.01)
+
+
+def test_an_audit_counts_the_fit_again(tmp_path):
+    store, outcome = run(tmp_path, content("drift"))
+    findings = audit(store, outcome.plan, flops=True)
+    assert [f.method for f in findings] == ["drift", "drift (fit)"]
+    assert all(f.ok for f in findings)
+    assert findings[1].counted_flops > 0
+
+
+def test_a_fit_that_overruns_is_stopped(tmp_path, monkeypatch):
+    monkeypatch.setattr(Drift, "fit_work", lambda self, spec: forward("flow", 1))
+    _, outcome = run(tmp_path, content("drift", budgets=["paper-nfe=50:fit=30"]))
+    assert outcome.statuses == {"over_budget": 2}
+
+
+@pytest.mark.parametrize(
+    "text, budget",
+    [
+        ("paper-nfe=50:fit=1e6,served=100", Budget("paper-nfe", 50, "sample", 1e6, 100)),
+        ("flops=1e9/run:served=10", Budget("flops", 1e9, "run", None, 10)),
+    ],
+)
+def test_budgets_with_fits_are_read_and_written(text, budget):
+    assert parse_budget(text) == budget
+    assert parse_budget(str(budget)) == budget
+
+
+@pytest.mark.parametrize("text", ["paper-nfe=5:fits=3", "paper-nfe=5:fit", "paper-nfe=5:fit=x"])
+def test_bad_fit_terms_are_refused(text):
+    with pytest.raises(UserError, match=r"budget"):
+        parse_budget(text)
