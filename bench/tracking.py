@@ -9,50 +9,27 @@ writes nothing, and a cell that was run or measured again replaces its child.
 
 from __future__ import annotations
 
-import atexit
-import contextlib
-import functools
 import hashlib
 import itertools
-import logging
-import os
-import sqlite3
-import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from bench.core.params import UserError
-from bench.runner.cells import Planned
-from bench.runner.execute import Payload
 from bench.runner.store import Store
-from bench.runner.tables import _cell_row, outcome_of
-from bench.tracking_artifacts import (
-    Record,
-    clean,
-    make_record,
-    read_curve,
-    read_files,
-    read_records,
-)
+from bench.tracking_artifacts import Record, read_curve, read_files, read_records
+from bench.tracking_database import connect, experiment_of, one_sentence, tracking_uri
+from bench.tracking_models import put_models
 
-SQLITE = "sqlite:///"
 PARENT = "mlflow.parentRunId"
 RUN, CELL, ROW, ATTEMPT, CONTENT = (
     f"tiltbench.{tag}" for tag in ("run", "cell", "row", "attempt", "content")
 )
 STATUS = "tiltbench.status."
 ON_PARENT = ("suite.yaml", "cells.parquet", "results.parquet", "report.html")
-
-QUIET = {
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # stdout is for tables and for --json
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",  # 7 would hold the driver up for four minutes
-}
 
 
 @dataclass(frozen=True)
@@ -76,13 +53,13 @@ class SyncReport:
 
 def sync(store: Store) -> SyncReport:
     """Bring MLflow up to date with the run's tables; what is there already is not written again."""
-    with _one_sentence(store):
+    with one_sentence(store):
         return _project(store, read_records(store))
 
 
 def rebuild(store: Store) -> SyncReport:
     """Delete this run, and no other, from MLflow and project it anew."""
-    with _one_sentence(store):
+    with one_sentence(store):
         records = read_records(store)
         removed = Mirror(store).clear()
         report = _project(store, records)
@@ -95,6 +72,7 @@ def _project(store: Store, records: list[Record]) -> SyncReport:
     written = sum(map(mirror.put, records))
     removed = mirror.keep_only({record.row for record in records})
     mirror.finish(max((r.finished for r in records if r.finished), default=None))
+    put_models(mirror.client, mirror.experiment, mirror.parent, store)
     return SyncReport(
         uri=tracking_uri(store),
         parent=mirror.parent,
@@ -104,124 +82,6 @@ def _project(store: Store, records: list[Record]) -> SyncReport:
         failed=sum(not record.ok for record in records),
         seconds=time.perf_counter() - clock,
     )
-
-
-@contextlib.contextmanager
-def _one_sentence(store: Store) -> Iterator[None]:
-    """MLflow's own errors, for people; a mistake of ours keeps its traceback."""
-    try:
-        yield
-    except Exception as error:
-        package = type(error).__module__.partition(".")[0]
-        if package not in ("mlflow", "sqlalchemy", "sqlite3") and not isinstance(error, OSError):
-            raise
-        reason = str(error).partition("\n")[0]
-        raise UserError(f"cannot write to MLflow at {tracking_uri(store)}: {reason}") from error
-
-
-# -- where ---------------------------------------------------------------------------------------
-
-
-def tracking_uri(store: Store) -> str:
-    """MLFLOW_TRACKING_URI, or else the database beside the run's folder."""
-    given = os.environ.get("MLFLOW_TRACKING_URI")
-    if given:
-        return given
-    if not store.local:
-        raise UserError(f"{store.path} is not on this machine: set MLFLOW_TRACKING_URI")
-    return f"{SQLITE}{_database(store)}"
-
-
-def _database(store: Store) -> Path:
-    return store.folder.parent / "mlflow.db"
-
-
-def _ours() -> bool:
-    """Whether the database is ours to create and to tune, rather than one that was named."""
-    return not os.environ.get("MLFLOW_TRACKING_URI")
-
-
-def connect(store: Store) -> Any:
-    """A quiet MLflow client of the run's tracking URI; our own database is made if missing."""
-    os.environ.update({name: os.environ.get(name, value) for name, value in QUIET.items()})
-    try:
-        from mlflow.tracking import MlflowClient
-    except ImportError as error:
-        raise UserError("MLflow is not installed: 'pip install mlflow', or --no-track") from error
-    for name in ("alembic", "mlflow"):
-        # Errors are raised too, and told in one sentence.
-        logging.getLogger(name).setLevel(logging.CRITICAL)
-    uri = tracking_uri(store)
-    if _ours():
-        create_database(_database(store), MlflowClient)
-    return MlflowClient(tracking_uri=uri)
-
-
-def create_database(path: Path, client: Callable[..., Any]) -> None:
-    """Migrate a new database beside its place: processes that open a new one at once break it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    _hurry(path.parent.resolve())
-    if path.exists():
-        _probe(path)
-        return
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    _probe(partial)
-    client(tracking_uri=f"{SQLITE}{partial}").search_experiments(max_results=1)
-    if path.exists():
-        partial.unlink()
-    else:
-        partial.replace(path)
-
-
-def _probe(path: Path) -> None:
-    """Fail at once where MLflow tries for 100 seconds: not a database, or no place for one."""
-    with contextlib.closing(sqlite3.connect(path, timeout=20)) as database:
-        database.execute("BEGIN IMMEDIATE")
-        database.rollback()
-
-
-@functools.cache
-def _hurry(folder: Path) -> None:
-    """Let databases in a folder commit without waiting for the disk.
-
-    MLflow commits six times per cell, 10 ms each.  A killed process loses nothing by this; after a
-    power cut the file may have to be deleted and rebuilt from the store, which is the record.
-    """
-    from sqlalchemy import Engine, event
-
-    def relax(connection: Any, _: Any) -> None:
-        if isinstance(connection, sqlite3.Connection):
-            file = connection.execute("PRAGMA database_list").fetchone()[2]
-            if Path(file).resolve().parent == folder:
-                connection.execute("PRAGMA synchronous = OFF")
-
-    event.listen(Engine, "connect", relax)
-
-
-def _experiment(client: Any, store: Store) -> str:
-    """The id of the experiment; in our own database its artifacts lie beside the file."""
-    name = os.environ.get("MLFLOW_EXPERIMENT_NAME") or "tiltbench"
-    found = client.get_experiment_by_name(name)
-    if found is None:
-        folder = str(_database(store).parent / "mlartifacts") if _ours() else None
-        return str(client.create_experiment(name, artifact_location=folder))
-    if found.lifecycle_stage != "active":
-        raise UserError(f"the MLflow experiment '{name}' was deleted: set MLFLOW_EXPERIMENT_NAME")
-    if _ours():
-        _refuse_moved(_database(store), Path(found.artifact_location).parent)
-    return str(found.experiment_id)
-
-
-def _refuse_moved(database: Path, written: Path) -> None:
-    """MLflow would go on putting artifacts where the database used to be."""
-    if not (written.exists() and written.samefile(database.parent)):
-        raise UserError(
-            f"{database} was moved here from {written}, and MLflow cannot follow: delete the file "
-            "and call 'bench track rebuild' for each run"
-        )
-
-
-# -- what ----------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -243,7 +103,7 @@ class Mirror:
     def __init__(self, store: Store, started: int | None = None) -> None:
         self.store = store
         self.client = connect(store)
-        self.experiment = _experiment(self.client, store)
+        self.experiment = experiment_of(self.client, store)
         runs = list(self._search())
         parents = [run.info.run_id for run in runs if PARENT not in run.data.tags]
         self.parent = parents[0] if parents else self._begin(started)
@@ -354,101 +214,3 @@ class Mirror:
 
 def _batches(items: list[Any], size: int) -> Iterator[list[Any]]:
     return (items[start : start + size] for start in range(0, len(items), size))
-
-
-# -- while it happens ----------------------------------------------------------------------------
-
-
-class Guarded:
-    """Calls MLflow until that fails, says so once, and then leaves it alone."""
-
-    def __init__(self, what: str) -> None:
-        self.what, self.broken = what, False
-
-    def __call__(self, action: Callable[[], None]) -> None:
-        if self.broken:
-            return
-        try:
-            action()
-        except Exception as error:  # the boundary: tracking must never end a run
-            self.broken = True
-            print(f"warning: MLflow no longer follows {self.what}: {error}", file=sys.stderr)
-
-
-class Follower:
-    """Projects finished cells while a suite runs, now and then; told by the driver.
-
-    Args:
-        store: the run.
-        every: seconds between projections, at least.
-    """
-
-    def __init__(self, store: Store, every: float = 15.0) -> None:
-        self.store, self.every = store, every
-        self.guarded = Guarded(f"'{store.name}'")
-        self.waiting: list[Planned] = []
-        self.mirror: Mirror | None = None
-        self.last = time.monotonic()
-
-    def __call__(self, row: Planned, payload: Payload) -> None:
-        """A cell was stored."""
-        self.waiting.append(row)
-        if time.monotonic() - self.last >= self.every:
-            self.guarded(self._project)
-            self.waiting.clear()
-            self.last = time.monotonic()
-
-    def _project(self) -> None:
-        if self.mirror is None:
-            self.mirror = Mirror(self.store)
-            self.mirror.reopen()
-        for row in self.waiting:
-            ending = outcome_of(self.store, row)
-            if ending.stored is not None:
-                metrics = self.store.metrics(row.id, ending.stored.attempt).values()
-                self.mirror.put(make_record(_cell_row(row, ending), metrics))
-
-
-class TrainingLog:
-    """Losses of a training as one run; a training that goes on continues the run it had begun."""
-
-    def __init__(self, title: str) -> None:
-        self.title = title
-        self.guarded = Guarded(f"'{title}'")
-        self.client: Any = None
-        self.run = ""
-        atexit.register(self.close)
-
-    def __call__(self, stage: str, step: int, losses: Mapping[str, float]) -> None:
-        """Log the losses of a stage at a step."""
-        self.guarded(lambda: self._log(stage, step, losses))
-
-    def _log(self, stage: str, step: int, losses: Mapping[str, float]) -> None:
-        if self.client is None:
-            self._open()
-        from mlflow.entities import Metric
-
-        at = time.time_ns() // 1_000_000
-        named = {f"{clean(stage)}/{clean(key)}": value for key, value in losses.items()}
-        metrics = [Metric(key, value, at, step) for key, value in named.items()]
-        self.client.log_batch(self.run, metrics)
-
-    def _open(self) -> None:
-        store = Store(os.environ.get("TILTBENCH_ROOT") or "runs", "training")
-        self.client = connect(store)
-        experiment = _experiment(self.client, store)
-        query = f"tags.`tiltbench.training` = '{self.title}' and attributes.status = 'RUNNING'"
-        begun = self.client.search_runs([experiment], query, max_results=1)
-        tags = {"tiltbench.training": self.title}
-        run = begun[0] if begun else self.client.create_run(experiment, None, tags, self.title)
-        self.run = run.info.run_id
-
-    def close(self) -> None:
-        """Mark the run as finished; called when the process ends."""
-        if self.run:
-            self.guarded(lambda: self.client.set_terminated(self.run))
-
-
-def training_log(title: str) -> TrainingLog:
-    """A callable (stage, step, losses) that logs a training to MLflow and never fails it."""
-    return TrainingLog(title)

@@ -95,3 +95,36 @@ def test_work_arithmetic_and_units():
     assert (work * 2 + work).same_rows(3 * work)
     assert not work.same_rows(2 * work)
     assert Work(flow=Rows(jvp=3)).cost("paper-nfe") == 6
+
+
+def test_a_jvp_is_counted_and_agrees_with_differences():
+    meter = Meter()
+    weight = torch.randn(3, 3, dtype=torch.float64)
+    jvp = meter.wrap_jvp("flow", lambda x, t: (x @ weight).tanh() * t[:, None], event_shape=(3,))
+    x, dx = torch.randn(2, 5, 3, dtype=torch.float64)
+    t = torch.full((5,), 0.3, dtype=torch.float64)
+    value, derivative = jvp(x, t, dx)
+    assert meter.work().flow == Rows(0, 0, 5)
+    assert meter.work().cost("paper-nfe") == 10
+    near = [jvp(x + h * dx, t, dx)[0] for h in (1e-5, -1e-5)]
+    torch.testing.assert_close(derivative, (near[0] - near[1]) / 2e-5, rtol=1e-6, atol=1e-8)
+    torch.testing.assert_close(value, (x @ weight).tanh() * 0.3)
+
+
+def test_a_jvp_costs_twice_a_forwards_flops():
+    meter = Meter(count_flops=True)
+    net = torch.nn.Sequential(torch.nn.Linear(3, 7), torch.nn.Tanh(), torch.nn.Linear(7, 3))
+    fn, key = (lambda x, t: net(x)), ("jvp-test",)
+    t = torch.zeros(5)
+    meter.wrap_jvp("flow", fn, key, (3,))(torch.randn(5, 3), t, torch.randn(5, 3))
+    assert meter.work().flops == 2 * (2 * 5 * (3 * 7 + 7 * 3))
+
+
+def test_a_jvp_is_refused_under_transforms_and_beyond_the_budget():
+    meter = Meter(limit=9)
+    jvp = meter.wrap_jvp("flow", lambda x, t: x.square(), event_shape=(3,))
+    t, x = torch.zeros(5), torch.randn(5, 3)
+    with pytest.raises(Unmeterable):
+        torch.func.grad(lambda x: jvp(x, t, x)[0].sum())(x)
+    with pytest.raises(OverBudget):
+        jvp(x, t, x)

@@ -15,21 +15,14 @@ from typer.testing import CliRunner
 
 from bench.core.params import UserError
 from bench.core.work import Budget, Rows, Work
-from bench.runner.cells import Cell, Planned
+from bench.runner.cells import Cell, Planned, PlannedFit
 from bench.runner.execute import Payload
 from bench.runner.store import Store
 from bench.runner.tables import write_tables
-from bench.tracking import (
-    PARENT,
-    Follower,
-    connect,
-    create_database,
-    rebuild,
-    sync,
-    tracking_uri,
-    training_log,
-)
+from bench.tracking import PARENT, rebuild, sync
 from bench.tracking_artifacts import picture
+from bench.tracking_database import connect, create_database, tracking_uri
+from bench.tracking_live import Follower, training_log
 
 WORK = Work(flow=Rows(40), reward=Rows(4, 2), seconds=0.5)
 BUDGET = Budget("paper-nfe", 20)
@@ -409,3 +402,32 @@ def test_the_interface_answers(store):
     sync(store)
     result = CliRunner().invoke(app, ["ui", str(store.folder), "--port", "5917", "--check"])
     assert "MLflow answers at http://127.0.0.1:5917" in result.output
+
+
+def test_a_fit_is_a_logged_model_and_is_written_once(root):
+    made = Store(str(root), "tuned")
+    made.open()
+    made.save_suite({"name": "tuned", "description": "a fit", "blocks": []})
+    cell = Cell("toy", {}, "flat", {}, 2.0, None, "learn", {"iterations": 5}, 0, 0, 1, {}, {})
+    fit = replace(cell, part="fit")
+    weights = save({"w": np.ones((2, 2), np.float32)})
+    spent = {"paper-nfe": 40.0, "model-nfe": 20.0, "flops": 0.0}
+    made.save(fit, Payload(fit.id, "ok", costs=spent, work=WORK.flat(), fitted=weights))
+    row = replace(planned("learn"), fit=PlannedFit(fit, WORK, 40.0))
+    row = replace(row, cell=replace(row.cell, fit=fit.id))
+    made.save(row.cell, payload(row))
+    write_tables(made, [row])
+    sync(made)
+    sync(made)
+    client = connect(made)
+    (model,) = client.search_logged_models(["1"])
+    assert str(model.status) == "READY"
+    assert model.params["iterations"] == "5" and model.params["fit paper-nfe"] == "40"
+    folder = Path(model.artifact_location)
+    assert (folder / "fitted.safetensors").read_bytes() == weights
+    assert json.loads((folder / "cell.json").read_text())["part"] == "fit"
+    again = {"w": np.zeros((2, 2), np.float32)}
+    made.save(fit, Payload(fit.id, "ok", costs=spent, work=WORK.flat(), fitted=save(again)))
+    sync(made)
+    (newer,) = client.search_logged_models(["1"])
+    assert newer.model_id != model.model_id and newer.tags["tiltbench.attempt"] == "2"

@@ -77,7 +77,7 @@ def run(
 
 def _tracker(store: Store) -> Callable[[Planned, Payload], None]:
     """Projects finished cells to MLflow now and then, so that a long run can be followed."""
-    from bench.tracking import Follower
+    from bench.tracking_live import Follower
 
     return Follower(store)
 

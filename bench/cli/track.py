@@ -85,7 +85,7 @@ def _uri(run: str | None, root: str) -> str:
 
     from bench.core.params import UserError
     from bench.runner.store import Store, open_run
-    from bench.tracking import SQLITE, tracking_uri
+    from bench.tracking_database import SQLITE, tracking_uri
 
     uri = tracking_uri(open_run(run) if run else Store(root, "any"))
     if uri.startswith(SQLITE) and not Path(uri.removeprefix(SQLITE)).exists():

@@ -17,6 +17,7 @@ from typing import Any, NoReturn
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from bench.core.flops import Price, price
 from bench.core.work import KINDS, ROLES, Kind, Role, Rows, Unit, Work, row_weight
@@ -160,6 +161,34 @@ class Meter:
                 counted: Tensor = _CountBackward.apply(out, self, role, rows, flops)
                 return counted
             return out
+
+        return metered
+
+    def wrap_jvp(
+        self,
+        role: Role,
+        fn: Callable[[Tensor, Tensor], Tensor],
+        key: tuple[Any, ...] = (),
+        event_shape: tuple[int, ...] = (),
+    ) -> Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]:
+        """(x, t, tangent) -> (fn(x, t), its derivative along the tangent), as JVP rows.
+
+        The FLOPs are analytic, twice a forward's: every product is done for the value and for the
+        tangent.  No gradient passes.  Attention runs written out, which forward mode needs.
+        """
+
+        @torch.no_grad()
+        def metered(x: Tensor, t: Tensor, tangent: Tensor) -> tuple[Tensor, Tensor]:
+            refuse_transforms(role)
+            refuse_recording(role, x)
+            refuse_hidden_rows(role, (x, t, tangent), event_shape)
+            refuse_shape(role, tangent, tuple(x.shape))
+            found = self.price((role, *key), fn, (x, t)) if key and self.count_flops else None
+            rows = x.shape[0]
+            self.charge(role, "jvp", rows, 2 * found.forward(rows) if found else 0.0)
+            with sdpa_kernel(SDPBackend.MATH):
+                value, derivative = torch.func.jvp(lambda x: fn(x, t), (x,), (tangent,))[:2]
+            return value, derivative
 
         return metered
 

@@ -41,10 +41,15 @@ class MeteredFlow:
             return flow.velocity(x, t, condition)
 
         self._velocity = meter.wrap("flow", velocity, key=key, event_shape=flow.event_shape)
+        self._jvp = meter.wrap_jvp("flow", velocity, key, flow.event_shape)
 
     def velocity(self, x: Tensor, t: Tensor, condition: Condition = None) -> Tensor:
         """b_t(x) under the problem's condition."""
         return self._velocity(x, t)
+
+    def jvp(self, x: Tensor, t: Tensor, tangent: Tensor) -> tuple[Tensor, Tensor]:
+        """b_t(x) and J_b(x) tangent, without gradients; counted as JVP rows."""
+        return self._jvp(x, t, tangent)
 
 
 class MeteredMap:

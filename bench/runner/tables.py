@@ -43,7 +43,7 @@ def write_tables(store: Store, plan: list[Planned]) -> None:
     """Write cells, metrics, samples and results of everything planned."""
     endings = [outcome_of(store, row) for row in plan]
     stored = {row.id: end.stored for row, end in zip(plan, endings, strict=True)}
-    cells = pd.DataFrame([_cell_row(r, end) for r, end in zip(plan, endings, strict=True)])
+    cells = pd.DataFrame([cell_row(r, end) for r, end in zip(plan, endings, strict=True)])
     metrics = pd.DataFrame(_metric_rows(store, stored), columns=METRIC_COLUMNS)
     store.save_table("cells", cells)
     store.save_table("metrics", metrics.astype({"value": "float64", "standard_error": "float64"}))
@@ -64,7 +64,7 @@ METRIC_COLUMNS = [
 ]
 
 
-def _cell_row(row: Planned, ending: Ending) -> dict[str, Any]:
+def cell_row(row: Planned, ending: Ending) -> dict[str, Any]:
     """One row of cells.parquet."""
     cell, budget, stored = row.cell, row.budget, ending.stored
     result = stored.result if stored else {}
