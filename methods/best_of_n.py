@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from bench.api import Method, Need, Problem, ProblemSpec, Samples, Work
-from bench.core.integrate import Solver, integrate, ode_step, uniform_grid
+from bench.core.integrate import Solver, Step, integrate, ode_step, uniform_grid
 from bench.core.params import param
+from bench.core.steered import Integrator, SteeredStep
 from bench.core.work import forward
+from methods.candidates import best, first_shared
+from methods.smc import blocks
 from methods.steering import reward_work
 
-Sampler = Callable[[Tensor], Tensor]
-"""Initial noise (rows, *event_shape) -> samples."""
-
-CHUNK_ROWS = 16384
-"""Candidates integrated at once: bounds memory without changing the result."""
+Sampler = Callable[[Problem, Tensor], Tensor]
+"""(problem of some rows, initial noise (rows * N, *event_shape)) -> samples of that shape."""
 
 
 @torch.no_grad()
@@ -30,33 +30,55 @@ def best_of(problem: Problem, n: int, candidates: int, sampler: Sampler) -> Samp
     Candidate 0 starts from the noise that every other method starts from, so that N = 1 is the
     base model; arg-max over independent groups, so that outputs are independent.
     """
-    more = problem.noise("candidates", 0, (candidates - 1, *problem.event_shape))
-    x0 = torch.cat([problem.x0()[:, None], more], dim=1)
-    groups = max(1, CHUNK_ROWS // candidates)
     kept, spread = [], 0.0
-    for block in torch.split(x0, groups):
-        x = sampler(block.flatten(0, 1))
-        r = problem.reward(x).reshape(block.shape[:2])
-        best = r.argmax(1)
-        kept.append(x.reshape(block.shape)[torch.arange(len(block)), best])
+    for rows in blocks(problem.rows, candidates):
+        part = problem.for_rows(rows)
+        x0 = first_shared(part, "x0", "candidates", 0, candidates)
+        x = sampler(part, x0.flatten(0, 1))
+        r = part.reward(x).reshape(x0.shape[:2])
+        kept.append(best(x.reshape(x0.shape), r))
         spread += float(r.std(1, correction=0).sum())
     return Samples(torch.cat(kept), info={"candidate_reward_sd": spread / n})
 
 
+def sde_step(problem: Problem, integrator: Integrator, candidates: int) -> Step:
+    """One step of the base SDE for (rows * candidates), each candidate with noise of its own.
+
+    The noise is that of the k-th call, so a step is made for one integration.
+    """
+    calls = itertools.count()
+    step = SteeredStep(problem.interpolant, integrator)
+
+    def stepped(x: Tensor, t: Tensor, u: Tensor) -> Tensor:
+        z = first_shared(problem, "step", "candidate-step", next(calls), candidates)
+        b = problem.flow.velocity(x, t)
+        return step(x, b, torch.zeros_like(b), t, u, z.flatten(0, 1))
+
+    return stepped
+
+
 @dataclass(frozen=True)
 class BestOfNParams:
-    """How many candidates, and how finely each is integrated."""
+    """How many candidates, and how finely and with which noise each is integrated."""
 
     candidates: int = param(4, low=1, high=1_000_000, log=True, help="candidates N per output")
-    steps: int = param(20, low=10, high=1000, log=True, help="ODE steps K per candidate")
-    solver: Solver = param("euler", help="euler or heun (two evaluations per step)")
+    steps: int = param(20, low=10, high=1000, log=True, help="time steps K per candidate")
+    integrator: Integrator = param("ode", help="ode, sde (Euler-Maruyama) or ancestral")
+    solver: Solver = param("euler", help="of the ode: euler or heun (two evaluations per step)")
+
+    def __post_init__(self) -> None:
+        if self.solver == "heun" and self.integrator != "ode":
+            raise ValueError(f"solver=heun is for integrator=ode, not {self.integrator}")
 
 
 class BestOfN(Method[BestOfNParams]):
-    """Best-of-N with the ODE sampler: the reward-maximising baseline that needs no gradient.
+    """Best-of-N with the base ODE or SDE: the reward-maximising baseline that needs no gradient.
 
-    Biased towards high reward: the law of the winner is not tilted but truncated,
-    KL to the base at most log N - (N - 1)/N.  Cost per sample: N K + N paper-nfe.
+    x_i ~ p for i = 1..N, return argmax r(x_i) ("random search" of arXiv 2501.09732).  With the
+    memoryless SDE (sde, ancestral) candidates also differ by the noise on the way.  Assumes nothing
+    of the reward.  Biased towards high reward: the law of the winner has the reward's distribution
+    function F^N, KL to the base at most log N - (N - 1)/N; it is not the tilted law.
+    Cost per sample: N K flow and N reward forwards (2 N K flow with Heun).
     """
 
     Params = BestOfNParams
@@ -69,9 +91,15 @@ class BestOfN(Method[BestOfNParams]):
 
     def sample(self, problem: Problem, n: int) -> Samples:
         p = self.params
-        step = ode_step(problem.flow.velocity, p.solver)
-        grid = uniform_grid(p.steps)
-        return best_of(problem, n, p.candidates, lambda x0: integrate(step, x0, grid))
+
+        def sampler(part: Problem, x0: Tensor) -> Tensor:
+            if p.integrator == "ode":
+                step = ode_step(part.flow.velocity, p.solver)
+            else:
+                step = sde_step(part, p.integrator, p.candidates)
+            return integrate(step, x0, uniform_grid(p.steps))
+
+        return best_of(problem, n, p.candidates, sampler)
 
 
 @dataclass(frozen=True)
@@ -105,7 +133,7 @@ class BestOfNFewStep(Method[FewStepParams]):
         assert flow_map is not None
         grid = uniform_grid(p.steps)
 
-        def sampler(x0: Tensor) -> Tensor:
+        def sampler(_: Problem, x0: Tensor) -> Tensor:
             return integrate(flow_map.jump, x0, grid)
 
         return best_of(problem, n, p.candidates, sampler)
@@ -114,6 +142,3 @@ class BestOfNFewStep(Method[FewStepParams]):
 def kl_bound(candidates: int) -> float:
     """log N - (N - 1)/N, the largest KL of Best-of-N from the base model, in nats."""
     return math.log(candidates) - (candidates - 1) / candidates
-
-
-__all__: list[Any] = ["BestOfN", "BestOfNFewStep", "best_of", "kl_bound"]

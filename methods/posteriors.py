@@ -5,29 +5,101 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from bench.core.contracts import Need, PosteriorSampler
-from bench.core.posterior import Gaussian, Glass, Remembered, SDERollout, Tweedie
+import torch
+from torch import Tensor
+
+from bench.core.contracts import Condition, FlowMap, Need, Noise, PosteriorSampler
+from bench.core.interpolant import expand
+from bench.core.posterior import Gaussian, Glass, Remembered, SDERollout, Tweedie, denoised
 from bench.core.problem import Problem
 from bench.core.work import Role, Work, backward, forward
 from bench.models.map_posterior import MapPosterior
 
-Kind = Literal["tweedie", "gaussian", "glass", "sde", "map", "exact"]
+Kind = Literal["tweedie", "gaussian", "glass", "sde", "map", "exact", "jump"]
+Width = Literal["signal", "noise"]
+
+POINTS = ("tweedie", "jump")
+"""Kinds whose draws are all the same point, which is computed once."""
+
+
+class NoiseGaussian(Gaussian):
+    """N(D_t(x), (spread alpha_t)^2 I): the noise coefficient itself as deviation.
+
+    TFG's sqrt(1 - alpha-bar) read off the interpolant as it is.  Where the interpolant preserves
+    the variance it is the `Gaussian`'s alpha / sqrt(alpha^2 + beta^2); on the linear one less.
+    """
+
+    def draw(
+        self, x: Tensor, t: Tensor, n: int, noise: Noise, condition: Condition = None
+    ) -> Tensor:
+        """D_t(x) + spread alpha_t e."""
+        point, i = denoised(self.flow, x, t, condition), self.flow.interpolant
+        factor = expand((i.alpha(t) ** 2 + i.beta(t) ** 2).sqrt(), x)
+        return point + factor * (super().draw(x, t, n, noise, condition) - point)
+
+
+class Jump:
+    """The point mass at X_{t,1}(x): where the deterministic flow takes x, in `steps` jumps.
+
+    What FMTT and FMRG look at instead of the Tweedie point; not the posterior, but the flow's own
+    guess of one of its draws.
+    """
+
+    pathwise = True
+
+    def __init__(self, flow_map: FlowMap, steps: int = 1) -> None:
+        self.flow_map, self.steps = flow_map, steps
+        self.rows_per_draw = steps
+
+    def draw(
+        self, x: Tensor, t: Tensor, n: int, noise: Noise, condition: Condition = None
+    ) -> Tensor:
+        """n copies of the end of the trajectory."""
+        end = x
+        for k in range(self.steps):
+            s, u = (t + (1 - t) * (j / self.steps) for j in (k, k + 1))
+            end = self.flow_map.jump(end, s, u, condition)
+        return end.expand(n, *end.shape)
+
+
+class Rigid:
+    """Another sampler's draws, moved along with x: dx1/dx is taken for the identity.
+
+    Gradients then skip the networks behind the draw, at no backward rows (FMRG-E, MPGD).
+    """
+
+    pathwise = True
+
+    def __init__(self, sampler: PosteriorSampler) -> None:
+        self.sampler, self.rows_per_draw = sampler, sampler.rows_per_draw
+
+    def draw(
+        self, x: Tensor, t: Tensor, n: int, noise: Noise, condition: Condition = None
+    ) -> Tensor:
+        """(n, batch, *event_shape)."""
+        with torch.no_grad():
+            x1 = self.sampler.draw(x, t, n, noise, condition)
+        return x1 + (x - x.detach())
 
 
 @dataclass(frozen=True)
 class PosteriorChoice:
     """A posterior sampler by name.
 
-    inner_steps: Euler steps of GLASS, steps of an SDE rollout, or jumps of the map.
+    inner_steps: Euler steps of GLASS, steps of an SDE rollout, or jumps of the map.  spread, width:
+    deviation of the Gaussian.  jacobian: whether gradients pass through the networks of a draw.
     """
 
     kind: Kind
     inner_steps: int = 1
+    spread: float = 1.0
+    width: Width = "signal"
+    jacobian: bool = True
 
     @property
     def role(self) -> Role:
         """Whose rows a draw spends."""
-        named: dict[Kind, Role] = {"map": "map", "exact": "oracle"}
+        named: dict[Kind, Role] = {"map": "map", "jump": "map", "exact": "oracle"}
         return named.get(self.kind, "flow")
 
     @property
@@ -35,16 +107,17 @@ class PosteriorChoice:
         """Rows per draw beyond the velocity at (x, t), which the step has anyway."""
         if self.kind in ("tweedie", "gaussian"):
             return 0
-        return {"map": self.inner_steps, "exact": 1}.get(self.kind, self.inner_steps - 1)
+        own = {"map": self.inner_steps, "jump": self.inner_steps, "exact": 1}
+        return own.get(self.kind, self.inner_steps - 1)
 
     @property
     def differentiates_flow(self) -> bool:
         """Whether a pathwise gradient passes through the velocity at (x, t)."""
-        return self.kind not in ("map", "exact")
+        return self.jacobian and self.role == "flow"
 
     def needs(self, gradient: bool) -> set[Need]:
         """What the problem must offer."""
-        if self.kind == "map":
+        if self.role == "map":
             return {Need.FLOW_MAP}
         if self.kind == "exact":
             # A categorical draw has no derivative in x.
@@ -53,17 +126,23 @@ class PosteriorChoice:
 
     def work(self, draws: int, gradient: bool) -> Work:
         """Rows of one steering step's draws; the shared velocity's forward is the step's own."""
-        work = forward(self.role, draws * self.rows)
-        if not gradient:
+        rows = self.rows * (1 if self.kind in POINTS else draws)
+        work = forward(self.role, rows)
+        if not (gradient and self.jacobian):
             return work
-        work = work + backward(self.role, draws * self.rows)
+        work = work + backward(self.role, rows)
         return work + backward("flow") if self.differentiates_flow else work
 
     def build(self, problem: Problem, flow: Remembered) -> PosteriorSampler:
         """The sampler, over metered callables."""
-        if self.kind == "map":
+        sampler = self._sampler(problem, flow)
+        return sampler if self.jacobian else Rigid(sampler)
+
+    def _sampler(self, problem: Problem, flow: Remembered) -> PosteriorSampler:
+        if self.role == "map":
             assert problem.flow_map is not None
-            return MapPosterior(problem.flow_map, self.inner_steps)
+            kind = MapPosterior if self.kind == "map" else Jump
+            return kind(problem.flow_map, self.inner_steps)
         if self.kind == "exact":
             assert problem.posterior is not None
             return problem.posterior
@@ -71,4 +150,6 @@ class PosteriorChoice:
             return Glass(flow, self.inner_steps)
         if self.kind == "sde":
             return SDERollout(flow, self.inner_steps)
-        return Tweedie(flow) if self.kind == "tweedie" else Gaussian(flow)
+        if self.kind == "tweedie":
+            return Tweedie(flow)
+        return (Gaussian if self.width == "signal" else NoiseGaussian)(flow, self.spread)

@@ -18,7 +18,7 @@ from bench.api import Method, Need, Problem, ProblemSpec, Samples, UserError, Wo
 from bench.core.integrate import uniform_grid
 from bench.core.params import param
 from methods.particles import Cloud, Design, Weigher, evolve, uniforms
-from methods.posteriors import Kind, PosteriorChoice
+from methods.posteriors import POINTS, Kind, PosteriorChoice
 from methods.resampling import SCHEMES, Scheme, adaptive, at_quantiles
 
 Output = Literal["draw", "argmax", "population"]
@@ -45,7 +45,7 @@ class ParticleParams:
         "draw", tunable=False, help="draw by weight, argmax of the reward, or all (population)"
     )
     start: float = param(0.01, low=1e-4, high=0.5, help="first time; x ~ N(0, I) there")
-    posterior: Kind = param("tweedie", help="tweedie, gaussian, glass, sde, map or exact")
+    posterior: Kind = param("tweedie", help="tweedie, jump, gaussian, glass, sde, map or exact")
     draws: int = param(1, low=1, high=4096, log=True, help="draws per value; tweedie is one point")
     inner_steps: int = param(1, low=1, high=1000, help="steps inside one posterior draw")
 
@@ -161,7 +161,7 @@ class _SMC(Method[Any]):
             grid=uniform_grid(p.steps, p.start),
             tempers=self.tempers(),
             value=self.value,
-            draws=1 if p.posterior == "tweedie" else p.draws,
+            draws=1 if p.posterior in POINTS else p.draws,
             weigh=telescoped(self.potential),
             select=adaptive(SCHEMES[p.resampling], p.threshold),
             founders=p.particles,

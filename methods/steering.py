@@ -12,30 +12,35 @@ steering is the map's one-step draws; the oracle replaces the estimate by the cl
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
 
 from bench.api import Method, Need, Problem, ProblemSpec, Samples, Work
-from bench.core.estimators import denoiser_shift, value_gradient
+from bench.core.estimators import denoiser_shift, log_mean_exp, value_gradient
 from bench.core.integrate import filled, uniform_grid
+from bench.core.interpolant import expand
 from bench.core.params import param
 from bench.core.posterior import Remembered, softmax_ess
 from bench.core.steered import (
+    DRIFT_SCALES,
+    GRADIENT_SCALES,
     Integrator,
     Numerics,
     Scale,
+    Scaling,
     SteeredStep,
+    Term,
     guidance_factor,
-    scaled,
 )
 from bench.core.work import backward, forward
 from methods.posteriors import Kind, PosteriorChoice
 
-Estimator = Literal["G", "GF"]
+Estimator = Literal["G", "GF", "mean"]
+"""G: gradient of the log-mean-exp reward; mean: of the mean reward; GF: no gradient."""
 
 
 @dataclass(frozen=True)
@@ -44,11 +49,18 @@ class SteeringParams:
 
     steps: int = param(20, low=5, high=2000, log=True, help="time steps K")
     integrator: Integrator = param("ode", help="ode (Euler), sde (Euler-Maruyama) or ancestral")
-    scale: Scale = param("exact", help="exact, rescale or clip (to the norm of b)")
+    scale: Scale = param(
+        "exact", choices=DRIFT_SCALES, help="exact, or to the norm of b: rescale, clip, freedom"
+    )
     guidance: float = param(1.0, low=0.0, high=100.0, help="factor on the steering term")
     noise_level: float = param(1.0, low=0.0, high=4.0, help="SDE variance / memoryless variance")
     numerics: Numerics = param("regular", help="release reproduces the cap on (1-t)/t")
     start: float = param(0.01, low=1e-4, high=0.5, help="first time; x ~ N(0, I) there")
+
+    @property
+    def scaling(self) -> Scaling:
+        """How the steering term is scaled."""
+        return Scaling(self.scale, self.guidance)
 
 
 @dataclass(frozen=True)
@@ -56,42 +68,49 @@ class DrawParams(SteeringParams):
     """What a method that estimates from posterior draws has in addition."""
 
     draws: int = param(1, low=1, high=4096, log=True, help="posterior draws N per step")
-    posterior: Kind = param("map", help="map, glass, sde, exact, gaussian or tweedie")
+    posterior: Kind = param("map", help="map, glass, sde, exact, gaussian, tweedie or jump")
     inner_steps: int = param(1, low=1, high=1000, help="steps inside one posterior draw")
-
-
-class Term(NamedTuple):
-    """The base velocity and the steering term of one step, with diagnostics."""
-
-    b: Tensor
-    g: Tensor
-    info: dict[str, float]
 
 
 StepTerm = Callable[[Tensor, Tensor, int], Term]
 """(x, t, step index) -> Term."""
 
+Move = Callable[[Tensor, Tensor, Tensor, int], tuple[Tensor, dict[str, float]]]
+"""(x, t, u, step index) -> the state at u, and diagnostics."""
+
+
+def march(problem: Problem, grid: Sequence[float], move: Move) -> Samples:
+    """The one loop: carry the initial noise over the times of `grid`.
+
+    Raises FloatingPointError at the step whose state is not finite.
+    """
+    x, total, steps = problem.x0(), dict[str, float](), len(grid) - 1
+    for k in range(steps):
+        x, info = move(x, filled(grid[k], x), filled(grid[k + 1], x), k)
+        if not bool(torch.isfinite(x).all()):
+            raise FloatingPointError(f"the state is not finite at step {k}, t = {grid[k + 1]:.3f}")
+        problem.log(k, **info)
+        total = {key: total.get(key, 0.0) + value / steps for key, value in info.items()}
+    return Samples(x, info=total)
+
+
+def steering_ratio(g: Tensor, b: Tensor) -> dict[str, float]:
+    """How strongly a step steers: |g| / |b| over the batch."""
+    return {"steering_ratio": float(g.norm() / b.norm().clamp(min=1e-12))}
+
 
 def steer(problem: Problem, params: SteeringParams, term: StepTerm) -> Samples:
     """The steering loop: integrate the steered drift from noise to data."""
     step = SteeredStep(problem.interpolant, params.integrator, params.numerics, params.noise_level)
-    x, grid, total = problem.x0(), uniform_grid(params.steps, params.start), dict[str, float]()
-    for k in range(params.steps):
-        t, u = filled(grid[k], x), filled(grid[k + 1], x)
-        b, g, info = term(x, t, k)
-        g = scaled(g, b, params.scale, params.guidance)
-        z = (
-            torch.zeros_like(x)
-            if params.integrator == "ode"
-            else (problem.noise("step", k, problem.event_shape))
-        )
-        x = step(x, b, g, t, u, z)
-        if not bool(torch.isfinite(x).all()):
-            raise FloatingPointError(f"the state is not finite at step {k}, t = {grid[k + 1]:.3f}")
-        info |= {"steering_ratio": float(g.norm() / b.norm().clamp(min=1e-12))}
-        problem.log(k, **info)
-        total = {key: total.get(key, 0.0) + value / params.steps for key, value in info.items()}
-    return Samples(x, info=total)
+
+    def move(x: Tensor, t: Tensor, u: Tensor, k: int) -> tuple[Tensor, dict[str, float]]:
+        found = term(x, t, k)
+        g = params.scaling(found, problem.interpolant, t)
+        noisy = params.integrator != "ode"
+        z = problem.noise("step", k, problem.event_shape) if noisy else torch.zeros_like(x)
+        return step(x, found.b, g, t, u, z), found.info | steering_ratio(g, found.b)
+
+    return march(problem, uniform_grid(params.steps, params.start), move)
 
 
 def estimated(
@@ -101,22 +120,23 @@ def estimated(
     draws: int,
     estimator: Estimator,
 ) -> StepTerm:
-    """The steering term from posterior draws, by G or GF."""
+    """The steering term from posterior draws."""
     flow = Remembered(problem.flow)
     posterior = choice.build(problem, flow)
-    through_flow = estimator == "G" and choice.differentiates_flow
 
     def rewards(x1: Tensor) -> Tensor:
         return problem.reward(x1.flatten(0, 1)).reshape(x1.shape[:2])
 
     def gradient(x: Tensor, t: Tensor, k: int) -> Term:
         x = x.detach().requires_grad_()
-        with torch.set_grad_enabled(through_flow):
+        with torch.set_grad_enabled(choice.differentiates_flow):
             b = flow.velocity(x, t)
         r = rewards(posterior.draw(x, t, draws, problem.noise_at(k)))
-        g = value_gradient(r, x)
-        factor = guidance_factor(problem.interpolant, t, params.numerics)
-        return Term(b.detach(), factor.reshape(-1, *[1] * (x.dim() - 1)) * g, _ess(r.detach()))
+        # The log-mean-exp of a single value is that value.
+        pooled = r.mean(0, keepdim=True) if estimator == "mean" else r
+        slope, value = value_gradient(pooled, x), log_mean_exp(pooled.detach())
+        factor = expand(guidance_factor(problem.interpolant, t, params.numerics), x)
+        return Term(b.detach(), factor * slope, _ess(r.detach()), slope, value)
 
     @torch.no_grad()
     def gradient_free(x: Tensor, t: Tensor, k: int) -> Term:
@@ -125,22 +145,22 @@ def estimated(
         r = rewards(x1)
         return Term(b, problem.interpolant.tilt(denoiser_shift(r, x1), t), _ess(r))
 
-    return gradient if estimator == "G" else gradient_free
+    return gradient_free if estimator == "GF" else gradient
 
 
 def _ess(rewards: Tensor) -> dict[str, float]:
     return {"draw_ess": float(softmax_ess(rewards).mean())}
 
 
-class _Estimated(Method[Any]):
-    """Steering by an estimate; subclasses name their parts."""
+class Estimated(Method[Any]):
+    """Steering by an estimate from posterior draws; subclasses name their parts."""
 
     Params: ClassVar[type[Any]] = DrawParams
     effort: ClassVar[tuple[str, ...]] = ("draws", "steps")
 
     @property
     def estimator(self) -> Estimator:
-        """G or GF."""
+        """How draws become a gradient of the value."""
         return "G"
 
     @property
@@ -155,7 +175,7 @@ class _Estimated(Method[Any]):
 
     @property
     def needs(self) -> frozenset[Need]:
-        gradient = self.estimator == "G"
+        gradient = self.estimator != "GF"
         own = {Need.REWARD_GRADIENT} if gradient else set()
         return frozenset(own | self.choice.needs(gradient))
 
@@ -164,7 +184,7 @@ class _Estimated(Method[Any]):
         return 2 if name == "draws" and self.estimator == "GF" else 1
 
     def work(self, spec: ProblemSpec) -> Work:
-        gradient = self.estimator == "G"
+        gradient = self.estimator != "GF"
         step = forward("flow") + self.choice.work(self.draws, gradient)
         step = step + reward_work(spec, self.draws, gradient)
         return step * float(self.params.steps)
@@ -182,15 +202,44 @@ def reward_work(spec: ProblemSpec, rows: float, gradient: bool = False) -> Work:
     return work
 
 
-class DPS(_Estimated):
+@dataclass(frozen=True)
+class DPSParams(SteeringParams):
+    """DPS under every normalisation in use; `bench.core.steered.Scaling` has the formulas."""
+
+    scale: Scale = param(
+        "exact",
+        choices=(*DRIFT_SCALES, *GRADIENT_SCALES),
+        help="exact (arXiv 2601.14430); to the norm of b: rescale, clip (2601.14430 F.3.6), "
+        "freedom (FreeDoM 2303.09833, 0.2 of it); sqrt-alpha-bar (FreeDoM without CFG, 1); "
+        "value (by |r|: TFG 2409.15761, RBF 2503.19385, 1); residual (gradient of the norm, not "
+        "of its square: DPS as released, 0.3 to 1); residual-mean (deepinv, 1/(2 sqrt m)); "
+        "clip-norm (min(8 sigma^2, 10), t in [0.01, 0.95]); fixed-norm (Psi-Sampler, 4e-4)",
+    )
+    size: float = param(
+        1.0, low=1e-6, high=1e4, log=True, help="norm of the gradient in clip-norm and fixed-norm"
+    )
+    best: float = param(
+        0.0, tunable=False, help="largest value of strength * reward, for the residual scales"
+    )
+    measurements: int = param(1, low=1, tunable=False, help="m of residual-mean")
+
+    @property
+    def scaling(self) -> Scaling:
+        """How the steering term is scaled."""
+        return Scaling(self.scale, self.guidance, self.size, self.best, self.measurements)
+
+
+class DPS(Estimated):
     """Diffusion posterior sampling: steer by the reward's gradient at the Tweedie point.
 
-    Chung et al. 2023 (arXiv 2209.14687), on flows: V_t(x) is taken for r(D_t(x)).  Exact only for
-    a Gaussian posterior and a linear reward; biased otherwise, at any number of steps.
+    Chung et al. 2023 (arXiv 2209.14687), on flows: V_t(x) is taken for r(D_t(x)), so the drift is
+    b + (sigma^2/2) J_D' grad r(D).  Exact only for a Gaussian posterior and a linear reward; biased
+    otherwise, at any number of steps.  `scale` has the normalisations that implementations put in
+    the place of sigma^2/2; every one but "exact" leaves the tilted law even there.
     Cost per sample: K (flow forward + backward + reward forward + backward) = 4 K paper-nfe.
     """
 
-    Params = SteeringParams
+    Params = DPSParams
     effort = ("steps",)
 
     @property
@@ -208,10 +257,12 @@ class RolloutParams(DrawParams):
 
     posterior: Kind = param("glass", choices=("glass", "sde"), help="glass (ODE) or sde")
     inner_steps: int = param(4, low=1, high=1000, help="model evaluations per draw")
-    estimator: Estimator = param("GF", help="G (back-propagate) or GF (gradient-free)")
+    estimator: Estimator = param(
+        "GF", choices=("G", "GF"), help="G (back-propagate) or GF (gradient-free)"
+    )
 
 
-class Rollout(_Estimated):
+class Rollout(Estimated):
     """Nested rollouts: steer by posterior draws simulated with the base flow alone.
 
     GLASS flows (arXiv 2509.25170) or memoryless SDE rollouts, with G or GF.  Tends to the tilted
@@ -227,7 +278,7 @@ class Rollout(_Estimated):
         return chosen
 
 
-class MFMGradient(_Estimated):
+class MFMGradient(Estimated):
     """MFM-G: steer by the gradient of the log-mean-exp reward of one-step map draws.
 
     arXiv 2601.14430, Eq. 22: grad V = sum_i w_i J_i' grad r(X_i).  Bias O(1/N); with N = 1 it
@@ -236,7 +287,7 @@ class MFMGradient(_Estimated):
     """
 
 
-class MFMGradientFree(_Estimated):
+class MFMGradientFree(Estimated):
     """MFM-GF: steer by the self-normalised mean of one-step map draws; no reward gradient.
 
     arXiv 2601.14430, Eq. 20 with the plain mean as control variate; N = 1 is the base model.

@@ -10,7 +10,7 @@ from bench.api import Method, Need, Problem, ProblemSpec, Samples, Work
 from bench.core.integrate import uniform_grid
 from bench.core.params import param
 from methods.particles import Design
-from methods.posteriors import Kind, PosteriorChoice
+from methods.posteriors import POINTS, Kind, PosteriorChoice
 from methods.resampling import one_for_all
 from methods.smc import run
 
@@ -23,8 +23,8 @@ class SVDDParams:
     steps: int = param(20, low=5, high=2000, log=True, help="time steps K")
     alpha: float = param(1.0, low=0.0, high=100.0, help="temperature of the choice; 0: arg-max")
     start: float = param(0.01, low=1e-4, high=0.5, help="first time; x ~ N(0, I) there")
-    posterior: Kind = param("tweedie", help="tweedie, gaussian, glass, sde, map or exact")
-    draws: int = param(1, low=1, high=4096, log=True, help="draws per value; tweedie is one point")
+    posterior: Kind = param("tweedie", help="tweedie, jump, gaussian, glass, sde, map or exact")
+    draws: int = param(1, low=1, high=4096, log=True, help="draws per value; a point is one")
     inner_steps: int = param(1, low=1, high=1000, help="steps inside one posterior draw")
 
 
@@ -37,7 +37,8 @@ class SVDD(Method[SVDDParams]):
     """Soft value-based decoding: of M base steps choose one by its reward, at every step.
 
     Li et al. 2024 (arXiv 2408.08252), the variant without training: value = r(D_t), candidate m
-    with probability softmax(value / alpha)_m; alpha = 0 takes the best.  Needs no gradient.
+    with probability softmax(value / alpha)_m; alpha = 0 takes the best.  Needs no gradient.  The
+    last step is chosen as every other is, by the reward of the sample; the release leaves it out.
     Tends to the tilted law as M and K grow only where r(D_t) is the value up to a constant (linear
     rewards of a Gaussian posterior with fixed covariance); else biased as its value is, and without
     weights to correct it; small M is biased towards the base model, alpha < 1 towards high reward.
@@ -68,7 +69,7 @@ class SVDD(Method[SVDDParams]):
             grid=uniform_grid(p.steps, p.start),
             tempers=dict.fromkeys(range(1, p.steps), 1.0 / p.alpha if p.alpha else 1.0),
             value=self.value,
-            draws=1 if p.posterior == "tweedie" else p.draws,
+            draws=1 if p.posterior in POINTS else p.draws,
             weigh=latest,
             select=one_for_all(p.alpha == 0),
             founders=1,

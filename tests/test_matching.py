@@ -68,3 +68,10 @@ def test_gradient_free_methods_get_at_least_two_draws():
     for name in ("mfm-gf", "rollout"):
         method = plugins.load("methods", name).create()
         assert match(method, SPEC, 60, cost, {}).values["draws"] >= 2
+
+
+def test_the_least_setting_is_found_beyond_the_settings_that_are_tried():
+    """With a secondary parameter far above its least value, only the least one fits."""
+    method = plugins.load("methods", "mfm-g").create(steps=2000)
+    found = match(method, SPEC, 5 * 5, cost, {})
+    assert found.feasible and found.values == {"draws": 1, "steps": 5}

@@ -91,7 +91,7 @@ def _match(
     needed = spent(least)
     if needed > budget * (1 + 1e-9):
         return Match(least, needed, _use(needed, budget), False, needed)
-    return _best(method, free, spent, budget, needed)
+    return _best(method, free, spent, budget, least)
 
 
 def _use(cost: float, budget: float) -> float:
@@ -104,9 +104,10 @@ def _best(
     free: list[str],
     spent: Callable[[dict[str, Any]], float],
     budget: float,
-    needed: float,
+    least: dict[str, Any],
 ) -> Match:
     """Try secondary settings from the default outwards; keep the first of good use, or the best."""
+    needed = spent(least)
     found: list[tuple[dict[str, Any], float]] = []
     for others in _outwards(method, free[1:]):
         value = _largest(method, free[0], others, spent, budget)
@@ -116,6 +117,8 @@ def _best(
         found.append((values, spent(values) / budget))
         if sum(use >= GOOD_USE for _, use in found) > ALTERNATIVES:
             break
+    # The least setting fits, but may lie beyond the settings that were tried.
+    found = found or [(least, needed / budget)]
     chosen = next((f for f in found if f[1] >= GOOD_USE), None) or max(found, key=lambda f: f[1])
     others_ = tuple(f for f in found if f[0] != chosen[0] and f[1] >= GOOD_USE)
     return Match(chosen[0], chosen[1] * budget, chosen[1], True, needed, others_)

@@ -1,0 +1,171 @@
+"""Steering by the reward at the end of the trajectory, X_{t,1}(x), as the flow map sees it.
+
+DPS looks at the mean of the posterior; FMTT and FMRG look at the point to which the deterministic
+flow would carry x.  FMTT weighs particles so that the tilted law is met; FMRG is greedy control of
+a single trajectory, alternating a step of the map with a step along the gradient.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from bench.api import Method, Need, Problem, ProblemSpec, Samples, Work
+from bench.core.estimators import value_gradient
+from bench.core.integrate import uniform_grid
+from bench.core.interpolant import expand
+from bench.core.params import param
+from bench.core.posterior import Remembered
+from bench.core.steered import DRIFT_SCALES, Scale, Scaling, Term
+from bench.core.work import forward
+from methods.particles import Design
+from methods.posteriors import PosteriorChoice
+from methods.resampling import SCHEMES, Scheme, adaptive
+from methods.smc import TDS, Output, telescoped
+from methods.steering import march, reward_work, steering_ratio
+
+
+@dataclass(frozen=True)
+class FMTTParams:
+    """Particles as in the other samplers of the family; the look-ahead is the map's."""
+
+    particles: int = param(4, low=1, high=100_000, log=True, help="particles P per population")
+    steps: int = param(20, low=5, high=2000, log=True, help="time steps K")
+    jacobian: bool = param(True, help="gradient through the map; false: at its end, no backward")
+    inner_steps: int = param(1, low=1, high=16, log=True, help="map jumps of one look-ahead")
+    resampling: Scheme = param("systematic", help="systematic, stratified, multinomial or ssp")
+    threshold: float = param(0.5, low=0.0, high=1.0, help="resample when ESS < threshold * P")
+    output: Output = param(
+        "draw", tunable=False, help="draw by weight, argmax of the reward, or all (population)"
+    )
+    start: float = param(0.01, low=1e-4, high=0.5, help="first time; x ~ N(0, I) there")
+
+
+class FMTT(TDS):
+    """Flow-map trajectory tilting: particles steered by the reward at X_{t,1}(x), and weighed.
+
+    Sabour et al. 2025 (arXiv 2511.22688): the laws p_t e^(t r(X_{t,1})) lead from noise to the
+    tilted law; along the flow X_{t,1} stands still, so that the paper's weights, of a Langevin
+    process in continuous time, are the integral of r(X_{t,1}(x_t)) dt.  Here the same laws are
+    followed by the ancestral chain with the exact ratio of every step in the weights, as in `tds`:
+    for K steps the tilted law of the chain is met as P grows, with an unbiased estimate of Z,
+    whatever the map's error and with or without its Jacobian.  At small P biased towards greedy
+    ascent.  Assumes a differentiable reward and a flow map.  Cost per sample: P (K flow + (K - 1)
+    (inner_steps map forwards + backwards + reward forward + backward) + reward forward).
+    """
+
+    Params = FMTTParams
+
+    @property
+    def value(self) -> PosteriorChoice:
+        """The look-ahead."""
+        return PosteriorChoice("jump", self.params.inner_steps, jacobian=self.params.jacobian)
+
+    def tempers(self) -> Mapping[int, float]:
+        grid, last = self.grid, self.params.steps - 1
+        return {k: grid[k] for k in range(last)} | {last: 1.0}
+
+    @property
+    def grid(self) -> list[float]:
+        """The times of the chain."""
+        return uniform_grid(self.params.steps, self.params.start)
+
+    def design(self) -> Design:
+        """The engine's settings."""
+        p = self.params
+        return Design(
+            particles=p.particles,
+            grid=self.grid,
+            tempers=self.tempers(),
+            value=self.value,
+            draws=1,
+            weigh=telescoped("difference"),
+            select=adaptive(SCHEMES[p.resampling], p.threshold),
+            founders=p.particles,
+            twisted=True,
+        )
+
+
+@dataclass(frozen=True)
+class FMRGParams:
+    """The release's settings for images: a quarter of 16 steps guided, two jumps to the end."""
+
+    steps: int = param(4, low=1, high=1000, log=True, help="guided steps K, up to time `stop`")
+    stop: float = param(0.25, low=0.01, high=1.0, help="time at which guidance ends")
+    tail: int = param(2, low=1, high=64, log=True, help="unguided jumps from `stop` to 1")
+    jacobian: bool = param(True, help="true: FMRG-J, gradient through the map; false: FMRG-E")
+    scale: Scale = param(
+        "rescale",
+        choices=DRIFT_SCALES,
+        help="of the gradient: exact, or to the norm of the map's mean velocity: rescale, clip, "
+        "freedom",
+    )
+    guidance: float = param(3.0, low=0.0, high=100.0, help="weight lambda of the reward")
+
+
+class FMRG(Method[FMRGParams]):
+    """Flow-map reward guidance: a step of the map, a step along the reward's gradient at its end.
+
+    Huang et al. 2026 (arXiv 2604.27147): x <- X_{t,u}(x), then x <- x + (u - t) lambda g with
+    g = grad_x r(X_{u,1}(x)) (FMRG-J) or grad r at X_{u,1}(x) (FMRG-E), until `stop`; then the map
+    alone.  (The release takes the gradient at t, before the step.)  Assumes a differentiable reward
+    and a flow map.  It is greedy control towards a maximum: no setting aims at the tilted law, and
+    early stopping limits over-optimisation.
+    Cost per sample: K (2 map forwards + 1 backward + reward forward + backward) + tail = 5 K + tail
+    paper-nfe; FMRG-E 4 K + tail.
+    """
+
+    Params = FMRGParams
+    effort: ClassVar[tuple[str, ...]] = ("steps", "tail")
+
+    def __init__(self, params: FMRGParams) -> None:
+        super().__init__(params)
+        if params.stop == 1:
+            self.effort = ("steps",)  # type: ignore[misc]
+
+    @property
+    def needs(self) -> frozenset[Need]:
+        return frozenset({Need.REWARD_GRADIENT, Need.FLOW_MAP})
+
+    @property
+    def lookahead(self) -> PosteriorChoice:
+        """Where the reward is read."""
+        return PosteriorChoice("jump", jacobian=self.params.jacobian)
+
+    @property
+    def grid(self) -> list[float]:
+        """K guided intervals, then the tail, if there is room for one."""
+        p = self.params
+        after = uniform_grid(p.tail, p.stop)[1:] if p.stop < 1 else []
+        return uniform_grid(p.steps, end=p.stop) + after
+
+    def work(self, spec: ProblemSpec) -> Work:
+        step = self.lookahead.work(1, gradient=True) + reward_work(spec, 1, gradient=True)
+        return forward("map", len(self.grid) - 1) + step * self.params.steps
+
+    @torch.no_grad()
+    def sample(self, problem: Problem, n: int) -> Samples:
+        p, flow_map = self.params, problem.flow_map
+        assert flow_map is not None
+        scaling = Scaling(p.scale, p.guidance)
+        ahead = self.lookahead.build(problem, Remembered(problem.flow))
+
+        def gradient(x: Tensor, t: Tensor, k: int) -> Tensor:
+            x = x.detach().requires_grad_()
+            with torch.enable_grad():
+                r = problem.reward(ahead.draw(x, t, 1, problem.noise_at(k))[0])
+                return value_gradient(r[None], x)
+
+        def move(x: Tensor, t: Tensor, u: Tensor, k: int) -> tuple[Tensor, dict[str, float]]:
+            carried, dt = flow_map.jump(x, t, u), expand(u - t, x)
+            if k >= p.steps:
+                return carried, {}
+            b = (carried - x) / dt
+            g = scaling(Term(b, gradient(carried, u, k), {}), problem.interpolant, u)
+            return carried + dt * g, steering_ratio(g, b)
+
+        return march(problem, self.grid, move)

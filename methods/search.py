@@ -1,0 +1,130 @@
+"""MFM-Search: several particles follow the best of their posterior draws, greedily."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from bench.api import Method, Need, Problem, ProblemSpec, Samples, Work
+from bench.core.integrate import filled, uniform_grid
+from bench.core.interpolant import expand, safe
+from bench.core.params import param
+from bench.core.posterior import Remembered
+from bench.core.work import forward
+from methods.candidates import best, chosen, first_shared
+from methods.particles import finite, particle_noise
+from methods.posteriors import POINTS, Kind, PosteriorChoice
+from methods.smc import blocks
+from methods.steering import reward_work
+
+
+@dataclass(frozen=True)
+class SearchParams:
+    """The release's defaults but for the steps, of which it takes 250."""
+
+    particles: int = param(8, low=1, high=100_000, log=True, help="particles M per output")
+    draws: int = param(4, low=1, high=4096, log=True, help="posterior draws N per particle")
+    steps: int = param(20, low=5, high=2000, log=True, help="time steps K")
+    follow: Literal["best", "own"] = param(
+        "best", help="best: all particles follow the best draw of all; own: each its own best"
+    )
+    transition: Literal["stochastic", "deterministic"] = param(
+        "stochastic", help="fresh noise, or the noise implied by the particle and its draw"
+    )
+    power: float = param(2.5, low=0.1, high=10.0, help="times are (even spacing)^power")
+    start: float = param(0.01, low=1e-4, high=0.5, help="first time before the power is taken")
+    posterior: Kind = param("map", help="map, glass, sde, exact, gaussian, tweedie or jump")
+    inner_steps: int = param(1, low=1, high=1000, help="steps inside one posterior draw")
+
+
+class MFMSearch(Method[SearchParams]):
+    """MFM-Search: draw posteriors, keep the best draw, noise it again to the next time.
+
+    arXiv 2601.14430, Algorithm 4: at t_k every particle makes N draws X of p(x1 | x_t); the one of
+    highest reward X* goes to x = beta_u X* + alpha_u e, with e fresh (stochastic) or the noise
+    (x - beta_t X*) / alpha_t of the pair (x, X*) (deterministic; then particles that follow one
+    draw are one).  The last step lands on X*, whose reward is known: the best particle is returned.
+    Assumes nothing of the reward.  It maximises: not a sampler of the tilted law, strength and
+    other increasing functions of the reward change nothing.  Outputs have noises of their own and
+    are independent; the public release lets consecutive outputs start from the same noises.
+    Cost per sample: 2 M N K paper-nfe with the map; other posteriors cost their rows instead.
+    """
+
+    Params = SearchParams
+    effort = ("particles", "steps")
+
+    @property
+    def choice(self) -> PosteriorChoice:
+        """The posterior sampler."""
+        return PosteriorChoice(self.params.posterior, self.params.inner_steps)
+
+    @property
+    def draws(self) -> int:
+        """Posterior draws per particle; a point is one."""
+        return 1 if self.params.posterior in POINTS else self.params.draws
+
+    @property
+    def needs(self) -> frozenset[Need]:
+        return frozenset(self.choice.needs(gradient=False))
+
+    def grid(self) -> list[float]:
+        """K + 1 times from start^power to 1."""
+        return [s**self.params.power for s in uniform_grid(self.params.steps, self.params.start)]
+
+    def work(self, spec: ProblemSpec) -> Work:
+        p, n = self.params, self.draws
+        shared = forward("flow") if self.choice.differentiates_flow else Work()
+        particle = shared + self.choice.work(n, gradient=False) + reward_work(spec, n)
+        return particle * float(p.particles * p.steps)
+
+    @torch.no_grad()
+    def sample(self, problem: Problem, n: int) -> Samples:
+        parts = blocks(problem.rows, self.params.particles * self.draws)
+        return Samples(torch.cat([self._found(problem.for_rows(rows)) for rows in parts]))
+
+    def _found(self, problem: Problem) -> Tensor:
+        """The best final particle of every row, (rows, *event_shape)."""
+        grid, x = self.grid(), starts(problem, self.params.particles)
+        for k in range(self.params.steps):
+            origin, x1, r = self._best_draws(problem, x, grid[k], k)
+            problem.log(k, reward=float(r.mean()))
+            e = self._noise(problem, origin, x1, grid[k], k)
+            flat = x1.flatten(0, 1)
+            moved = problem.interpolant.noised(flat, e.flatten(0, 1), filled(grid[k + 1], flat))
+            x = finite(moved, "particles", k).reshape(x.shape)
+        return best(x, r)
+
+    def _best_draws(
+        self, problem: Problem, x: Tensor, t: float, k: int
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """What each particle follows: where the draw came from, the draw and its reward."""
+        (rows, m), n = x.shape[:2], self.draws
+        flat = x.flatten(0, 1)
+        posterior = self.choice.build(problem, Remembered(problem.flow))
+        draws = posterior.draw(flat, filled(t, flat), n, particle_noise(problem, k, m))
+        r = problem.reward(draws.flatten(0, 1)).reshape(n, rows, m)
+        # Draws of one output side by side, particle by particle.
+        x1 = draws.reshape(n, *x.shape).movedim(0, 2).flatten(1, 2)
+        r = r.movedim(0, 2).flatten(1, 2)
+        if self.params.follow == "best":
+            index = r.argmax(1, keepdim=True).expand(rows, m)
+        else:
+            own = torch.arange(m, device=r.device)
+            index = own * n + r.reshape(rows, m, n).argmax(2)
+        return chosen(x, index // n), chosen(x1, index), r.gather(1, index)
+
+    def _noise(self, problem: Problem, origin: Tensor, x1: Tensor, t: float, k: int) -> Tensor:
+        """The noise with which the particles go on, (rows, M, *event_shape)."""
+        if self.params.transition == "stochastic":
+            return first_shared(problem, "step", "particle-step", k, x1.shape[1])
+        time, interpolant = filled(t, x1), problem.interpolant
+        alpha, beta = expand(interpolant.alpha(time), x1), expand(interpolant.beta(time), x1)
+        return (origin - beta * x1) / safe(alpha)
+
+
+def starts(problem: Problem, particles: int) -> Tensor:
+    """Initial particles (rows, M, *event_shape): no two outputs share one."""
+    return first_shared(problem, "x0", "particles", 0, particles)
