@@ -1,22 +1,35 @@
 """Training: objectives and their minimisers, resuming to the same bits, whole weights."""
 
+import io
 import json
+import random
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
 
 import pytest
 import torch
+from rich.console import Console
 from torch import nn
 
+from bench.cli.training import Training
+from bench.cli.training_view import Note, View
 from bench.core import glass
 from bench.core.interpolant import Linear
 from bench.core.params import UserError
+from bench.metrics import validation
 from bench.models import digits, weights
 from bench.models.digits_data import FOLDS, fold, load
+from bench.models.exact import MixtureFlow, MixturePosterior
 from bench.models.gaussian import GaussianModel
 from bench.models.meta_flow_map import FlowNet, MetaFlowMapNet
 from bench.models.mixture import Mixture, paper_mixture
 from bench.training import losses, recipes
 from bench.training.recipes import Recipe
-from bench.training.trainer import TrainConfig, Trainer
+from bench.training.trainer import Setting, TrainConfig, Trainer, step_generator
+from bench.training.validation import Journal, Validation
 
 
 def small(**changes) -> Recipe:
@@ -177,54 +190,233 @@ def test_context_times_follow_their_law():
     assert (s <= u).all() and abs(float(((s == 0) & (u == 1)).float().mean()) - 0.25) < 0.01
 
 
-def train_small(folder, steps, stop_after=None):
-    data = load("train").x[:200]
-    recipe = small(flow_steps=steps)
-    if stop_after is None:
-        return recipes.train_flow(data, recipe, folder, lambda *_: None).state_dict()
+# A training of gmm-paper as a program of its own, so that it can be killed.
+PROGRAM = """
+import functools, sys
+from dataclasses import replace
+from pathlib import Path
+import torch
+from bench.training import recipes, worlds
+from bench.training.trainer import Setting
+from bench.training.validation import Journal, Validation
 
-    class Killed(Exception):
-        pass
-
-    def kill(self):
-        plain(self)
-        if self.step >= stop_after:
-            raise Killed
-
-    plain = Trainer._save
-    Trainer._save = kill
-    try:
-        with pytest.raises(Killed):
-            recipes.train_flow(data, recipe, folder, lambda *_: None)
-    finally:
-        Trainer._save = plain
-    return None
+def train(folder):
+    torch.set_num_threads(1)
+    plain, train_world = worlds.WORLDS["gmm-paper"]
+    recipe = replace(plain.shortened(0.0125), batch=64)
+    recipes.TrainConfig = functools.partial(recipes.TrainConfig, checkpoint_every=10)
+    measure = lambda net: {"norm": sum(float(p.norm()) for p in net.parameters())}
+    journal = Journal(folder / "validation.jsonl")
+    validation = Validation("map", 8, measure, journal, lambda *_: None)
+    stage = lambda name, steps: Setting(validation=validation)
+    return train_world(recipe, folder, stage)["map"]
+"""
 
 
-def test_resumed_training_ends_in_the_same_bits(tmp_path, monkeypatch):
-    monkeypatch.setattr(
-        recipes, "TrainConfig", lambda *a, **k: TrainConfig(*a, **{**k, "checkpoint_every": 7})
+def test_killed_at_any_moment_and_resumed_it_ends_in_the_same_bits(tmp_path, monkeypatch):
+    """SIGKILL, of which a process knows nothing; weights and journal are as if it had not been."""
+    program: dict = {}
+    exec(PROGRAM, program)
+    monkeypatch.setattr(recipes, "TrainConfig", TrainConfig)  # undone after the test
+    for name in ("whole", "killed"):
+        (tmp_path / name).mkdir()
+    whole = program["train"](tmp_path / "whole").state_dict()
+    monkeypatch.setattr(recipes, "TrainConfig", TrainConfig)
+
+    folder = tmp_path / "killed"
+    code = PROGRAM + "train(Path(sys.argv[1]))"
+    child = subprocess.Popen([sys.executable, "-c", code, str(folder)])
+    first, wait = 10 * random.randint(1, 7), random.uniform(0, 0.1)  # truly any moment
+    while child.poll() is None and last_step(folder) < first:
+        time.sleep(0.005)
+    time.sleep(wait)
+    child.kill()
+    assert child.wait() == -signal.SIGKILL
+    stopped = last_step(folder)
+    assert 0 < stopped < 150
+
+    resumed = program["train"](folder).state_dict()
+    moment = f"killed {wait:.4f} s after step {first}, at checkpoint {stopped}"
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole), moment
+    assert len(list((folder / "map").glob("step-*.pt"))) == 2
+    figures = [
+        [(row["stage"], row["step"], row["norm"]) for row in Journal(f / "validation.jsonl").rows()]
+        for f in (tmp_path / "whole", folder)
+    ]
+    assert figures[0] == figures[1], moment
+    assert [step for _, step, _ in figures[0]] == [*range(8, 151, 8), 150]
+
+
+def last_step(folder) -> int:
+    return max((int(f.stem[5:]) for f in (folder / "map").glob("step-*.pt")), default=0)
+
+
+def test_validation_leaves_no_trace_in_the_weights(tmp_path):
+    """Not even if what measures draws global random numbers and spoils the network it is handed."""
+    mixture = paper_mixture(torch.float32)
+    seen = []
+
+    def spoil(net):
+        torch.manual_seed(len(seen))
+        assert not net.training and not torch.is_grad_enabled()
+        for parameter in net.parameters():
+            parameter.copy_(torch.randn(parameter.shape))
+        return {"figure": len(seen)}
+
+    def trained(folder, validated):
+        journal = Journal(folder.with_suffix(".jsonl"))
+        journal.append({"stage": "map", "step": 8, "figure": -1.0})  # of weights that are gone
+        watch = Validation("map", 4, spoil, journal, lambda *row: seen.append(row))
+        torch.manual_seed(7)
+        net = recipes.train_map(
+            lambda n, g: mixture.sample(n, g),
+            mixture.sample(500, torch.Generator().manual_seed(0)),
+            mixture.velocity,
+            small(map_steps=30),
+            folder,
+            Setting(validation=watch if validated else None),
+        )
+        return {**net.state_dict(), "global": torch.random.get_rng_state()}
+
+    plain, watched = trained(tmp_path / "plain", False), trained(tmp_path / "watched", True)
+    assert all(torch.equal(plain[name], watched[name]) for name in plain)
+    assert [step for step, _ in seen] == [4, 8, 12, 16, 20, 24, 28, 30]
+    rows = Journal(tmp_path / "watched.jsonl").rows()
+    assert [row["figure"] for row in rows] == list(range(8))
+
+
+def test_a_journal_has_whole_lines_and_forgets_what_training_forgot(tmp_path):
+    journal = Journal(tmp_path / "validation.jsonl")
+    assert journal.rows() == []
+    rows = [{"stage": stage, "step": step} for stage in ("flow", "map") for step in (10, 20, 30)]
+    for row in rows:
+        journal.append(row)
+    with journal.path.open("a") as file:
+        file.write('{"stage": "map", "st')
+    assert journal.rows() == rows
+    watch = Validation("map", 10, lambda net: {}, journal, lambda *_: None)
+    watch.resume(20)
+    assert journal.rows() == rows[:-1]
+    assert journal.path.read_text().endswith("\n")
+    due = [step for step in range(36) if watch.due(step, 35)]
+    assert due == [30, 35]  # 10 and 20 are there already, 35 is the last step
+
+
+def test_the_figures_of_an_exact_map_are_those_of_the_exact_posterior(monkeypatch):
+    """On a Gaussian world the map is known; a map of another world pays, and so does GLASS."""
+    double = gaussian_world()
+    mixture = double.to(torch.zeros(0))
+    data = mixture.sample(4000, torch.Generator().manual_seed(0))
+
+    def world(_):
+        flow, exact = MixtureFlow(mixture), MixturePosterior(mixture)
+        return validation.World(data, flow, exact, lambda r: lambda x, t: mixture.value(x, t, r))
+
+    monkeypatch.setitem(validation.WORLDS, "gaussian", world)
+    validator = validation.Validator("gaussian")
+    with torch.no_grad():
+        good = validator(gaussian_map(double).float().eval())
+        wrong = validator(MetaFlowMapNet((3,), width=8, depth=1).eval())
+    for t in validation.TIMES:
+        for figure in ("energy", "value", "joint"):
+            # Draws of the map and of the mixture are independent: half as much again is noise.
+            floor = 1.5 * abs(good[f"{figure}-{t}-exact"]) + 0.02
+            ours = [good[f"{figure}-{t}-map-{k}"] for k in validation.STEPS]
+            assert max(ours) - min(ours) < 1e-4  # one jump is as good as four
+            assert ours[0] < floor
+            assert wrong[f"{figure}-{t}-map-1"] > floor
+            assert good[f"{figure}-{t}-glass-4"] > floor
+    assert good["frechet-1"] < 0.05 < wrong["frechet-1"]
+    assert validator(nn.Linear(1, 1)) == {}
+
+
+def test_a_map_without_a_flow_is_compared_with_its_own_velocity():
+    mixture = gaussian_world()
+    inner = validation.BaseVelocity(gaussian_map(mixture))
+    draw = draw_of(mixture)
+    assert torch.allclose(
+        inner.velocity(draw.x, draw.t), mixture.velocity(draw.x, draw.t), atol=1e-8
     )
-    whole = train_small(tmp_path / "whole", 40)
-    train_small(tmp_path / "killed", 40, stop_after=14)
-    resumed = train_small(tmp_path / "killed", 40)
-    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
-    assert len(list((tmp_path / "killed" / "flow").glob("step-*.pt"))) == 2
+
+
+def test_every_seed_step_and_shard_has_random_numbers_of_its_own():
+    """torch drops the upper half of a 64-bit seed, so these must differ in the lower."""
+    keys = [(seed, step, shard) for seed in (0, 1, 2) for step in (0, 1, 9) for shard in (0, 1)]
+    draws = {tuple(torch.rand(4, generator=step_generator(*key)).tolist()) for key in keys}
+    assert len(draws) == len(keys)
+
+
+def test_a_short_training_needs_no_ray(tmp_path):
+    """`bench train` as a program to which Ray and MLflow are not there."""
+    code = f"""
+import sys; sys.modules["ray"] = sys.modules["mlflow"] = None
+import bench.metrics.world_quality as measured; measured.quality = lambda *_: {{}}
+from bench.cli.main import app
+app(["train", "gmm-paper", "--shorten", "0.0005", "--no-track", "--validate-every", "4",
+     "--work", {str(tmp_path / "work")!r}, "--to", {str(tmp_path)!r}])
+"""
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    (folder,) = (tmp_path / "work").iterdir()
+    rows = Journal(folder / "validation.jsonl").rows()
+    assert [row["step"] for row in rows] == [4, 6]
+    assert {"frechet-1", "energy-0.2-map-1", "energy-0.2-glass-1", "value-0.5-map-4"} <= set(
+        rows[0]
+    )
+    assert "map 4/6" in done.stdout and " left: frechet-1 " in done.stdout
+    assert (tmp_path / "gmm-paper.safetensors").is_file()
+    found = json.loads((folder / "recipe.json").read_text())
+    assert found["map_steps"] == 6 and found["batch"] == 1024
+
+
+def test_what_a_training_says_is_shown_and_logged():
+    kept, screen = [], io.StringIO()
+    with View(lambda *row: kept.append(row), Console(file=screen, width=100)) as view:
+        view(Note("map", 100, 40, {}))  # it goes on from step 40
+        view(Note("map", 100, 50, {"diagonal": 0.5}))
+        view(Note("map", 100, 50, {"frechet-1": 0.25, "joint-0.2-map-1": 1.0}, measured=True))
+    assert kept == [
+        ("map", 50, {"diagonal": 0.5}),
+        ("map", 50, {"validation.frechet-1": 0.25, "validation.joint-0.2-map-1": 1.0}),
+    ]
+    shown = screen.getvalue()
+    assert "map 50/100, " in shown and "left: frechet-1 0.2500" in shown
+    assert "diagonal 0.5000" in shown
+
+
+def test_a_folder_belongs_to_one_recipe(tmp_path):
+    Training("gmm-paper", small(), tmp_path, 0).claim(1)
+    Training("gmm-paper", small(), tmp_path, 0).claim(2)  # the workers may change
+    with pytest.raises(UserError, match=r"another recipe \(map_steps differ\)"):
+        Training("gmm-paper", small(map_steps=31), tmp_path, 0).claim(1)
+    with pytest.raises(UserError, match="3 workers cannot share a batch of 32"):
+        Training("gmm-paper", small(), tmp_path, 0).claim(3)
 
 
 def test_training_lowers_the_loss_and_a_nan_stops_it(tmp_path):
     """Distilling the exact velocity leaves no irreducible loss, so a short run must show."""
     seen = []
     mixture = paper_mixture(torch.float32)
-    recipes.train_map(
-        lambda n, g: mixture.sample(n, g),
-        mixture.sample(5000, torch.Generator().manual_seed(0)),
-        mixture.velocity,
-        small(map_steps=300, map_width=48, batch=128),
-        tmp_path,
-        lambda step, loss: seen.append(loss["diagonal"]),
-    )
-    assert seen[-1] < 0.95 * seen[0]  # seeded, and most of these steps are warm-up
+
+    def trained(steps):
+        """The loss after a number of steps, on draws that are always the same."""
+        recipe = small(map_steps=steps, map_width=48, batch=128)
+        world = (lambda n, g: mixture.sample(n, g)), mixture.velocity
+        statistics = mixture.sample(5000, torch.Generator().manual_seed(0))
+        net = recipes.train_map(
+            world[0],
+            statistics,
+            world[1],
+            recipe,
+            tmp_path / str(steps),
+            lambda *row: seen.append(row),
+        )
+        fresh = torch.Generator().manual_seed(5)
+        return float(
+            recipes.map_losses(*world, replace(recipe, batch=4096))(net, net, fresh)["diagonal"]
+        )
+
+    assert trained(300) < 0.96 * trained(1)  # most of these steps are warm-up
+    assert [step for step, _ in seen] == [50, 100, 150, 200, 250, 300, 1]
     net = nn.Linear(1, 1)
 
     def broken(model, average, generator):

@@ -4,26 +4,37 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-if TYPE_CHECKING:
-    from rich.progress import Progress
+from bench.core.params import UserError, nearest
 
-    from bench.training.trainer import Report
+if TYPE_CHECKING:
+    from bench.cli.training_view import Log
+    from bench.training.distributed import Group, Tell
+    from bench.training.recipes import Recipe
+    from bench.training.trainer import Setting
+    from bench.training.worlds import Networks
+
+EXAMPLES = (
+    "bench train digits --to my-weights   (half an hour on two cores)",
+    "bench train gmm-paper --shorten 0.01 --to trial   (minutes, to try)",
+    "bench train digits --workers 2   (two processes share each batch)",
+    "bench train digits --device cuda --validate-every 500",
+)
 
 
 def register(app: typer.Typer) -> None:
     """Add the verb."""
-    app.command("train", epilog="bench train digits --to my-weights   (30 minutes on two cores)")(
-        train
-    )
+    app.command("train", epilog="\n\n".join(EXAMPLES))(train)
 
 
 def train(
-    task: Annotated[str, typer.Argument(help="digits or gmm-paper.")],
+    task: Annotated[str, typer.Argument(help="A task with a recipe: digits, gmm-paper ...")],
     to: Annotated[Path, typer.Option("--to", help="Folder of the weights.")] = Path("weights"),
     work: Annotated[
         Path, typer.Option("--work", help="Folder of checkpoints; the same one resumes.")
@@ -32,75 +43,136 @@ def train(
     shorten: Annotated[
         float, typer.Option("--shorten", min=1e-4, max=1.0, help="Fraction of the steps, to try.")
     ] = 1.0,
-    threads: Annotated[int, typer.Option("--threads", min=1, help="CPU threads.")] = 1,
-    track: Annotated[bool, typer.Option("--track/--no-track", help="Log losses to MLflow.")] = True,
+    validate_every: Annotated[
+        int,
+        typer.Option(
+            "--validate-every", min=0, help="Steps between validations, and at the end; 0: none."
+        ),
+    ] = 2000,
+    workers: Annotated[
+        int, typer.Option("--workers", min=1, help="Processes that share each batch, through Ray.")
+    ] = 1,
+    device: Annotated[str, typer.Option("--device", help="cpu, cuda or cuda:<number>.")] = "cpu",
+    threads: Annotated[int, typer.Option("--threads", min=1, help="CPU threads per worker.")] = 1,
+    track: Annotated[
+        bool, typer.Option("--track/--no-track", help="Log losses and validations to MLflow.")
+    ] = True,
 ) -> None:
     """Train or distil the flow, the meta flow map and the judges of a task.
 
-    Killed and started again, it continues and ends in the same weights.  Use them with
-    TILTBENCH_WEIGHTS=<folder>.
+    Killed and started again, it continues and ends in the same weights.  Every validation prints
+    a line with the time left; all its figures are in validation.jsonl beside the checkpoints, and
+    in MLflow.  Use the weights with TILTBENCH_WEIGHTS=<folder>.
     """
-    from dataclasses import replace
-
     import torch
 
-    from bench.core.params import UserError, nearest
+    from bench.cli.training_view import View
+    from bench.training.devices import check_device
+    from bench.training.distributed import Alone
     from bench.training.worlds import WORLDS
 
     if task not in WORLDS:
         raise UserError(f"no recipe for '{task}': {nearest(task, WORLDS)}")
+    check_device(device, workers)
     torch.set_num_threads(threads)
-    recipe, trainer = WORLDS[task]
-    recipe = replace(recipe, seed=seed).shortened(shorten)
-    folder = work / f"{task}-seed{seed}"
-    log = _mlflow_log(f"train {task}, seed {seed}") if track else (lambda *_: None)
-    with _progress() as progress:
-        networks = trainer(recipe, folder, lambda name, steps: _stage(progress, name, steps, log))
+    recipe = replace(WORLDS[task][0], seed=seed).shortened(shorten)
+    trial = "" if shorten == 1 else f"-shortened-{shorten:g}"
+    training = Training(task, recipe, work / f"{task}-seed{seed}{trial}", validate_every)
+    training.claim(workers)
+    log = _mlflow_log(f"train {task}, seed {seed}{trial}") if track else (lambda *_: None)
+    with View(log) as view:
+        if workers > 1:
+            _together(training, workers, device, threads, view)
+        networks = training(Alone(), device, view if workers == 1 else lambda _: None)
     _write(task, networks, recipe, to)
 
 
-def _progress() -> Progress:
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-    from rich.progress import TimeRemainingColumn as Left
+@dataclass(frozen=True)
+class Training:
+    """The training of a world, as every worker runs it; called again it loads what it trained."""
 
-    shown = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), Left()
-    return Progress(*shown, TextColumn("{task.fields[loss]}"))
+    task: str
+    recipe: Recipe
+    folder: Path
+    validate_every: int
+
+    def __call__(self, group: Group, device: str, tell: Tell) -> Networks:
+        """Train on this worker's share of each batch."""
+        from bench.cli.training_view import Note
+        from bench.metrics.validation import Validator
+        from bench.training.trainer import Setting
+        from bench.training.validation import Journal, Validation
+        from bench.training.worlds import WORLDS
+
+        measure, journal = Validator(self.task), Journal(self.folder / "validation.jsonl")
+
+        def stage(name: str, steps: int) -> Setting:
+            def note(step: int, figures: Mapping[str, float], measured: bool = False) -> None:
+                tell(Note(name, steps, step, dict(figures), measured))
+
+            every, measured = self.validate_every, partial(note, measured=True)
+            return Setting(
+                report=note,
+                device=device,
+                group=group,
+                validation=Validation(name, every, measure, journal, measured) if every else None,
+                begin=lambda step: note(step, {}),
+                finish=measure.learn,
+            )
+
+        share = replace(self.recipe, batch=self.recipe.batch // group.size)
+        return WORLDS[self.task][1](share, self.folder, stage)
+
+    def claim(self, workers: int) -> None:
+        """Take the folder, unless its checkpoints belong to another recipe."""
+        if self.recipe.batch % workers:
+            raise UserError(
+                f"{workers} workers cannot share a batch of {self.recipe.batch} equally: use a "
+                "number that divides it"
+            )
+        own, path = json.loads(json.dumps(asdict(self.recipe))), self.folder / "recipe.json"
+        found = json.loads(path.read_text(encoding="utf-8")) if path.exists() else own
+        changed = sorted(k for k in own.keys() | found.keys() if own.get(k) != found.get(k))
+        if changed:
+            raise UserError(
+                f"{self.folder} holds the training of another recipe ({', '.join(changed)} "
+                "differ): choose another --work folder, or delete this one"
+            )
+        self.folder.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(own, indent=2) + "\n", encoding="utf-8")
 
 
-Log = Callable[[str, int, Mapping[str, float]], None]
+def _together(
+    training: Training, workers: int, device: str, threads: int, hear: Callable[[Any], None]
+) -> None:
+    """Train on Ray workers of this machine; rank 0 leaves the checkpoints in the folder."""
+    from bench.runner.executors import cluster
+    from bench.training.distributed import train_together
 
-
-def _stage(progress: Progress, name: str, steps: int, log: Log) -> Report:
-    bar = progress.add_task(name, total=steps, loss="")
-
-    def report(step: int, losses: Mapping[str, float]) -> None:
-        text = "  ".join(f"{key} {value:.4f}" for key, value in losses.items())
-        progress.update(bar, completed=step, loss=text)
-        log(name, step, losses)
-
-    return report
+    absolute = replace(training, folder=training.folder.resolve())
+    with cluster(None, workers * threads):
+        train_together(absolute, workers, device != "cpu", threads, hear)
 
 
 def _mlflow_log(title: str) -> Log:
-    """Losses to MLflow, if it is installed."""
+    """Figures to MLflow, if it is installed."""
     import importlib.util
 
     if importlib.util.find_spec("mlflow") is None:
         return lambda *_: None
-    from bench.tracking import training_log
+    from bench.tracking_live import training_log
 
     return training_log(title)
 
 
-def _write(task: str, networks: dict[str, Any], recipe: Any, to: Path) -> None:
+def _write(task: str, networks: Networks, recipe: Recipe, to: Path) -> None:
     """Weights, and beside them the recipe with its measured quality."""
-    from dataclasses import asdict
-
     from safetensors.torch import save_file
 
     from bench.metrics.world_quality import quality
     from bench.training.worlds import tensors
 
+    networks = {name: net.to("cpu") for name, net in networks.items()}
     to.mkdir(parents=True, exist_ok=True)
     save_file(tensors(networks), to / f"{task}.safetensors")
     typer.echo("measuring quality ...")

@@ -69,12 +69,12 @@ class RayTune:
 
     def run(self, jobs: list[Job], sink: Sink) -> None:
         """Run the jobs as trials; a trial that dies without a payload is a failed cell."""
-        with _cluster(self.address, self.workers) as ray:
+        with cluster(self.address, self.workers) as ray:
             _tune(ray, jobs, sink, None if self.address else self.workers)
 
 
 @contextlib.contextmanager
-def _cluster(address: str | None, workers: int) -> Iterator[Any]:
+def cluster(address: str | None, workers: int) -> Iterator[Any]:
     """Ray, started or joined, and left as it was found."""
     quiet = {
         "RAY_USAGE_STATS_ENABLED": "0",

@@ -6,10 +6,19 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    field_validator,
+    model_serializer,
+)
 
 from bench.core.params import UserError, nearest, parse_name, parse_value
 from bench.core.work import UNITS, Budget
+from bench.runner import presets
 
 BASELINES = ("prior", "best-of-n", "best-of-n-fewstep")
 
@@ -58,6 +67,21 @@ class Block(BaseModel):
         return list(range(self.seeds)) if isinstance(self.seeds, int) else self.seeds
 
 
+class Tune(BaseModel):
+    """Tune every method before comparing; `seeds` tuning seeds, `trials` the work per method."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    trials: int = Field(20, gt=0)
+    sampler: str = "tpe"
+    objectives: list[str] = Field(default_factory=list)
+    seed: int = 0
+    seeds: int = Field(2, gt=0)
+    n: int | None = Field(None, gt=1)
+    prune: str | None = None
+    space: dict[str, Any] = Field(default_factory=dict)
+
+
 class Suite(BaseModel):
     """A named list of blocks."""
 
@@ -66,6 +90,13 @@ class Suite(BaseModel):
     name: str
     description: str = ""
     blocks: list[Block]
+    tune: Tune | None = None
+
+    @model_serializer(mode="wrap")
+    def _plain(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without the key tune where nothing is tuned."""
+        found: dict[str, Any] = handler(self)
+        return {k: v for k, v in found.items() if k != "tune" or v is not None}
 
 
 def parse_budget(text: str) -> Budget | None:
@@ -136,16 +167,23 @@ def load_suite(name_or_path: str) -> dict[str, Any]:
 BLOCK_KEYS = set(Block.model_fields)
 
 
-def build_suite(content: dict[str, Any]) -> Suite:
-    """Validate; keys of a block given at the top level are defaults for every block."""
+def build_suite(content: dict[str, Any], root: str | None = None) -> Suite:
+    """Validate; keys of a block given at the top level are defaults for every block.
+
+    Presets, which lie beside the runs under `root`, are written out.
+    """
     defaults = {key: value for key, value in content.items() if key in BLOCK_KEYS}
     rest = {key: value for key, value in content.items() if key not in BLOCK_KEYS}
     blocks = rest.pop("blocks", None) or [{}]
     merged = {**rest, "blocks": [{**defaults, **block} for block in blocks]}
     try:
-        return Suite.model_validate(merged)
+        suite = Suite.model_validate(merged)
     except ValidationError as error:
         raise UserError(_explain(error)) from error
+    for block in suite.blocks:
+        seeds = block.seed_list()
+        block.methods = [presets.resolved(text, seeds, root) for text in block.methods]
+    return suite
 
 
 def _explain(error: ValidationError) -> str:

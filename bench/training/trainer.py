@@ -1,12 +1,14 @@
 """One training loop: EMA, warm-up, cosine decay, clipping, bf16, accumulation, exact resume.
 
-The randomness of step k is a function of (seed, k) alone, so a run that was killed and resumed
-ends, on a CPU with one thread, in the same bits as one that was not.
+A batch is made of shards: `accumulate` of them per worker.  The randomness of shard j of step k is
+a function of (seed, j, k) alone, so a run that was killed and resumed ends, on a CPU with one
+thread, in the same bits as one that was not, and workers share a batch as accumulation does.
 """
 
 from __future__ import annotations
 
 import copy
+import hashlib
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -14,6 +16,11 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+
+from bench.training.checkpoints import Checkpoints
+from bench.training.devices import on_device
+from bench.training.distributed import Alone, Group
+from bench.training.validation import Validation
 
 Losses = Callable[[nn.Module, nn.Module, torch.Generator], Mapping[str, Tensor]]
 """(model, its moving average, generator) -> named losses, which are summed."""
@@ -39,9 +46,40 @@ class TrainConfig:
     report_every: int = 50
 
 
-def step_generator(seed: int, step: int) -> torch.Generator:
-    """The generator of one optimisation step."""
-    return torch.Generator().manual_seed((seed << 32) + step)
+def _nothing(*_: object) -> None:
+    """Nobody is told."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Where a training runs, among whom and under whose eyes; not what it learns.
+
+    It is itself a `Report`, so that a recipe hands it to its trainer without knowing of it.
+
+    report: see `Report`.  device: of the network; data and generators stay on the CPU.  group: the
+    workers that share each batch.  validation: what to measure on the way.  begin: told the step
+    from which the training goes on.  finish: handed the moving average at the end.
+    """
+
+    report: Report = _nothing
+    device: str = "cpu"
+    group: Group = Alone()
+    validation: Validation | None = None
+    begin: Callable[[int], None] = _nothing
+    finish: Callable[[nn.Module], None] = _nothing
+
+    def __call__(self, step: int, losses: Mapping[str, float]) -> None:
+        self.report(step, losses)
+
+
+def step_generator(seed: int, step: int, shard: int = 0) -> torch.Generator:
+    """The generator of one shard of one optimisation step.
+
+    torch keeps only the lowest 32 bits of a CPU generator's seed.  Consecutive ones from a hashed
+    start never repeat within a shard; two shards of n steps overlap with probability n / 2^31.
+    """
+    start = hashlib.blake2b(f"{seed} {shard}".encode(), digest_size=4).digest()
+    return torch.Generator().manual_seed((int.from_bytes(start, "big") + step) % 2**32)
 
 
 def learning_rate(config: TrainConfig, step: int) -> float:
@@ -50,15 +88,19 @@ def learning_rate(config: TrainConfig, step: int) -> float:
     return config.learning_rate * warm * 0.5 * (1 + math.cos(math.pi * step / config.steps))
 
 
+def _mean(window: list[dict[str, float]]) -> dict[str, float]:
+    return {name: sum(seen[name] for seen in window) / len(window) for name in window[0]}
+
+
 class Trainer:
     """Trains `model` in place; `average` is its exponential moving average.
 
     Args:
         model: the network.
-        losses: see `Losses`.
+        losses: see `Losses`; a mean over its rows, so that shards of equal size average.
         config: see `TrainConfig`.
-        folder: where checkpoints go; an existing one is resumed.
-        report: progress callback.
+        folder: where rank 0 keeps checkpoints; an existing one is resumed.
+        report: progress callback, or a whole `Setting`.
     """
 
     def __init__(
@@ -69,49 +111,66 @@ class Trainer:
         folder: Path,
         report: Report | None = None,
     ) -> None:
-        self.model, self.losses, self.config, self.folder = model, losses, config, folder
+        self.setting = report if isinstance(report, Setting) else Setting(report or _nothing)
+        self.model, self.losses, self.config = model.to(self.setting.device), losses, config
+        self.checkpoints = Checkpoints(folder, config.keep)
         self.average = copy.deepcopy(model).requires_grad_(False)
         self.optimizer = torch.optim.AdamW(
             model.parameters(), lr=config.learning_rate, betas=(0.9, 0.99), weight_decay=0.0
         )
-        self.report: Report = report or (lambda *_: None)
         self.step = 0
-        folder.mkdir(parents=True, exist_ok=True)
         self._resume()
 
     def run(self) -> nn.Module:
-        """Train to `config.steps` and return the moving average."""
-        window: dict[str, float] = {}
+        """Train to `config.steps` and return the moving average.
+
+        Raises FloatingPointError when a loss is not finite, on every worker alike.
+        """
+        self.setting.begin(self.step)
+        self._validate()  # what was killed while it measured still owes these figures
+        window: list[dict[str, float]] = []
         while self.step < self.config.steps:
-            for name, value in self._update().items():
-                window[name] = window.get(name, 0.0) + value / self.config.report_every
+            window.append(self._update())
             self.step += 1
-            if self.step % self.config.report_every == 0:
-                self.report(self.step, window)
-                window = {}
+            if self.step % self.config.report_every == 0 or self.step == self.config.steps:
+                self.setting(self.step, _mean(window))
+                window = []
             if self.step % self.config.checkpoint_every == 0 or self.step == self.config.steps:
                 self._save()
+            self._validate()
+        self.setting.finish(self.average)
         return self.average
 
     def _update(self) -> dict[str, float]:
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self.config, self.step)
         self.optimizer.zero_grad(set_to_none=True)
-        generator = step_generator(self.config.seed, self.step)
-        seen: dict[str, float] = {}
-        for _ in range(self.config.accumulate):
-            with torch.autocast("cpu", torch.bfloat16, enabled=self.config.bf16):
-                losses = self.losses(self.model, self.average, generator)
-            total = torch.stack(list(losses.values())).sum() / self.config.accumulate
-            total.backward()  # type: ignore[no-untyped-call]
-            for name, loss in losses.items():
-                seen[name] = seen.get(name, 0.0) + float(loss.detach()) / self.config.accumulate
+        seen = self._gradients()
         if not all(math.isfinite(value) for value in seen.values()):
             raise FloatingPointError(f"the loss is not finite at step {self.step}: {seen}")
         nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip)
         self.optimizer.step()
         self._average()
         return seen
+
+    def _gradients(self) -> dict[str, float]:
+        """Gradients and losses, averaged over the shards of all workers."""
+        shards, group = self.config.accumulate, self.setting.group
+        sums: dict[str, Tensor] = {}
+        for shard in range(group.rank * shards, (group.rank + 1) * shards):
+            losses = self._losses(step_generator(self.config.seed, self.step, shard))
+            (torch.stack(list(losses.values())).sum() / shards).backward()  # type: ignore[no-untyped-call]
+            for name, loss in losses.items():
+                sums[name] = sums.get(name, torch.zeros_like(loss)) + loss.detach() / shards
+        gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
+        group.average([*gradients, *sums.values()])
+        return {name: float(value) for name, value in sums.items()}
+
+    def _losses(self, generator: torch.Generator) -> Mapping[str, Tensor]:
+        device = self.setting.device
+        bf16 = torch.autocast(device.partition(":")[0], torch.bfloat16, enabled=self.config.bf16)
+        with on_device(device), bf16:
+            return self.losses(self.model, self.average, generator)
 
     @torch.no_grad()
     def _average(self) -> None:
@@ -120,26 +179,32 @@ class Trainer:
         for mean, value in zip(self.average.parameters(), self.model.parameters(), strict=True):
             mean.lerp_(value, 1 - decay)
 
+    def _validate(self) -> None:
+        validation = self.setting.validation
+        if validation is None or self.setting.group.rank > 0:
+            return
+        if validation.due(self.step, self.config.steps):
+            validation(self.step, self.average)
+
     def _save(self) -> None:
-        path = self.folder / f"step-{self.step:08d}.pt"
+        if self.setting.group.rank > 0:
+            return
         state = {
             "step": self.step,
             "model": self.model.state_dict(),
             "average": self.average.state_dict(),
             "optimizer": self.optimizer.state_dict(),
         }
-        partial = path.with_suffix(".partial")
-        torch.save(state, partial)
-        partial.replace(path)
-        for old in sorted(self.folder.glob("step-*.pt"))[: -self.config.keep]:
-            old.unlink()
+        self.checkpoints.save(self.step, state)
 
     def _resume(self) -> None:
-        checkpoints = sorted(self.folder.glob("step-*.pt"))
-        if not checkpoints:
-            return
-        state = torch.load(checkpoints[-1], weights_only=True)
-        self.model.load_state_dict(state["model"])
-        self.average.load_state_dict(state["average"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.step = int(state["step"])
+        """Go on from rank 0's last checkpoint, whether or not the others see its folder."""
+        group = self.setting.group
+        state = group.share(self.checkpoints.last() if group.rank == 0 else None)
+        if state is not None:
+            self.model.load_state_dict(state["model"])
+            self.average.load_state_dict(state["average"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.step = int(state["step"])
+        if self.setting.validation is not None and group.rank == 0:
+            self.setting.validation.resume(self.step)
