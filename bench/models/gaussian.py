@@ -51,8 +51,12 @@ class GaussianModel(nn.Module):
         """Estimate mu and Sigma from data (n, d)."""
         wide = data.double()
         covariance = torch.cov(wide.T).reshape(wide.shape[1], wide.shape[1])
+        self.set(wide.mean(0), covariance, floor)
+
+    def set(self, mean: Tensor, covariance: Tensor, floor: float = 1e-3) -> None:
+        """Take mu (d,) and Sigma (d, d) as given."""
         eigenvalues, basis = torch.linalg.eigh(covariance)
-        self.mean.copy_(wide.mean(0))
+        self.mean.copy_(mean)
         self.basis.copy_(basis)
         self.eigenvalues.copy_(eigenvalues.clamp(min=floor))
 

@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import Any, Generic, TypeVar
 
 import torch
+from torch import Tensor
 
 from bench.core.contracts import Condition, MetaFlowMap, Reference, Reward, Task
 from bench.core.noise import NoiseSource
@@ -16,6 +17,7 @@ from bench.models.digits import UnconditionalMap
 from bench.models.exact import MixtureFlow, MixtureOracle, MixturePosterior
 from bench.models.meta_flow_map import MetaFlowMapNet
 from bench.models.mixture import Mixture, paper_mixture, random_mixture
+from bench.models.residual import ResidualFlow
 
 P = TypeVar("P")
 METRICS = ("reward", "sliced-w2", "mmd2", "diversity")
@@ -32,6 +34,14 @@ class MixtureTask(Task[P], Generic[P]):
         self.flow = MixtureFlow(self.mixture)
         self.posterior = MixturePosterior(self.mixture)
         self.event_shape = self.flow.event_shape
+
+    def trainable_flow(self) -> ResidualFlow:
+        """The exact velocity plus a residual that starts at zero."""
+        return ResidualFlow(self.flow, self.mixture.mean(), self.mixture.covariance())
+
+    def draw_data(self, n: int, generator: torch.Generator) -> Tensor:
+        """Exact draws of the mixture, (n, d)."""
+        return self.mixture.sample(n, generator)
 
     def oracle(self, reward: Reward[Any], strength: float) -> MixtureOracle | None:
         quadratic = reward.quadratic(self)

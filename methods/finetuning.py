@@ -1,0 +1,163 @@
+"""Fine-tuning: fit the flow to the tilted law once, then sample it like any other flow.
+
+    for k in range(iterations):
+        theta -= Adam(grad of losses(model, k))         # a family's own: methods/*.py
+    return the moving average of theta
+
+What every family shares: the parameters, the loop (`bench.training.trainer`), the ledger of a fit
+and the sampler of the fitted flow.  A family says what one step costs and what its losses are.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from bench.api import (
+    FineTuning,
+    FitProblem,
+    Fitted,
+    Problem,
+    ProblemSpec,
+    Samples,
+    UserError,
+    Work,
+)
+from bench.core.adapters import trained_state
+from bench.core.guarded import MeteredModule
+from bench.core.integrate import Solver
+from bench.core.params import param
+from bench.core.work import KINDS, ROLES
+from bench.training.trainer import Setting, TrainConfig, Trainer
+from methods.reference import Prior, PriorParams
+
+Losses = Callable[[MeteredModule, int], Mapping[str, Tensor]]
+"""(model, step) -> named losses, which are summed; the noise of a step is a function of `step`."""
+
+
+@dataclass(frozen=True)
+class FitParams:
+    """What every fine-tuning method has; `steps` and `solver` sample and leave the fit alone."""
+
+    iterations: int = param(1000, low=1, high=1_000_000, log=True, help="optimiser steps")
+    batch: int = param(256, low=1, high=65536, log=True, help="rows per optimiser step")
+    learning_rate: float = param(1e-3, low=1e-6, high=0.1, log=True, help="peak, Adam")
+    ema: float = param(0.99, low=0.0, high=0.99999, help="decay of the weights' moving average")
+    clip: float = param(10.0, low=1e-3, high=1e9, log=True, help="largest norm of the gradient")
+    rank: int = param(0, low=0, high=1024, tunable=False, help="rank of a LoRA; 0 fits all weights")
+    fit_seed: int = param(0, low=0, tunable=False, help="seed of the fit")
+    steps: int = param(20, low=1, high=2000, log=True, help="time steps K of the sampler")
+    solver: Solver = param("euler", help="euler or heun (two evaluations per step)")
+
+
+class FineTuned(FineTuning[Any]):
+    """A fine-tuning method: subclasses give the ledger of a step, and its losses.
+
+    Cost per sample: K flow rows (2 K with Heun), as for the base model.
+    """
+
+    Params: ClassVar[type[Any]] = FitParams
+    effort: ClassVar[tuple[str, ...]] = ("steps",)
+    sampling: ClassVar[tuple[str, ...]] = ("steps", "solver")
+
+    @property
+    def cycle(self) -> int:
+        """Optimiser steps that belong together: checkpoints fall between such groups."""
+        return 1
+
+    def losses(self, problem: FitProblem) -> Losses:
+        """Prepare a fit; what this computes itself is `setup_work`."""
+        raise NotImplementedError
+
+    def steps_work(self, spec: ProblemSpec, iterations: int) -> Work:
+        """Rows of the first `iterations` optimiser steps."""
+        raise NotImplementedError
+
+    def setup_work(self, spec: ProblemSpec) -> Work:
+        """Rows that are computed before the first step."""
+        return Work()
+
+    def work(self, spec: ProblemSpec) -> Work:
+        return self._sampler.work(spec)
+
+    def sample(self, problem: Problem, n: int) -> Samples:
+        return self._sampler.sample(problem, n)
+
+    @property
+    def _sampler(self) -> Prior:
+        return Prior(PriorParams(self.params.steps, self.params.solver))
+
+    def fit_work(self, spec: ProblemSpec) -> Work:
+        return self.setup_work(spec) + self.steps_work(spec, self.params.iterations)
+
+    def fit(self, problem: FitProblem) -> Fitted:
+        """Train, or go on training where a killed fit with the same `workdir` stopped."""
+        if len(problem.conditions) > 1:
+            raise UserError(f"{type(self).__name__} fits one condition at a time: make a cell each")
+        model, losses = problem.trainable_flow(self.params.rank), self.losses(problem)
+        last: dict[str, float] = {}
+
+        def report(step: int, scalars: Mapping[str, float]) -> None:
+            last.update(scalars)
+            problem.log(step, **scalars)
+
+        def objective(model: nn.Module, _: nn.Module, __: torch.Generator) -> Mapping[str, Tensor]:
+            assert isinstance(model, MeteredModule)
+            return losses(model, trainer.step)
+
+        setting = Setting(report, device=problem.problem.device)
+        with _folder(problem.problem) as folder:
+            trainer = Trainer(model, objective, self._config(), folder, setting)
+            _charge(problem.problem, self.steps_work(_spec(problem.problem), trainer.step))
+            average = trainer.run()
+        trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+        return Fitted(
+            trained_state(average, self.params.rank), {"trained_parameters": float(trained), **last}
+        )
+
+    def _config(self) -> TrainConfig:
+        p = self.params
+        return TrainConfig(
+            p.iterations,
+            p.learning_rate,
+            warmup=min(50, p.iterations // 10),
+            ema=p.ema,
+            clip=p.clip,
+            seed=p.fit_seed,
+            checkpoint_every=self.cycle * max(1, min(500, p.iterations // 4) // self.cycle),
+        )
+
+
+def rows_of(problem: FitProblem, n: int) -> Problem:
+    """The problem with the noise of n rows."""
+    return problem.problem.for_rows(range(n))
+
+
+@contextmanager
+def _folder(problem: Problem) -> Iterator[Path]:
+    """Where checkpoints go: to stay, if the problem has a folder."""
+    if problem.workdir is not None:
+        yield problem.workdir / "fit"
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        yield Path(folder)
+
+
+def _charge(problem: Problem, work: Work) -> None:
+    """Charge the rows of steps that an interrupted fit made; they are on no other ledger."""
+    for role in ROLES:
+        for kind in KINDS:
+            rows = int(getattr(work.rows(role), kind))
+            if rows:
+                problem.meter.charge(role, kind, rows)
+
+
+def _spec(problem: Problem) -> ProblemSpec:
+    return ProblemSpec(problem.event_shape, has_decoder=problem.decode is not None)

@@ -1,0 +1,180 @@
+"""Flow-GRPO: policy gradients on the transitions of an SDE sampler.
+
+x_0 .. x_K ~ pi_old, the SDE of the current model           every `updates` optimiser steps
+A = (r - mean of the group) / std of the group
+maximise  min(rho A, clip(rho, 1 - eps, 1 + eps) A) - beta KL(pi_theta, pi_base),
+          rho = exp(log pi_theta - log pi_old)
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from bench.api import FitProblem, Flow, ProblemSpec, Work, expand, filled, uniform_grid
+from bench.core.guarded import MeteredModule
+from bench.core.interpolant import Interpolant
+from bench.core.params import param
+from bench.core.work import backward, forward
+from methods.finetuning import FineTuned, FitParams, Losses, rows_of
+from methods.steering import reward_work
+
+Reduction = Literal["mean", "sum"]
+Spread = Literal["group", "batch"]
+
+
+@dataclass(frozen=True)
+class GRPOParams(FitParams):
+    """The sampler, the groups, the trust region and the pull to the base model."""
+
+    iterations: int = param(200, low=1, high=1_000_000, log=True, help="optimiser steps")
+    batch: int = param(240, low=2, high=65536, log=True, help="samples per rollout")
+    learning_rate: float = param(1e-3, low=1e-6, high=0.1, log=True, help="peak, Adam")
+    fit_steps: int = param(10, low=2, high=1000, log=True, help="SDE steps per training sample")
+    noise: float = param(0.7, low=0.01, high=2.0, help="a in sigma_t = a sqrt((1 - t)/t)")
+    group: int = param(24, low=2, high=65536, log=True, help="samples compared with one another")
+    spread: Spread = param("group", help="std of the advantage: of the group or of the batch")
+    epsilon: float = param(1e-4, low=1e-8, high=1.0, log=True, help="clip of the ratio")
+    beta: float = param(0.04, low=0.0, high=100.0, help="factor of the KL to the base model")
+    updates: int = param(2, low=1, high=100, help="optimiser steps per rollout")
+    log_prob: Reduction = param(
+        "mean", tunable=False, help="over dimensions: mean (release) or sum"
+    )
+
+    def __post_init__(self) -> None:
+        if self.batch % self.group:
+            raise ValueError("batch must be a multiple of group")
+
+
+class Transition(NamedTuple):
+    """N(mean, deviation^2 I) of one SDE step; deviation is (batch,)."""
+
+    mean: Tensor
+    deviation: Tensor
+
+
+def transition(
+    interpolant: Interpolant, v: Tensor, x: Tensor, t: Tensor, u: Tensor, noise: float
+) -> Transition:
+    """One Euler-Maruyama step of dX = (v + sigma^2/2 score) dt + sigma dB, sigma^2 = a^2 (1-t)/t.
+
+    Written with the memoryless variance, of which this is a^2/2; in the first step, where it is
+    infinite, it is taken at the end of the step.
+    """
+    dt, early = u - t, torch.where(t == 0, u, t)
+    half = 0.5 * noise**2 * interpolant.half_variance(early)
+    score = interpolant.score(interpolant.denoiser(v, x, t), x, t)
+    mean = x + expand(dt, x) * (v + expand(half, x) * score)
+    return Transition(mean, (2 * half * dt).sqrt())
+
+
+def log_density(there: Tensor, step: Transition, reduction: Reduction) -> Tensor:
+    """log N(there; mean, deviation^2 I), (batch,), over d the sum or, as released, the mean."""
+    z = (there - step.mean) / expand(step.deviation, there)
+    norm = expand(step.deviation.log(), there) + 0.5 * math.log(2 * math.pi)
+    return reduced(-0.5 * z.square() - norm, reduction)
+
+
+def divergence(one: Transition, other: Transition, reduction: Reduction) -> Tensor:
+    """KL of two transitions of the same deviation: |difference of means|^2 / (2 deviation^2)."""
+    z = (one.mean - other.mean) / expand(one.deviation, one.mean)
+    return reduced(0.5 * z.square(), reduction)
+
+
+def reduced(x: Tensor, reduction: Reduction) -> Tensor:
+    """Mean or sum over all dimensions but the first."""
+    flat = x.flatten(1)
+    return flat.mean(1) if reduction == "mean" else flat.sum(1)
+
+
+def advantages(rewards: Tensor, group: int, spread: Spread) -> Tensor:
+    """(r - mean of the group) / std, (batch,); consecutive rows form a group."""
+    grouped = rewards.reshape(-1, group)
+    centred = grouped - grouped.mean(1, keepdim=True)
+    std = grouped.std(1, keepdim=True) if spread == "group" else rewards.std()
+    return (centred / (std + 1e-4)).flatten()
+
+
+def clipped_objective(ratio: Tensor, advantage: Tensor, epsilon: float) -> Tensor:
+    """min(rho A, clip(rho, 1 - eps, 1 + eps) A)."""
+    return torch.minimum(ratio * advantage, ratio.clamp(1 - epsilon, 1 + epsilon) * advantage)
+
+
+class Experience(NamedTuple):
+    """Transitions of a rollout, step-major: (K * batch, ...), with what they were worth."""
+
+    x: Tensor
+    t: Tensor
+    u: Tensor
+    there: Tensor
+    log_prob: Tensor
+    base: Transition
+    advantage: Tensor
+
+
+class FlowGRPO(FineTuned):
+    """Flow-GRPO: PPO on an SDE sampler with advantages relative to a group; no reward gradient.
+
+    Liu et al. 2025 (arXiv 2505.05470): sigma_t = a sqrt((1 - t)/t), log-probabilities averaged over
+    dimensions, KL of the means.  Biased: advantages are standardised, so neither the strength of
+    the reward nor its scale matters, and beta alone says how far it goes; it is no sampler of the
+    tilted law.  One group is drawn for one condition.
+    Fit per sample, E updates per rollout: K flow and one reward forward for the rollout, K base
+    forwards, E K flow forwards and backwards.  Cost per sample: K flow rows of the sampler.
+    """
+
+    Params = GRPOParams
+
+    @property
+    def cycle(self) -> int:
+        return int(self.params.updates)
+
+    def steps_work(self, spec: ProblemSpec, iterations: int) -> Work:
+        p = self.params
+        rollouts = -(-iterations // p.updates)
+        drawn = (forward("flow", 2 * p.fit_steps) + reward_work(spec, 1)) * float(rollouts)
+        updated = (forward("flow") + backward("flow")) * float(p.fit_steps * iterations)
+        return (drawn + updated) * float(p.batch)
+
+    def losses(self, problem: FitProblem) -> Losses:
+        p, seen = self.params, list[Experience]()
+
+        def step(model: MeteredModule, k: int) -> Mapping[str, Tensor]:
+            if k % p.updates == 0:
+                seen[:] = [self._experience(problem, model, k // p.updates)]
+            return self._losses(model, problem.problem.interpolant, seen[0])
+
+        return step
+
+    @torch.no_grad()
+    def _experience(self, problem: FitProblem, model: Flow, rollout: int) -> Experience:
+        p, base = self.params, rows_of(problem, self.params.batch)
+        x, grid = base.noise("fit-x0", rollout, base.event_shape), uniform_grid(p.fit_steps)
+        z = base.noise("fit-step", rollout, (p.fit_steps, *base.event_shape))
+        parts = []
+        for k in range(p.fit_steps):
+            t, u = filled(grid[k], x), filled(grid[k + 1], x)
+            own = transition(base.interpolant, model.velocity(x, t), x, t, u, p.noise)
+            there = own.mean + expand(own.deviation, x) * z[:, k]
+            of_base = transition(base.interpolant, base.flow.velocity(x, t), x, t, u, p.noise)
+            log_prob = log_density(there, own, p.log_prob)
+            parts.append((x, t, u, there, log_prob, *of_base))
+            x = there
+        gain = advantages(base.reward(x), p.group, p.spread).repeat(p.fit_steps)
+        xs, ts, us, theres, log_probs, means, deviations = map(torch.cat, zip(*parts, strict=True))
+        of_base = Transition(means, deviations)
+        return Experience(xs, ts, us, theres, log_probs, of_base, gain)
+
+    def _losses(
+        self, model: MeteredModule, interpolant: Interpolant, seen: Experience
+    ) -> Mapping[str, Tensor]:
+        p, (x, t, u) = self.params, seen[:3]
+        now = transition(interpolant, model.velocity(x, t), x, t, u, p.noise)
+        ratio = (log_density(seen.there, now, p.log_prob) - seen.log_prob).exp()
+        policy = -clipped_objective(ratio, seen.advantage, p.epsilon).mean()
+        return {"policy": policy, "kl": p.beta * divergence(now, seen.base, p.log_prob).mean()}
