@@ -14,7 +14,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from reports import account, governance, ledger, store
+from reports import account, governance, ledger, store, sweep, trials
 from reports.amortisation import break_evens
 from reports.curves import against_compute
 from reports.differences import differences_grid
@@ -78,6 +78,7 @@ def _context(run: Run) -> dict[str, Any]:
         "has_fits": ledger.has_fits(summary.entries),
         "has_maps": ledger.has_maps(summary.entries),
         "unmatched": ledger.unmatched(summary),
+        "sweeps": sweep.sections(trials.load(run.path)),
     }
 
 

@@ -16,6 +16,8 @@ import pandas as pd
 import yaml
 from safetensors.numpy import load_file
 
+from reports.trials import tuning_cells
+
 ROLES = ("flow", "map", "decoder", "reward", "oracle")
 KINDS = ("forward", "backward", "jvp")
 WORK = tuple(f"{role}_{kind}" for role, kind in product(ROLES, KINDS))
@@ -106,14 +108,20 @@ class Run:
 
 
 def load(path: Path) -> Run:
-    """The run in a folder; tables that do not exist yet are empty."""
+    """The run in a folder, without the cells of tuning; tables that do not exist yet are empty."""
     suite = path / "suite.yaml"
+    tuning = tuning_cells(path)
+
+    def table(name: str) -> pd.DataFrame:
+        frame = _table(path / f"{name}.parquet")
+        return frame[~frame["cell"].isin(tuning)] if tuning and "cell" in frame else frame
+
     return Run(
         path,
         suite.read_text(encoding="utf-8") if suite.exists() else "",
-        tidy_cells(_table(path / "cells.parquet")),
-        tidy_metrics(_table(path / "metrics.parquet")),
-        _complete(_table(path / "samples.parquet"), SAMPLE_COLUMNS),
+        tidy_cells(table("cells")),
+        tidy_metrics(table("metrics")),
+        _complete(table("samples"), SAMPLE_COLUMNS),
     )
 
 

@@ -592,3 +592,12 @@ def test_reports_import_neither_torch_nor_ray_nor_mlflow() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_the_tables_as_markdown(run: Path) -> None:
+    from reports.markdown import markdown
+
+    text = markdown(run)
+    rows = [line for line in text.splitlines() if line.startswith("|")]
+    assert all(line.count("|") == rows[0].count("|") for line in rows[:3])
+    assert "`exact`" in text and "times the floor" in text

@@ -105,9 +105,9 @@ def _describe(kind: str, name: str, as_json: bool) -> None:
 
 def report(
     run: Annotated[Path, typer.Argument(help="A run folder, e.g. runs/quickstart.")],
-    multiples: Annotated[
+    markdown: Annotated[
         Path | None,
-        typer.Option("--multiples", help="Also write distances over the floor as Markdown."),
+        typer.Option("--markdown", help="Also write the tables to this file."),
     ] = None,
 ) -> None:
     """(Re)build the HTML report, also while the run is going on."""
@@ -121,11 +121,11 @@ def report(
     store = open_run(str(run))
     write_tables(store, expand(build_suite(store.suite()), pilots_of(store)))
     typer.echo(f"Report: {build(store.folder)}")
-    if multiples is not None:
-        from reports.multiples import markdown
+    if markdown is not None:
+        from reports.markdown import markdown as tables
 
-        multiples.write_text(markdown(store.folder), encoding="utf-8")
-        typer.echo(f"Multiples of the floor: {multiples}")
+        markdown.write_text(tables(store.folder), encoding="utf-8")
+        typer.echo(f"Tables: {markdown}")
 
 
 def compare(

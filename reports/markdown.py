@@ -1,0 +1,62 @@
+"""The tables of a run as Markdown, for documentation: one per task and reward."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from reports import store
+from reports.summary import Entry, Problem, Summary, summarise
+from reports.tables import main_metrics
+from reports.words import RATIO
+
+
+def markdown(run: Path) -> str:
+    """A table per problem: budget, method, main metrics, cost; multiples of the floor if known.
+
+    The floor is the sliced W2 of `exact`, the mean over the same seeds.  ± is a standard error.
+    """
+    loaded = store.load(run)
+    summary = summarise(loaded.cells, loaded.metrics)
+    return "\n\n".join(_table(summary, problem) for problem in summary.problems) + "\n"
+
+
+def _table(summary: Summary, problem: Problem) -> str:
+    entries, metrics = summary.of(problem), main_metrics(summary, problem)
+    floor = _floor(entries)
+    fits = any(entry.mean("fit_paper_nfe") > 0 for entry in entries)
+    budgets = len({entry.budget for entry in entries}) > 1
+    head = [*(["budget"] if budgets else []), "method", *metrics]
+    head += [*(["times the floor"] if floor else []), "paper-nfe", *(["fit"] if fits else [])]
+    rows = [_row(entry, metrics, floor, budgets, fits) for entry in entries]
+    lines = [head, ["---"] * len(head), *rows]
+    table = "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    title = f"**{problem.title}**" + (f" (floor of {RATIO}: {floor:.3f})" if floor else "")
+    return f"{title}\n\n{table}"
+
+
+def _floor(entries: list[Entry]) -> float | None:
+    found = [e.estimate(RATIO).mean for e in entries if e.name == "exact" and RATIO in e.estimates]
+    return found[0] if found else None
+
+
+def _row(
+    entry: Entry, metrics: list[str], floor: float | None, budgets: bool, fits: bool
+) -> list[str]:
+    values = [_value(entry, metric) for metric in metrics]
+    if values and not len(entry.done):
+        values[0] = entry.trouble or entry.status
+    row = [*([entry.budget] if budgets else []), f"`{entry.method}`", *values]
+    if floor:
+        ratio = entry.estimate(RATIO).mean / floor
+        row.append(f"{ratio:.2f}" if ratio == ratio else "")
+    cost, fit = entry.mean("paper_nfe"), entry.mean("fit_paper_nfe")
+    row.append(f"{cost:,.0f}" if cost == cost else "")
+    return [*row, f"{fit:,.0f}" if fit > 0 else ""] if fits else row
+
+
+def _value(entry: Entry, metric: str) -> str:
+    found = entry.estimate(metric)
+    if found.mean != found.mean:
+        return ""
+    error = f" ± {found.error:.2g}" if found.error == found.error else ""
+    return f"{found.mean:.3g}{error}"
