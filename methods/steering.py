@@ -47,6 +47,11 @@ Estimator = Literal["G", "GF", "mean"]
 class SteeringParams:
     """What every steering method has."""
 
+    search: ClassVar[dict[str, Any]] = {
+        "guidance": {"low": 0.1, "high": 10.0, "log": True},
+        "noise_level": {"when": {"integrator": ["sde", "ancestral"]}},
+    }
+
     steps: int = param(20, low=5, high=2000, log=True, help="time steps K")
     integrator: Integrator = param("ode", help="ode (Euler), sde (Euler-Maruyama) or ancestral")
     scale: Scale = param(
@@ -205,6 +210,11 @@ def reward_work(spec: ProblemSpec, rows: float, gradient: bool = False) -> Work:
 @dataclass(frozen=True)
 class DPSParams(SteeringParams):
     """DPS under every normalisation in use; `bench.core.steered.Scaling` has the formulas."""
+
+    search: ClassVar[dict[str, Any]] = {
+        **SteeringParams.search,
+        "size": {"when": {"scale": ["clip-norm", "fixed-norm"]}},
+    }
 
     scale: Scale = param(
         "exact",

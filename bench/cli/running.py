@@ -13,6 +13,7 @@ from bench.cli import options as o
 if TYPE_CHECKING:
     from bench.runner.cells import Planned
     from bench.runner.execute import Payload
+    from bench.runner.executors import Executor as Executors
     from bench.runner.run import Outcome
     from bench.runner.store import Store
 
@@ -60,18 +61,31 @@ def run(
     if executor not in ("ray", "inline"):
         raise UserError(f"--executor must be ray or inline, not '{executor}'")
     content = o.suite_content(suite, task, reward, method, budget, seeds, name, settings, baselines)
-    resolved = build_suite(content)
+    resolved = build_suite(content, root)
     store = Store(root, resolved.name)
     tracker = None if no_track or executor == "inline" else _tracker(store)
+
+    def started() -> Executors:
+        return make_executor(executor, address, workers)
+
     with _Progress(quiet=as_json) as progress:
+        tuned = None
+        if resolved.tune is not None:
+            from bench.cli.sweeping import tune
+
+            tuned = tune(resolved, root, started, progress)
         outcome = run_suite(
-            resolved,
+            resolved if tuned is None else tuned.suite,
             store,
-            lambda: make_executor(executor, address, workers),
+            started,
             progress,
             retry_failed,
             after_cell=tracker,
         )
+    if tuned is not None:
+        from sweeps.suites import record_tuning
+
+        record_tuning(store, tuned)
     _finish(store, outcome, track=not no_track, as_json=as_json)
 
 
@@ -227,7 +241,7 @@ def plan(
     from bench.runner.suite import build_suite
 
     resolved = build_suite(
-        o.suite_content(suite, task, reward, method, budget, seeds, name, settings, baselines)
+        o.suite_content(suite, task, reward, method, budget, seeds, name, settings, baselines), root
     )
     store = Store(root, resolved.name)
     if any(b.startswith(("seconds", "flops")) for block in resolved.blocks for b in block.budgets):

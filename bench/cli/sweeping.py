@@ -1,0 +1,240 @@
+"""`bench sweep` and `bench apply`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from bench.cli import options as o
+from bench.cli.running import Address, Executor, NoTrack, Workers
+
+if TYPE_CHECKING:
+    from bench.runner.execute import Payload
+    from bench.runner.executors import Executor as Runner
+    from bench.runner.suite import Suite
+    from sweeps.driver import Swept
+    from sweeps.study import Study
+    from sweeps.suites import Tuned
+
+Methods = Annotated[list[str], typer.Argument(metavar="METHOD...", help="Methods to tune.")]
+Task = Annotated[str, typer.Option("-t", "--task", help="Task, e.g. gmm-paper.")]
+Reward = Annotated[str, typer.Option("-r", "--reward", help="Reward, e.g. inverse:strength=2.")]
+Budget = Annotated[str, typer.Option("-b", "--budget", help="Budget, e.g. paper-nfe=100.")]
+Trials = Annotated[int, typer.Option("--trials", help="Trials; sets the tuning work per method.")]
+Sampler = Annotated[
+    str, typer.Option("--sampler", help="tpe, gp, nsga2, random or grid, e.g. tpe:startup=5.")
+]
+Objectives = Annotated[
+    list[str], typer.Option("--objective", help="Metric or seconds; repeat for several.")
+]
+Seed = Annotated[int, typer.Option("--seed", help="Seed of the sweep.")]
+TuningSeeds = Annotated[int, typer.Option("--tuning-seeds", help="Tuning seeds per trial.")]
+Seeds = Annotated[int, typer.Option("--seeds", help="Seeds on which the result is reported.")]
+Spaces = Annotated[
+    list[str],
+    typer.Option("--space", help="guidance=0.1..10:log, mfm-g.draws=1..8, scale=a|b, start=off."),
+]
+Samples = Annotated[int, typer.Option("--n", help="Samples per cell.")]
+Prune = Annotated[
+    str | None, typer.Option("--prune", help="Stop hopeless trials early: asha:reduction=3.")
+]
+Dashboard = Annotated[
+    bool, typer.Option("--dashboard", help="Export an SQLite file for optuna-dashboard.")
+]
+Preset = Annotated[str | None, typer.Option("--name", help="Name of the preset.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verbs."""
+    app.command(
+        "sweep", epilog="bench sweep dps mfm-g -t gmm-paper -r inverse -b paper-nfe=100 --trials 40"
+    )(sweep)
+    app.command("apply", epilog="bench apply runs/sweep-1a2b3c4d --name tuned")(apply)
+
+
+def sweep(
+    methods: Methods,
+    task: Task,
+    reward: Reward,
+    budget: Budget,
+    trials: Trials = 40,
+    sampler: Sampler = "tpe",
+    objective: Objectives = [],  # noqa: B006  # typer reads list defaults and never mutates them
+    seed: Seed = 0,
+    tuning_seeds: TuningSeeds = 2,
+    seeds: Seeds = 3,
+    n: Samples = 256,
+    space: Spaces = [],  # noqa: B006
+    prune: Prune = None,
+    name: o.Name = None,
+    executor: Executor = "ray",
+    address: Address = None,
+    workers: Workers = None,
+    dashboard: Dashboard = False,
+    no_track: NoTrack = False,
+    root: o.Root = o.DEFAULT_ROOT,
+    as_json: o.AsJson = False,
+) -> None:
+    """Tune methods with equal tuning work, then compare default and tuned on fresh seeds.
+
+    The same command again continues.  What belongs to the target law, such as the reward's
+    strength, is never tuned.
+    """
+    from bench.cli.running import _Progress, _sync
+    from bench.core.params import UserError
+    from bench.runner.executors import make_executor
+    from bench.runner.store import Store
+    from sweeps.driver import run_sweep
+    from sweeps.space import parse_change
+    from sweeps.spec import Spec
+
+    if executor not in ("ray", "inline"):
+        raise UserError(f"--executor must be ray or inline, not '{executor}'")
+    spec = Spec(
+        task=task,
+        reward=reward,
+        methods=tuple(methods),
+        budget=budget,
+        objectives=tuple(objective),
+        trials=trials,
+        sampler=sampler,
+        seed=seed,
+        tuning_seeds=tuning_seeds,
+        seeds=tuple(range(seeds)),
+        n=n,
+        prune=prune,
+        space=dict(map(parse_change, space)),
+    )
+    store = Store(root, name or spec.name)
+    with _Progress(quiet=as_json) as progress:
+        swept = run_sweep(
+            spec,
+            store,
+            lambda: make_executor(executor, address, workers),
+            _Trials(progress),
+            dashboard=dashboard,
+        )
+    if swept.executed or not store.has("report.html"):
+        from reports.html import build
+
+        build(store.folder)
+    (_print_json if as_json else _print)(swept)
+    if swept.executed and not no_track:
+        _track(_sync, store)
+    if swept.failed:
+        raise typer.Exit(1)
+
+
+def _track(sync: Callable[[Any], None], store: Any) -> None:
+    import importlib.util
+
+    if importlib.util.find_spec("mlflow"):
+        sync(store)
+
+
+class _Trials:
+    """Progress of a sweep: a line per tenth of the trials, then the bar of the comparison."""
+
+    def __init__(self, progress: Any) -> None:
+        self.progress = progress
+        self._said: dict[str, int] = {}
+
+    def begin(self, total: int, workers: int) -> None:
+        """The comparison begins."""
+        self.progress.begin(total, workers)
+
+    def finished(self, row: Any, payload: Payload) -> None:
+        """A cell of the comparison ended."""
+        self.progress.finished(row, payload)
+
+    def trial(self, study: Study, payload: Payload) -> None:
+        """A cell of a trial ended."""
+        tenth = 10 * len(study.trials) // study.spec.trials
+        if self.progress.quiet or tenth == self._said.get(study.id):
+            return
+        self._said[study.id] = tenth
+        self.progress.console.print(
+            f"{study.label}: trial {len(study.trials)} of at most {study.spec.trials}"
+        )
+
+
+def tune(suite: Suite, root: str, executor: Callable[[], Runner], progress: Any) -> Tuned:
+    """The sweeps that a suite with the key `tune` asks for."""
+    from sweeps.suites import tune_first
+
+    say = (lambda _: None) if progress.quiet else progress.console.print
+    return tune_first(suite, root, executor, _Trials(progress), say)
+
+
+def _rows(swept: Swept) -> list[dict[str, Any]]:
+    table = swept.store.table("tuning")
+    found: list[dict[str, Any]] = json.loads(table.to_json(orient="records"))
+    return found
+
+
+def _print_json(swept: Swept) -> None:
+    typer.echo(
+        json.dumps(
+            {
+                "run": swept.store.path,
+                "executed": swept.executed,
+                "studies": {
+                    s.id: {"method": s.label, "trials": len(s.trials), "work": s.work}
+                    for s in swept.studies
+                },
+                "tuned": _rows(swept),
+                "report": f"{swept.store.path}/report.html",
+            }
+        )
+    )
+
+
+def _print(swept: Swept) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=140)
+    table = Table(title=f"{swept.spec.task}, {swept.spec.reward}", box=box.SIMPLE_HEAD)
+    for column in ("method", "tuned"):
+        table.add_column(column, overflow="fold")
+    for column in ("objective", "default", "tuned", "optimism", "trials", "tuning work"):
+        table.add_column(column, justify="right")
+    for row in _rows(swept):
+        scores = (row["default_score"], row["tuned_score"], row["optimism"])
+        shown = ["-" if score is None else f"{score:.4g}" for score in scores]
+        work = f"{row['tuning_work']:.4g} {row['unit']}"
+        table.add_row(
+            row["method"], row["tuned"], row["objective"], *shown, str(row["trials"]), work
+        )
+    console.print(table)
+    for study in swept.studies:
+        if study.best is None:
+            console.print(f"{study.label}: no trial completed; see the reasons in trials.parquet")
+    if not swept.executed:
+        console.print("Nothing to do: every cell is stored.")
+    console.print(f"Report: {swept.store.path}/report.html", soft_wrap=True, highlight=False)
+
+
+def apply(
+    sweep: Annotated[str, typer.Argument(metavar="SWEEP", help="The folder of a sweep.")],
+    name: Preset = None,
+    root: o.Root = o.DEFAULT_ROOT,
+    as_json: o.AsJson = False,
+) -> None:
+    """Write the best parameters of a sweep as a preset: METHOD@PRESET in suites and commands."""
+    from bench.runner.store import open_run
+    from sweeps.apply import apply as write
+
+    path, entries = write(open_run(sweep), name, root)
+    if as_json:
+        typer.echo(json.dumps({"preset": str(path), "methods": entries}))
+        return
+    for method, entry in entries.items():
+        typer.echo(f"{method}@{path.stem}: {entry['params']}")
+    typer.echo(f"Preset: {path}")

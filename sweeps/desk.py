@@ -1,0 +1,62 @@
+"""The desk: hands out the cells of all studies, and takes and stores what came of them.
+
+Executors of every kind talk to it, in the driver's process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from bench.runner.cells import Cell
+from bench.runner.execute import Payload
+from bench.runner.executors import Job
+from bench.runner.store import Store
+from sweeps.study import Study, lag
+
+Told = Callable[[Study, Payload], None]
+
+
+class Desk:
+    """Cells of several studies, at most `workers` at a time and one that waits.
+
+    Args:
+        studies: served in this order; a later one gets what an earlier one must wait for.
+        store: written to here and nowhere else.
+        workers: cells at once; several have one more handed out, so that a free one finds it.
+        told: called after a payload was stored.
+    """
+
+    def __init__(
+        self, studies: Sequence[Study], store: Store, workers: int, told: Told = lambda *_: None
+    ) -> None:
+        self.studies, self.store, self.limit, self.told = studies, store, lag(workers), told
+        self.busy: dict[str, tuple[Study, Cell]] = {}
+
+    @property
+    def finished(self) -> bool:
+        """Whether every study has its last cell."""
+        return not self.busy and all(study.finished for study in self.studies)
+
+    def next(self) -> Job | None:
+        """The next job, or None while one must wait and at the end."""
+        if len(self.busy) >= self.limit:
+            return None
+        for study in self.studies:
+            found = study.next(set(self.busy))
+            if found is not None:
+                cell, job = found
+                self.busy[job.id] = (study, cell)
+                return job
+        return None
+
+    def put_back(self, job: Job) -> None:
+        """Return a job that was not begun."""
+        self.busy.pop(job.id)
+
+    def took(self, payload: Payload) -> None:
+        """Store a payload and tell its study."""
+        study, cell = self.busy[payload.cell]
+        self.store.save(cell, payload)
+        study.ended_with(cell, vars(payload), payload.metrics)
+        self.busy.pop(payload.cell)
+        self.told(study, payload)

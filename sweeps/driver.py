@@ -1,0 +1,157 @@
+"""Running a sweep: tune every method with equal work, then report default and tuned."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from bench.runner.execute import Payload
+from bench.runner.executors import Executor, RayTune, cluster
+from bench.runner.planning import expand
+from bench.runner.run import pilots_of, run_suite
+from bench.runner.store import Store
+from bench.runner.suite import Block, Suite
+from bench.runner.tables import write_tables
+from sweeps import record
+from sweeps.desk import Desk
+from sweeps.lock import driving
+from sweeps.planning import Planner
+from sweeps.spec import Spec, checked
+from sweeps.study import Study
+
+
+class Watcher(Protocol):
+    """Told about progress."""
+
+    def begin(self, total: int, workers: int) -> None: ...
+    def finished(self, row: Any, payload: Payload) -> None: ...
+    def trial(self, study: Study, payload: Payload) -> None: ...
+
+
+class Silent:
+    """A watcher that says nothing."""
+
+    def begin(self, total: int, workers: int) -> None:
+        """Called before cells are run."""
+
+    def finished(self, row: Any, payload: Payload) -> None:
+        """Called after a reporting cell."""
+
+    def trial(self, study: Study, payload: Payload) -> None:
+        """Called after a tuning cell."""
+
+
+@dataclass
+class Swept:
+    """What a sweep did."""
+
+    spec: Spec
+    store: Store
+    studies: list[Study]
+    executed: int = 0
+
+    @property
+    def failed(self) -> int:
+        """Methods without a single trial that completed."""
+        return sum(study.best is None for study in self.studies)
+
+
+def run_sweep(
+    spec: Spec,
+    store: Store,
+    executor: Callable[[], Executor],
+    watcher: Watcher | None = None,
+    report: bool = True,
+    dashboard: bool = False,
+    session: contextlib.ExitStack | None = None,
+) -> Swept:
+    """Run what is missing of a sweep, and of the comparison of default and tuned on fresh seeds.
+
+    A Ray session that is needed stays open until `session` is closed, by default until the end.
+
+    Raises UserError for a second driver, and for whatever cannot be swept.
+    """
+    spec, watcher = checked(spec), watcher or Silent()
+    store.open()
+    with driving(store.folder), contextlib.ExitStack() as own:
+        runner = executor()
+        swept = Swept(spec, store, _studies(spec, store, runner.workers))
+        try:
+            _tune(swept, runner, session or own, watcher)
+        finally:
+            _write_trials(swept)
+        if report:
+            _report(swept, runner, watcher)
+        if dashboard:
+            record.export_sqlite(store.folder, swept.studies)
+    return swept
+
+
+def _studies(spec: Spec, store: Store, workers: int) -> list[Study]:
+    """The studies of all methods, with the proposals that are stored already."""
+    kept, pilots = record.read(store, spec), pilots_of(store)
+    studies = [Study(spec, Planner(spec, m, pilots), store, workers) for m in spec.methods]
+    for study in studies:
+        study.restore(kept.get(study.id, []))
+        study.asked = lambda: record.write(store, spec, studies)
+    return studies
+
+
+def _tune(swept: Swept, runner: Executor, session: contextlib.ExitStack, watcher: Watcher) -> None:
+    """Run the cells of all trials, in one Ray session if in any."""
+
+    def told(study: Study, payload: Payload) -> None:
+        swept.executed += 1
+        watcher.trial(study, payload)
+
+    desk = Desk(swept.studies, swept.store, runner.workers, told)
+    record.write(swept.store, swept.spec, swept.studies)
+    first = desk.next()
+    if first is None:
+        return
+    desk.put_back(first)
+    if isinstance(runner, RayTune):
+        from sweeps.searcher import run
+
+        run(session.enter_context(cluster(runner.address, runner.workers)), desk, first.threads)
+        return
+    while (job := desk.next()) is not None:
+        runner.run([job], desk.took)
+
+
+def reporting_suite(spec: Spec, name: str, studies: Sequence[Study]) -> Suite:
+    """Default and tuned configurations on reporting seeds."""
+    labels = [[s.label, *([s.best.label] if s.best else [])] for s in studies]
+    block = Block(
+        tasks=[spec.task],
+        rewards=[spec.reward],
+        methods=list(dict.fromkeys(label for pair in labels for label in pair)),
+        budgets=[spec.budget],
+        seeds=list(spec.seeds),
+        n=spec.n,
+        batch=spec.batch,
+        threads=spec.threads,
+        seconds=spec.seconds,
+    )
+    said = f"Default and tuned by {spec.trials} trials of {spec.sampler} on seeds of their own."
+    return Suite(name=name, description=said, blocks=[block])
+
+
+def _report(swept: Swept, runner: Executor, watcher: Watcher) -> None:
+    """Run default and tuned on reporting seeds; write every table."""
+    spec, store, studies = swept.spec, swept.store, swept.studies
+    suite = reporting_suite(spec, store.name, studies)
+    swept.executed += run_suite(suite, store, lambda: runner, watcher).executed
+    reported = expand(suite, pilots_of(store))
+    # Tables hold the cells of trials too: MLflow shows them, reports leave them out.
+    write_tables(store, [*reported, *record.tuning_rows(studies)])
+    results = store.table("results")
+    store.save_table("tuning", record.selection_table(studies, results, store.name))
+    store.save_table("importance", record.importance_table(studies))
+
+
+def _write_trials(swept: Swept) -> None:
+    if any(study.trials for study in swept.studies):
+        swept.store.save_table("trials", record.trials_table(swept.studies))
