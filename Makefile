@@ -6,7 +6,7 @@ export OMP_NUM_THREADS ?= 1
 export RAY_USAGE_STATS_ENABLED := 0
 export MLFLOW_DISABLE_TELEMETRY := true
 
-.PHONY: run test test-all lint format install bench clean
+.PHONY: run test test-all lint format install bench parity clean
 
 run: $(VENV)/.installed
 	$(BIN)/bench run
@@ -28,6 +28,13 @@ format: $(VENV)/.tested
 
 bench: $(VENV)/.tested
 	$(BIN)/python -m benchmarks
+
+# hpsv2 pins packages that the tests cannot live with, so its side has an environment of its own.
+parity: $(VENV)/.tested
+	test -x $(VENV)-hpsv2/bin/python || $(PYTHON) -m venv $(VENV)-hpsv2
+	$(VENV)-hpsv2/bin/python -m pip install --quiet --disable-pip-version-check hpsv2==1.2.0 einops
+	$(BIN)/python .ci/hpsv2_parity.py make build/parity
+	$(VENV)-hpsv2/bin/python .ci/hpsv2_parity.py check build/parity
 
 install: $(VENV)/.installed
 

@@ -1,61 +1,211 @@
-"""Reward governance: does the held-out judge confirm what the reward says?"""
+"""Reward governance: does the held-out judge confirm what the reward says?
+
+Every flag is a sentence with its evidence; intervals are those of `reports.statistics` at 95 %,
+paired by seed.  A flag is a reason to look at the pictures, not a verdict.
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import pairwise
+from typing import Literal
 
-from reports.numbers import short
+from reports.numbers import percent, short
+from reports.overoptimisation import ladders, lost_share
 from reports.statistics import Difference, difference
 from reports.summary import Entry, Problem, Summary
+
+Kind = Literal["unconfirmed", "judge falls", "over-optimised", "diversity", "drift", "disagreement"]
+
+DIVERSITIES = ("diversity", "vendi", "modes", "free-entropy")
+DRIFTS = ("brightness", "saturation", "high-frequency", "compressed-size")
+DRIFT_SHARE = 0.1
+"""Drift below this share of the base model's own value is not worth a flag."""
+
+CLEAR = (
+    "No method raised the reward while the judge clearly fell, neither against the prior nor from "
+    "one budget or one strength to the next."
+)
+
+
+@dataclass(frozen=True)
+class Flag:
+    """What is suspicious about a method at a budget, and the evidence in a sentence."""
+
+    kind: Kind
+    method: str
+    budget: str
+    text: str
 
 
 def warnings(summary: Summary, problem: Problem) -> list[str]:
     """Sentences about methods whose reward and judge disagree; one sentence if none does."""
-    entries = [e for e in summary.of(problem) if e.estimate("judge").known]
-    if not entries:
-        return []
-    found = [*_unconfirmed(summary, entries), *_overoptimised(summary, problem, entries)]
-    return found or [
-        "No method raised the reward while the judge clearly fell, neither against the prior nor "
-        "from one budget to the next."
+    judged = any(e.estimate("judge").known for e in summary.of(problem))
+    found = flags(summary, problem)
+    about_judge = ("unconfirmed", "judge falls", "over-optimised")
+    clear = judged and not any(flag.kind in about_judge for flag in found)
+    sentences = [flag.text for flag in found] + ([CLEAR] if clear else [])
+    return sentences + list(_curves(summary, problem)) + _sizes(summary, problem)
+
+
+def flags(summary: Summary, problem: Problem) -> list[Flag]:
+    """All flags of a problem, judges first."""
+    entries = [e for e in summary.of(problem) if e.name not in ("prior", "exact")]
+    judged = [e for e in entries if e.estimate("judge").known]
+    return [
+        *_against_prior(summary, judged),
+        *_over_budgets(summary, problem, judged),
+        *_over_strengths(summary, problem),
+        *(flag for e in entries for flag in _less_diverse(summary, e)),
+        *(flag for e in entries for flag in _drifted(summary, e)),
+        *(flag for e in entries for flag in _disagreeing(summary, e)),
     ]
 
 
-def _unconfirmed(summary: Summary, entries: list[Entry]) -> list[str]:
-    """Reward above the prior's, judge not above it."""
-    sentences = []
+# -- the judge ------------------------------------------------------------------------------------
+
+
+def _prior(summary: Summary, entry: Entry) -> Entry | None:
+    """The base model at the same budget, or the only one that there is."""
+    same = summary.find(entry.problem, "prior", entry.budget)
+    others = (e for e in summary.of(entry.problem) if e.name == "prior" and len(e.done))
+    return same or next(others, None)
+
+
+def _against_prior(summary: Summary, entries: list[Entry]) -> Iterator[Flag]:
+    """Reward above the prior's, judge below it or at least not above it."""
     for entry in entries:
-        prior = summary.find(entry.problem, "prior", entry.budget)
-        if prior is None or entry is prior or entry.name == "exact":
+        prior = _prior(summary, entry)
+        if prior is None:
             continue
         reward, judge = _gaps(entry, prior)
-        if _above(reward) and not _above(judge):
-            sentences.append(
-                f"`{entry.method}` at `{entry.budget}`: the reward rises by {short(reward.mean)} "
-                f"over the prior's, which the judge does not confirm ({_change(judge)})."
-            )
-    return sentences
+        if not _above(reward) or _above(judge):
+            continue
+        start = f"`{entry.method}`{_at(entry)}: the reward rises by {short(reward.mean)} over the "
+        if _below(judge):
+            text = f"{start}prior's while the judge falls by {short(-judge.mean)}."
+            yield Flag("judge falls", entry.method, entry.budget, text)
+        else:
+            text = f"{start}prior's, which the judge does not confirm ({_change(judge)})."
+            yield Flag("unconfirmed", entry.method, entry.budget, text)
 
 
-def _overoptimised(summary: Summary, problem: Problem, entries: list[Entry]) -> list[str]:
+def _over_budgets(summary: Summary, problem: Problem, entries: list[Entry]) -> Iterator[Flag]:
     """More compute, more reward, and a lower judge."""
-    sentences = []
-    budgets = summary.budgets(problem)
     place = {(e.method, e.budget): e for e in entries}
-    for small, large in pairwise(budgets):
+    for small, large in pairwise(summary.budgets(problem)):
         for method in dict.fromkeys(e.method for e in entries):
-            pair = [place.get((method, budget)) for budget in (large, small)]
-            if pair[0] is None or pair[1] is None:
+            more, less = place.get((method, large)), place.get((method, small))
+            if more is None or less is None:
                 continue
-            reward, judge = _gaps(pair[0], pair[1])
-            if _above(reward) and judge.mean < -judge.half:
-                sentences.append(
+            reward, judge = _gaps(more, less)
+            if _above(reward) and _below(judge):
+                text = (
                     f"`{method}` from `{small}` to `{large}`: the reward rises by "
                     f"{short(reward.mean)} while the judge falls by {short(-judge.mean)}: "
                     "over-optimisation."
                 )
-    return sentences
+                yield Flag("over-optimised", method, large, text)
+
+
+def _over_strengths(summary: Summary, problem: Problem) -> Iterator[Flag]:
+    """A stronger push, more reward, and a lower judge."""
+    for ladder in ladders(summary, problem):
+        for less, more in pairwise(ladder.entries):
+            reward, judge = _gaps(more, less)
+            if more.problem == problem and _above(reward) and _below(judge):
+                text = (
+                    f"`{more.method}`{_at(more)} against the weaker `{less.method}`"
+                    f"{_strength(less, more)}: the reward rises by {short(reward.mean)} while the "
+                    f"judge falls by {short(-judge.mean)}: over-optimisation."
+                )
+                yield Flag("over-optimised", more.method, more.budget, text)
+
+
+def _strength(less: Entry, more: Entry) -> str:
+    if less.problem.strength == more.problem.strength:
+        return ""
+    return f" at strength {less.problem.strength:g} instead of {more.problem.strength:g}"
+
+
+def _curves(summary: Summary, problem: Problem) -> Iterator[str]:
+    """One number for every over-optimisation curve that ends on this problem."""
+    for ladder in ladders(summary, problem):
+        share = lost_share(summary, ladder)
+        if share is None or ladder.entries[-1].problem != problem:
+            continue
+        yield (
+            f"Over-optimisation of `{ladder.name}` over {len(ladder.entries)} strengths, judge "
+            f"against {ladder.axis}: the strongest has lost {percent(share)} of what the judge had "
+            "gained at its best."
+        )
+
+
+# -- collapse, drift, disagreement ----------------------------------------------------------------
+
+
+def _less_diverse(summary: Summary, entry: Entry) -> Iterator[Flag]:
+    """Below the interval of the base model and, where there is one, of the exact law."""
+    for metric in DIVERSITIES:
+        own = entry.estimate(metric)
+        exact = summary.exact(entry.problem, entry.budget)
+        yardsticks = [e for e in (_prior(summary, entry), exact) if e is not None]
+        known = [e for e in yardsticks if e.estimate(metric).known]
+        if not known or not own.known:
+            continue
+        lows = [min(e.estimate(metric).low, e.estimate(metric).mean) for e in known]
+        gaps = [difference(own, e.estimate(metric)) for e in known]
+        if all(own.mean < low for low in lows) and all(map(_below, gaps)):
+            base = known[0].estimate(metric)
+            text = (
+                f"`{entry.method}`{_at(entry)}: {metric} is {short(own.mean)}, below the base "
+                f"model's {short(base.mean)} ({_change(gaps[0])}): samples repeat themselves."
+            )
+            yield Flag("diversity", entry.method, entry.budget, text)
+
+
+def _drifted(summary: Summary, entry: Entry) -> Iterator[Flag]:
+    """What the pictures look like has moved clearly away from the base model's."""
+    prior = _prior(summary, entry)
+    for metric in DRIFTS if prior is not None else ():
+        assert prior is not None
+        own, base = entry.estimate(metric), prior.estimate(metric)
+        if not own.known or not base.known:
+            continue
+        gap = difference(own, base)
+        moved = abs(gap.mean) > DRIFT_SHARE * abs(base.mean)
+        if moved and (_above(gap) or _below(gap)):
+            text = (
+                f"`{entry.method}`{_at(entry)}: {metric} goes from {short(base.mean)} to "
+                f"{short(own.mean)} ({_change(gap)})."
+            )
+            yield Flag("drift", entry.method, entry.budget, text)
+
+
+def _disagreeing(summary: Summary, entry: Entry) -> Iterator[Flag]:
+    """The members of a summed reward are further apart than on the base model's samples."""
+    prior, metric = _prior(summary, entry), "ensemble-disagreement"
+    if prior is None or not prior.estimate(metric).known or not entry.estimate(metric).known:
+        return
+    gap = difference(entry.estimate(metric), prior.estimate(metric))
+    if _above(gap) and gap.mean > DRIFT_SHARE * abs(prior.estimate(metric).mean):
+        text = (
+            f"`{entry.method}`{_at(entry)}: the members of the reward disagree by "
+            f"{short(entry.estimate(metric).mean)} deviations, {short(gap.mean)} more than on the "
+            "base model's samples."
+        )
+        yield Flag("disagreement", entry.method, entry.budget, text)
+
+
+def _sizes(summary: Summary, problem: Problem) -> list[str]:
+    """How strong the tilt is, in nats, where it was measured."""
+    found = (e.estimate("tilt-size") for e in summary.of(problem) if e.name == "prior")
+    known = next((value for value in found if value.known), None)
+    if known is None:
+        return []
+    return [f"Strength times the reward's deviation under the base model: {short(known.mean)}."]
 
 
 def _gaps(a: Entry, b: Entry) -> tuple[Difference, Difference]:
@@ -65,6 +215,14 @@ def _gaps(a: Entry, b: Entry) -> tuple[Difference, Difference]:
 
 def _above(gap: Difference) -> bool:
     return math.isfinite(gap.half) and gap.mean > gap.half
+
+
+def _below(gap: Difference) -> bool:
+    return math.isfinite(gap.half) and gap.mean < -gap.half
+
+
+def _at(entry: Entry) -> str:
+    return f" at `{entry.budget}`" if entry.budget else ""
 
 
 def _change(gap: Difference) -> str:

@@ -6,12 +6,11 @@ from pathlib import Path
 
 from reports import store
 from reports.summary import Entry, Problem, Summary, summarise
-from reports.tables import main_metrics
 from reports.words import RATIO
 
 
 def markdown(run: Path) -> str:
-    """A table per problem: budget, method, main metrics, cost; multiples of the floor if known.
+    """A table per problem: budget, method, metrics, cost; multiples of the floor if known.
 
     The floor is the sliced W2 of `exact`, the mean over the same seeds.  ± is a standard error.
     """
@@ -21,7 +20,7 @@ def markdown(run: Path) -> str:
 
 
 def _table(summary: Summary, problem: Problem) -> str:
-    entries, metrics = summary.of(problem), main_metrics(summary, problem)
+    entries, metrics = summary.of(problem), summary.metrics(problem)
     floor = _floor(entries)
     fits = any(entry.mean("fit_paper_nfe") > 0 for entry in entries)
     budgets = len({entry.budget for entry in entries}) > 1

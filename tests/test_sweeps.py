@@ -14,7 +14,7 @@ from typing import ClassVar
 import pytest
 import torch
 
-from bench.api import Method, Samples, forward
+from bench.api import Method, Samples, Task, forward
 from bench.core import plugins
 from bench.core.params import UserError, param
 from bench.runner import presets
@@ -23,7 +23,6 @@ from bench.runner.pilots import Pilots
 from bench.runner.planning import expand
 from bench.runner.store import Store
 from bench.runner.suite import build_suite
-from bench.tasks.shapes import Shapes
 from sweeps import record
 from sweeps.apply import apply
 from sweeps.desk import Desk
@@ -283,11 +282,15 @@ def test_tuning_and_reporting_data_cannot_overlap(tmp_path):
     with pytest.raises(UserError, match="is for tuning"):
         check_disjoint([7], [6, 7])
 
-    class Leaky(Shapes):
+    class Prompted(Task):
+        def conditions(self, split):
+            return [f"a {split} prompt"]
+
+    class Leaky(Task):
         def conditions(self, split):
             return ["a red circle"]
 
-    check_conditions(Shapes.create(), "shapes")
+    check_conditions(Prompted.create(), "prompted")
     with pytest.raises(UserError, match="must be disjoint"):
         check_conditions(Leaky.create(), "leaky")
 

@@ -7,7 +7,18 @@ import sys
 
 import typer
 
-from bench.cli import inspect, maintain, plugin, running, track, training
+from bench.cli import (
+    evaluate,
+    inspect,
+    maintain,
+    plugin,
+    prefetch,
+    running,
+    study,
+    sweeping,
+    track,
+    training,
+)
 from bench.core.params import UserError
 
 app = typer.Typer(
@@ -22,7 +33,18 @@ app = typer.Typer(
     epilog="Start with: bench run",
 )
 
-for module in (running, inspect, training, plugin, track, maintain):
+for module in (
+    running,
+    inspect,
+    prefetch,
+    evaluate,
+    training,
+    plugin,
+    track,
+    maintain,
+    study,
+    sweeping,
+):
     module.register(app)
 
 

@@ -35,7 +35,6 @@ from bench.models.exact import MixtureFlow, MixturePosterior
 from bench.models.map_posterior import MapPosterior
 from bench.models.meta_flow_map import FlowNet, MetaFlowMapNet
 from bench.models.mixture import paper_mixture
-from bench.models.shapes_render import pictures
 
 TIMES = (0.2, 0.5)
 STEPS = (1, 2, 4)
@@ -96,12 +95,7 @@ def digits(_: tuple[int, ...]) -> World:
     return World(load("all").x)
 
 
-def shapes(event_shape: tuple[int, ...]) -> World:
-    """Fresh renders; networks are asked without a label."""
-    return World(pictures(2 * SAMPLES, SEED, event_shape[-1])[0])
-
-
-WORLDS = {"gmm-paper": gmm_paper, "digits": digits, "shapes": shapes}
+WORLDS = {"gmm-paper": gmm_paper, "digits": digits}
 
 
 class BaseVelocity:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, cast
 
 import torch
@@ -37,7 +38,8 @@ Figures = dict[str, Any]
 
 def quality(task: str, networks: dict[str, nn.Module]) -> Figures:
     """The figures of a world's networks."""
-    return {"digits": digits_quality, "gmm-paper": gmm_quality}[task](networks)
+    worlds = {"digits": digits_quality, "gmm-paper": gmm_quality}
+    return worlds[task](networks)
 
 
 @torch.no_grad()
@@ -114,8 +116,21 @@ def gmm_quality(networks: dict[str, nn.Module]) -> Figures:
     return {str(t): posterior_w2(mixture, flow_map, t) for t in (0.1, 0.3, 0.6, 0.9)}
 
 
-def posterior_w2(
-    mixture: Mixture, flow_map: UnconditionalMap, t: float, states: int = 64, draws: int = 1024
+def posterior_w2(mixture: Mixture, flow_map: UnconditionalMap, t: float) -> Figures:
+    """The map and GLASS at one time; see `w2_to_exact`."""
+    samplers: dict[str, PosteriorSampler] = {
+        f"map-{k}": MapPosterior(flow_map, k) for k in MAP_STEPS
+    }
+    samplers |= {f"glass-{k}": Glass(MixtureFlow(mixture), k) for k in (1, 2, 4, 8)}
+    return w2_to_exact(mixture, samplers, t)
+
+
+def w2_to_exact(
+    mixture: Mixture,
+    samplers: Mapping[str, PosteriorSampler],
+    t: float,
+    states: int = 64,
+    draws: int = 1024,
 ) -> Figures:
     """Mean over states of sliced W2 to exact draws; `floor` is exact against exact."""
     g = torch.Generator().manual_seed(0)
@@ -129,13 +144,7 @@ def posterior_w2(
         return mixture.posterior_draws(x, times, u, z)
 
     truth, again = exact(), exact()
-    ours = {
-        f"map-{k}": draws_at(MapPosterior(flow_map, k), x, t, draws, "draws") for k in MAP_STEPS
-    }
-    ours |= {
-        f"glass-{k}": draws_at(Glass(MixtureFlow(mixture), k), x, t, draws, "draws")
-        for k in (1, 2, 4, 8)
-    }
+    ours = {name: draws_at(sampler, x, t, draws, "draws") for name, sampler in samplers.items()}
 
     def mean(other: Tensor) -> float:
         pairs = zip(truth.transpose(0, 1), other, strict=True)

@@ -44,6 +44,9 @@ class Draw:
         return Linear().noised(self.x1, self.noise, self.s)
 
 
+MIN_SPREAD = 0.05
+"""Floor of the deviation in `data_variance`: later contexts gain no further weight."""
+
 Objective = Callable[[MapModel, MapModel, Draw], tuple[Tensor, Tensor]]
 """(model, target model, draw) -> (prediction, target); the target carries no gradient."""
 
@@ -160,20 +163,45 @@ def _derivative(
 def eulerian(inner: Inner) -> Objective:
     """v_{s,u} = w + (u - s) (d_s + w . grad) v_{s,u}, from d_s X + w . grad X = 0.
 
-    With `data_velocity` this is the mean-flow objective, unbiased because the target is linear in
-    w.  Cost: 1 JVP with gradient, and 1 forward of w's model.
+    The right side is a target without gradient, so w may be random: with `data_velocity` this is
+    the mean-flow objective, unbiased because the target is linear in w.  Bootstrapping through a
+    derivative is not a contraction, and can leave a residual that no longer falls.
+    Cost: 1 JVP with gradient, and 1 forward of w's model.
     """
 
     def objective(model: MapModel, target: MapModel, draw: Draw) -> tuple[Tensor, Tensor]:
-        w = inner(target, draw)(draw.x_bar, draw.s)
-
-        def along(s: Tensor, x_bar: Tensor) -> Tensor:
-            return model.velocity(x_bar, s, draw.u, draw.x, draw.t)
-
-        v, dv = _derivative(along, (draw.s, draw.x_bar), (torch.ones_like(draw.s), w))
-        return v, (w + expand(draw.u - draw.s, w) * dv).detach()
+        w, v, step = _transported(inner, model, target, draw)
+        return v, (w + step).detach()
 
     return objective
+
+
+def eulerian_residual(inner: Inner) -> Objective:
+    """The same equation as v_{s,u} - (u - s) (d_s + w . grad) v_{s,u} = w, differentiated in full.
+
+    Zero only at the exact map, and descends on its own residual; w must not be random, or the
+    product of its noise with the derivative would be fitted too.
+    Cost: 1 JVP whose primal and tangent are both differentiated, and 1 forward of w's model.
+    """
+
+    def objective(model: MapModel, target: MapModel, draw: Draw) -> tuple[Tensor, Tensor]:
+        w, v, step = _transported(inner, model, target, draw)
+        return v - step, w
+
+    return objective
+
+
+def _transported(
+    inner: Inner, model: MapModel, target: MapModel, draw: Draw
+) -> tuple[Tensor, Tensor, Tensor]:
+    """w at the draw, v_{s,u}, and (u - s) times the derivative of v along (1, w) in (s, x_bar)."""
+    w = inner(target, draw)(draw.x_bar, draw.s)
+
+    def along(s: Tensor, x_bar: Tensor) -> Tensor:
+        return model.velocity(x_bar, s, draw.u, draw.x, draw.t)
+
+    v, dv = _derivative(along, (draw.s, draw.x_bar), (torch.ones_like(draw.s), w))
+    return w, v, expand(draw.u - draw.s, w) * dv
 
 
 def lagrangian(inner: Inner) -> Objective:
@@ -199,3 +227,42 @@ def adaptive(prediction: Tensor, target: Tensor, power: float, floor: float = 0.
     error = (prediction - target).flatten(1).square().sum(-1)
     weight = (error.detach() + floor) ** -power
     return (weight * error).mean()
+
+
+def standardised(prediction: Tensor, target: Tensor, variance: Tensor) -> Tensor:
+    """mean over the batch of |d|^2 / variance, for targets that are random given the prediction.
+
+    Weights that depend on the residual, as in `adaptive`, would move the minimiser from the
+    target's conditional mean towards its median; `variance` (batch,) may depend on the times, the
+    context and the inner state, but not on what is random in the target.
+    """
+    error = (prediction - target).flatten(1).square().sum(-1)
+    return (error / variance).mean()
+
+
+def data_variance(_: MapModel, draw: Draw) -> Tensor:
+    """Var(x1 - noise | context, inner state) per dimension, for data N(0, I), (batch,).
+
+    tau^2 / ((1-s)^2 + s^2 tau^2) with tau^2 = (1-t)^2 / ((1-t)^2 + t^2), floored.
+    """
+    t, s = draw.t, draw.s
+    tau2 = (1 - t) ** 2 / ((1 - t) ** 2 + t**2)
+    return (tau2 / ((1 - s) ** 2 + s**2 * tau2)).clamp(min=MIN_SPREAD**2)
+
+
+@torch.no_grad()
+def mean_flow_variance(model: MapModel, draw: Draw) -> Tensor:
+    """`data_variance` times 1 + |A z|^2 / |z|^2, A = I + (u - s) grad v_{s,u}, (batch,).
+
+    The noise of w reaches the mean-flow target through A, the map's Jacobian, which is large where
+    the posterior's modes part: without this a few such rows carry most of the loss.  z is another
+    row's noise, so that the weight knows nothing of this row's.  Cost: 1 JVP without gradient.
+    """
+    z = draw.noise.roll(1, 0)
+
+    def along(x_bar: Tensor) -> Tensor:
+        return model.velocity(x_bar, draw.s, draw.u, draw.x, draw.t)
+
+    _, dv = _derivative(along, (draw.x_bar,), (z,))
+    moved = (z + expand(draw.u - draw.s, z) * dv).flatten(1).square().sum(-1)
+    return data_variance(model, draw) * (1 + moved / z.flatten(1).square().sum(-1))

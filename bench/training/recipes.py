@@ -14,6 +14,7 @@ from bench.models.digits_data import Labelled
 from bench.models.meta_flow_map import FlowNet, MetaFlowMapNet, Parametrisation
 from bench.models.nets import Classifier
 from bench.training import losses
+from bench.training.objectives import MapObjective
 from bench.training.trainer import Losses, Report, TrainConfig, Trainer
 
 Pick = Callable[[int, torch.Generator], Tensor]
@@ -27,7 +28,7 @@ def from_data(data: Tensor) -> Pick:
 
 @dataclass(frozen=True)
 class Recipe:
-    """Sizes and lengths of one world."""
+    """Sizes and lengths of one world, and the objectives of its map."""
 
     flow_steps: int
     map_steps: int
@@ -39,16 +40,22 @@ class Recipe:
     learning_rate: float = 1e-3
     classifier_steps: int = 1500
     parametrisation: Parametrisation = "gaussian"
+    diagonal: str = "distilled"
+    consistency: str = "semigroup"
     seed: int = 0
+
+    @property
+    def objective(self) -> MapObjective:
+        """What the map is trained on; an unknown name is a UserError."""
+        return MapObjective(self.diagonal, self.consistency)
 
     def training(self) -> dict[str, float]:
         """Paper-nfe of training flow and map.
 
-        A flow step is a forward and a backward per row.  A map step is two forwards with their
-        backwards, one teacher forward and two forwards of the semigroup's target.
+        A flow step is a forward and a backward per row; a map step is its objective's work.
         """
-        rows = float(self.batch)
-        return {"flow": 2 * rows * self.flow_steps, "map": 7 * rows * self.map_steps}
+        rows, work = float(self.batch), self.objective.work.cost("paper-nfe")
+        return {"flow": 2 * rows * self.flow_steps, "map": work * rows * self.map_steps}
 
     def shortened(self, factor: float) -> Recipe:
         """The same recipe with its training lengths multiplied, for trials."""
@@ -89,8 +96,8 @@ def train_flow(data: Tensor, recipe: Recipe, folder: Path, report: Report) -> Fl
 
 
 def map_losses(pick: Pick, teacher: Velocity, recipe: Recipe) -> Losses:
-    """Distilled diagonal plus semigroup consistency, both adaptively weighted."""
-    diagonal, batch = losses.diagonal_distilled(teacher), recipe.batch
+    """The recipe's diagonal on s = u plus its consistency on s < u, at shared data and contexts."""
+    both, batch = recipe.objective.build(teacher), recipe.batch
 
     def objective(
         model: nn.Module, average: nn.Module, generator: torch.Generator
@@ -102,10 +109,7 @@ def map_losses(pick: Pick, teacher: Velocity, recipe: Recipe) -> Losses:
         first = losses.make_draw(x1, t, on, on, generator)
         s, u = losses.sample_inner_times(batch, generator)
         second = losses.make_draw(x1, t, s, u, generator)
-        return {
-            "diagonal": losses.adaptive(*diagonal(model, average, first), power=0.5),
-            "semigroup": losses.adaptive(*losses.semigroup(model, average, second), power=0.5),
-        }
+        return both(model, average, first, second)
 
     return objective
 

@@ -1,0 +1,140 @@
+"""`bench study value`: how well posterior samplers estimate the value function and its gradient."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from bench.cli.options import DEFAULT_ROOT, AsJson, Root
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from bench.metrics.value_estimation import Question, Truth
+    from bench.metrics.value_study import Found
+
+Times = Annotated[list[float], typer.Option("--time", help="Time of the contexts, repeatable.")]
+Draws = Annotated[list[int], typer.Option("--draws", min=1, help="Draws N, repeatable.")]
+
+TIMES, DRAWS = [0.1, 0.2, 0.3, 0.5], [1, 4, 16, 64, 200, 1000]
+"""The paper's times; 200 is its number of particles, 1000 leaves hardly any noise of the draws."""
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb."""
+    studies = typer.Typer(help="Measure one ingredient of the methods by itself.")
+    studies.callback()(lambda: None)  # one command alone would swallow its own name
+    studies.command("value", epilog="bench study value -t digits -r class-mixture")(value)
+    app.add_typer(studies, name="study")
+
+
+def value(
+    task: Annotated[str, typer.Option("-t", "--task", help="Task, e.g. digits.")],
+    reward: Annotated[str, typer.Option("-r", "--reward", help="Reward, e.g. class:strength=2.")],
+    times: Times = TIMES,
+    draws: Draws = DRAWS,
+    contexts: Annotated[int, typer.Option("--contexts", min=2, help="Number of contexts.")] = 128,
+    root: Root = DEFAULT_ROOT,
+    figure: Annotated[Path | None, typer.Option("--figure", help="Draw an SVG or PNG.")] = None,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Tables as Markdown.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Compare estimates of V and of its gradient with the truth, per sampler, time and draws.
+
+    The truth is the closed form where the task has one, and otherwise 200 SDE rollouts of 200
+    steps per context, which are kept under ROOT/studies.  Intervals are over contexts.
+    """
+    from bench.cli import study_view as view
+    from bench.metrics import value_study as vs
+    from bench.metrics.value_rates import exact_rates
+
+    rows, rates = [], []
+    for t in times:
+        question = _question(task, reward, t, contexts)
+        typer.echo(f"t = {t:g} ...", err=True)
+        truth, floor = _truth(question, (task, reward), Path(root) / "studies")
+        found = [*vs.study(question, truth, sorted(set(draws))), *floor]
+        rows += vs.rows_of(t, found) + vs.advantages(t, found)
+        rate = exact_rates(question)
+        rates += [] if rate is None else [(t, rate)]
+    if figure is not None:
+        view.draw_figure(rows, figure)
+    if as_json:
+        typer.echo(json.dumps(view.as_data(task, reward, contexts, rows, rates), indent=1))
+    else:
+        view.show(rows, rates, markdown)
+
+
+def _question(task_text: str, reward_text: str, t: float, n: int) -> Question:
+    """Contexts of the task's held-out data at t, and the bound reward."""
+    from bench.core.params import UserError
+    from bench.metrics.value_estimation import Question, contexts
+    from bench.runner.binding import make_reward, make_task
+
+    if not 0 < t < 1:
+        raise UserError(f"--time must lie between 0 and 1, not {t:g}")
+    _, task = make_task(task_text)
+    name, reward, strength = make_reward(reward_text)
+    reason = reward.compatible(task)
+    if reason is not None:
+        raise UserError(f"the reward '{name}' cannot be asked on '{task_text}': {reason}")
+    reward.bind(task)
+    condition = task.conditions("report")[0]
+    return Question(task, reward, strength, contexts(task, t, n), t, condition)
+
+
+def _truth(question: Question, names: tuple[str, str], folder: Path) -> tuple[Truth, list[Found]]:
+    """The closed form, or long rollouts with what one half of them says of the other."""
+    from bench.metrics import value_estimation as ve
+    from bench.metrics import value_study as vs
+
+    oracle = question.task.oracle(question.reward, question.strength)
+    if oracle is not None:
+        return ve.exact_truth(question, oracle), []
+    known = _cached_rollouts(question, names, folder)
+    whole, *halves = (
+        ve.Truth(known[f"value-{k}"], known[f"gradient-{k}"]) for k in ("all", "first", "second")
+    )
+    particles = ve.REFERENCE_PARTICLES
+    return whole, vs.half_against_half(question, (halves[0], halves[1]), particles)
+
+
+def _cached_rollouts(question: Question, names: tuple[str, str], folder: Path) -> dict[str, Tensor]:
+    """V and grad V from all rollouts and from each half, read from `folder` or made."""
+    from safetensors.torch import load_file, save_file
+
+    from bench.metrics import value_estimation as ve
+
+    path = folder / f"value-{_key(question, names)}.safetensors"
+    if path.is_file():
+        return dict(load_file(path))
+    steps, particles = ve.REFERENCE_STEPS, ve.REFERENCE_PARTICLES
+    typer.echo(
+        f"  {particles} rollouts of {steps} steps per context (kept in {path}) ...", err=True
+    )
+    draws = ve.rollout_draws(question)
+    half = particles // 2
+    parts = {"all": slice(None), "first": slice(half), "second": slice(half, None)}
+    tensors: dict[str, Tensor] = {}
+    for name, rows in parts.items():
+        truth = ve.rollout_truth(question, ve.part(draws, rows))
+        tensors |= {f"value-{name}": truth.value, f"gradient-{name}": truth.gradient}
+    folder.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, partial)
+    partial.replace(path)
+    return tensors
+
+
+def _key(question: Question, names: tuple[str, str]) -> str:
+    """Hash of everything that decides the rollouts."""
+    from bench.metrics import value_estimation as ve
+
+    task, reward = question.task, question.reward
+    decides: list[Any] = [*names, question.t, len(question.x), task.version, reward.version]
+    decides += [ve.REFERENCE_STEPS, ve.REFERENCE_PARTICLES, task.weights(), reward.weights()]
+    return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:12]

@@ -1,0 +1,77 @@
+"""How different samples are from one another, in feature space."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from bench.core.contracts import Measurement, Metric, Samples, Task
+from bench.metrics.distance import resampled
+from bench.metrics.two_sample import mean_pairwise_distance
+
+Array = NDArray[np.float64]
+MOST = 1000
+"""Rows that enter an n^3 or n^2 computation."""
+
+
+def vendi_score(features: Array) -> float:
+    """exp of the entropy of the eigenvalues of K / n, K the cosines of the rows (2210.02410).
+
+    The effective number of different samples: 1 if all are alike, n if all are orthogonal.
+    """
+    x = features[:MOST]
+    unit = x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)
+    # X X' / n and X' X / n have the same positive eigenvalues; the smaller one is decomposed.
+    gram = unit @ unit.T if len(unit) <= unit.shape[1] else unit.T @ unit
+    shares = np.maximum(np.linalg.eigvalsh(gram / len(unit)), 0)
+    shares = shares[shares > 0] / shares.sum()
+    return float(np.exp(-(shares * np.log(shares)).sum()))
+
+
+def pairwise_distance(features: Array) -> float:
+    """Mean Euclidean distance between rows."""
+    return mean_pairwise_distance(torch.from_numpy(features), MOST)
+
+
+def mode_radius(reference: Array) -> float:
+    """Median distance of a row to its nearest neighbour."""
+    distances = torch.cdist(torch.from_numpy(reference[:MOST]), torch.from_numpy(reference[:MOST]))
+    distances.fill_diagonal_(torch.inf)
+    return float(distances.amin(1).median())
+
+
+def mode_count(features: Array, radius: float) -> int:
+    """Rows kept when every row within `radius` of a kept one is dropped, first come first kept.
+
+    At most n; with the radius of real data, about the share of samples that are not repetitions.
+    """
+    x = torch.from_numpy(features[:MOST])
+    near = torch.cdist(x, x) < radius
+    covered, kept = torch.zeros(len(x), dtype=torch.bool), 0
+    for k in range(len(x)):
+        if not covered[k]:
+            kept += 1
+            covered |= near[k]
+    return kept
+
+
+class Vendi(Metric):
+    """Vendi score of the samples as flat vectors: their effective number, from 1 to n."""
+
+    def __call__(self, samples: Samples, task: Task[Any]) -> Measurement:
+        flat = resampled(samples).flatten(1).double().cpu().numpy()
+        return Measurement(vendi_score(flat), None, len(samples))
+
+
+class Modes(Metric):
+    """Samples further from one another than real neighbours are: repetitions do not count."""
+
+    def __call__(self, samples: Samples, task: Task[Any]) -> Measurement:
+        data = task.data("held-out")
+        if data is None:
+            return Measurement(None, note="the task has no real data to take the radius from")
+        real, own = (x.flatten(1).double().cpu().numpy() for x in (data, resampled(samples)))
+        return Measurement(float(mode_count(own, mode_radius(real))), None, len(samples))

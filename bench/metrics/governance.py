@@ -1,0 +1,53 @@
+"""Figures that reward governance reads: how strong the tilt is, and whether scorers agree."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import torch
+
+from bench.core.contracts import Measurement, Metric, Samples, Task
+from bench.metrics.reward import weighted_mean
+
+
+class TiltSize(Metric):
+    """strength * std(r) over the samples: under the base model, how strong the tilt is.
+
+    Raw scales say nothing across rewards; this is in nats.  Read the row of the method `prior`.
+    """
+
+    smallest_n: ClassVar[int] = 20
+
+    @torch.no_grad()
+    def __call__(self, samples: Samples, task: Task[Any]) -> Measurement:
+        scores = self.target.reward(samples.x, self.target.condition).double()
+        spread = self.target.strength * float(scores.std())
+        centred = scores - scores.mean()
+        # Delta method for a standard deviation: var(s) = (m4 - m2^2) / (4 m2 n).
+        second = float(centred.square().mean())
+        fourth = float(centred.pow(4).mean())
+        variance = max(fourth - second**2, 0.0) / (4 * max(second, 1e-300) * len(scores))
+        return Measurement(spread, abs(self.target.strength) * variance**0.5, len(scores))
+
+
+class EnsembleDisagreement(Metric):
+    """How far the members of a summed reward are apart, in units of their spread on real data.
+
+    Every member's scores are standardised by its mean and deviation over held-out data; the value
+    is the mean over samples of the deviation between members.  Hacking one member moves it alone.
+    """
+
+    smallest_n: ClassVar[int] = 20
+
+    @torch.no_grad()
+    def __call__(self, samples: Samples, task: Task[Any]) -> Measurement:
+        members = getattr(self.target.reward, "members", None)
+        real = task.data("held-out")
+        if members is None or real is None:
+            why = "the reward has no members" if members is None else "the task has no real data"
+            return Measurement(None, note=why)
+        usual = members(real[:1000], self.target.condition).double()
+        scores = members(samples.x, self.target.condition).double()
+        scale = usual.std(1, keepdim=True).clamp(min=1e-12)
+        standard = (scores - usual.mean(1, keepdim=True)) / scale
+        return weighted_mean(standard.std(0, unbiased=False), samples)

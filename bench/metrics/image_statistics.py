@@ -1,0 +1,95 @@
+"""What pictures look like, without any network: the drifts by which reward hacking shows.
+
+Each is one number per picture, so every mean has a standard error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from bench.core.contracts import Measurement, Metric, Samples, Task
+from bench.metrics.reward import weighted_mean
+from bench.models.picture_folder import jpeg_bytes
+
+LUMA = (0.299, 0.587, 0.114)
+"""Weights of red, green and blue in brightness (ITU-R BT.601)."""
+
+
+def brightness(picture: Tensor) -> float:
+    """Mean luma of a uint8 picture (height, width, 3), in [0, 1]."""
+    return float(_luma(picture).mean())
+
+
+def saturation(picture: Tensor) -> float:
+    """Mean of (max - min) / max over the channels, in [0, 1]; black counts 0."""
+    x = picture.double() / 255
+    most, least = x.amax(-1), x.amin(-1)
+    return float(((most - least) / most.clamp(min=1e-12)).mean())
+
+
+def high_frequency(picture: Tensor) -> float:
+    """Share of the luma's power, its mean left out, beyond half the Nyquist frequency."""
+    luma = _luma(picture)
+    power = torch.fft.fft2(luma - luma.mean()).abs().square()
+    frequencies = [torch.fft.fftfreq(size).abs() for size in luma.shape]
+    beyond = torch.maximum(frequencies[0][:, None], frequencies[1][None]) > 0.25
+    return float(power[beyond].sum() / power.sum().clamp(min=1e-12))
+
+
+def compressed_size(picture: Tensor) -> float:
+    """Bits per pixel of the picture as a JPEG of quality 95."""
+    return 8 * jpeg_bytes(picture) / (picture.shape[0] * picture.shape[1])
+
+
+def _luma(picture: Tensor) -> Tensor:
+    return picture.double() / 255 @ torch.tensor(LUMA, dtype=torch.float64)
+
+
+STATISTICS: dict[str, Callable[[Tensor], float]] = {
+    "brightness": brightness,
+    "saturation": saturation,
+    "high-frequency": high_frequency,
+    "compressed-size": compressed_size,
+}
+
+
+class _Statistic(Metric):
+    """Mean over the samples of a statistic of the rendered picture."""
+
+    name: ClassVar[str]
+
+    def __call__(self, samples: Samples, task: Task[Any]) -> Measurement:
+        pictures = task.render(samples.x.detach())
+        if pictures is None:
+            return Measurement(None, note="the task's samples are no pictures")
+        of = STATISTICS[self.name]
+        values = torch.tensor([of(picture) for picture in pictures], dtype=torch.float64)
+        return weighted_mean(values, samples)
+
+
+class Brightness(_Statistic):
+    """Mean luma of the rendered samples, in [0, 1]: drift, neither better nor worse."""
+
+    name = "brightness"
+
+
+class Saturation(_Statistic):
+    """Mean saturation of the rendered samples, in [0, 1]: drift, neither better nor worse."""
+
+    name = "saturation"
+
+
+class HighFrequency(_Statistic):
+    """Share of power beyond half the Nyquist frequency: grids and noise that a scorer likes."""
+
+    name = "high-frequency"
+
+
+class CompressedSize(_Statistic):
+    """Bits per pixel as a JPEG of quality 95: detail gained, or washed away."""
+
+    name = "compressed-size"

@@ -1,0 +1,137 @@
+"""Named objectives of a meta flow map: a diagonal, a consistency, and how each is weighted.
+
+L = L_diagonal + L_consistency (arXiv 2601.14430, Eq. 33 and Table 1).  A recipe names the two;
+`bench.training.losses` holds their formulas.  What a term costs stands here once, so that the
+training cost in a recipe follows from its names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from bench.core.integrate import Velocity
+from bench.core.params import UserError, nearest
+from bench.core.work import Rows, Work, backward, forward
+from bench.training import losses
+from bench.training.losses import Draw, MapModel, Objective
+
+
+@dataclass(frozen=True)
+class Term:
+    """One term of the loss.
+
+    make: the objective, given the teacher's velocity.  work: rows of map and teacher per datum
+    and step.  variance: (model, draw) -> that of a random target, up to a factor, by which its
+    squared error is divided; None for a target that is not random, which has adaptive weights.
+    """
+
+    make: Callable[[Velocity], Objective]
+    work: Work
+    variance: Callable[[MapModel, Draw], Tensor] | None = None
+
+    @property
+    def needs_teacher(self) -> bool:
+        """Whether the teacher is ever asked."""
+        return self.work.flow.forward > 0
+
+    def loss(self, teacher: Velocity) -> Callable[[MapModel, MapModel, Draw], Tensor]:
+        """(model, target model, draw) -> the weighted mean loss."""
+        objective = self.make(teacher)
+
+        def value(model: MapModel, target: MapModel, draw: Draw) -> Tensor:
+            prediction, goal = objective(model, target, draw)
+            if self.variance is None:
+                return losses.adaptive(prediction, goal, POWER)
+            return losses.standardised(prediction, goal, self.variance(model, draw))
+
+        return value
+
+
+POWER = 0.5
+"""Exponent of the adaptive weights; 1/2 makes a squared error nearly a distance."""
+
+_PLAIN = forward("map") + backward("map")
+_JVP = Work(map=Rows(jvp=1))
+
+DIAGONALS: dict[str, Term] = {
+    "distilled": Term(losses.diagonal_distilled, _PLAIN + forward("flow")),
+    "data": Term(lambda _: losses.diagonal_from_data, _PLAIN, losses.data_variance),
+}
+"""v_{s,s}: from a teacher's closed form, or from pairs of data and noise."""
+
+# A detached derivative leaves the primal of a JVP to differentiate, a kept one its tangent too.
+_DETACHED, _KEPT = _JVP + backward("map"), _JVP + backward("map", 2)
+
+CONSISTENCIES: dict[str, Term] = {
+    "semigroup": Term(lambda _: losses.semigroup, _PLAIN + forward("map", 2)),
+    "eulerian-self": Term(
+        lambda _: losses.eulerian(losses.self_velocity), _DETACHED + forward("map")
+    ),
+    "eulerian-teacher": Term(
+        lambda b: losses.eulerian(losses.teacher_velocity(b)), _DETACHED + forward("flow")
+    ),
+    "eulerian-residual": Term(
+        lambda b: losses.eulerian_residual(losses.teacher_velocity(b)), _KEPT + forward("flow")
+    ),
+    "mean-flow": Term(
+        lambda _: losses.eulerian(losses.data_velocity),
+        _DETACHED + _JVP,
+        losses.mean_flow_variance,
+    ),
+    "lagrangian-self": Term(
+        lambda _: losses.lagrangian(losses.self_velocity), _KEPT + forward("map")
+    ),
+    "lagrangian-teacher": Term(
+        lambda b: losses.lagrangian(losses.teacher_velocity(b)), _KEPT + forward("flow")
+    ),
+}
+"""v_{s,u} off the diagonal, from one of the equations that a flow map obeys."""
+
+
+@dataclass(frozen=True)
+class MapObjective:
+    """A diagonal and a consistency by name."""
+
+    diagonal: str = "distilled"
+    consistency: str = "semigroup"
+
+    def __post_init__(self) -> None:
+        for kind, name, known in (
+            ("diagonal", self.diagonal, DIAGONALS),
+            ("consistency", self.consistency, CONSISTENCIES),
+        ):
+            if name not in known:
+                raise UserError(f"unknown {kind} objective '{name}': {nearest(name, known)}")
+
+    @property
+    def terms(self) -> tuple[Term, Term]:
+        """The two terms."""
+        return DIAGONALS[self.diagonal], CONSISTENCIES[self.consistency]
+
+    @property
+    def work(self) -> Work:
+        """Rows per datum and optimisation step; the teacher's are in `flow`."""
+        first, second = self.terms
+        return first.work + second.work
+
+    @property
+    def needs_teacher(self) -> bool:
+        """Whether a trained velocity is needed at all."""
+        return any(term.needs_teacher for term in self.terms)
+
+    def build(
+        self, teacher: Velocity
+    ) -> Callable[[MapModel, MapModel, Draw, Draw], Mapping[str, Tensor]]:
+        """(model, target model, diagonal draw, off-diagonal draw) -> the two losses by name."""
+        on, off = (term.loss(teacher) for term in self.terms)
+
+        def both(
+            model: MapModel, target: MapModel, diagonal: Draw, pair: Draw
+        ) -> Mapping[str, Tensor]:
+            first, second = on(model, target, diagonal), off(model, target, pair)
+            return {"diagonal": first, self.consistency: second}
+
+        return both

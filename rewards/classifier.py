@@ -1,0 +1,82 @@
+"""Any timm classifier as a reward."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache, cached_property
+from pathlib import Path
+from typing import Any, ClassVar
+
+from torch import Tensor
+
+from bench.api import Condition, Task, UserError, param
+from bench.core.params import nearest
+from bench.models import external
+from bench.models.preprocess import Preprocess
+from rewards.pictures import PictureParams, PictureReward
+
+
+@dataclass(frozen=True)
+class ClassifierParams(PictureParams):
+    """The network, its weights and the class."""
+
+    model: str = param("resnet18", tunable=False, help="a model of timm")
+    weights: str = param("", tunable=False, help="path of its weights")
+    label: int = param(-1, low=-1, tunable=False, help="the class; -1 takes the condition")
+    classes: int = param(1000, low=2, tunable=False, help="classes that the weights know")
+
+
+class Classifier(PictureReward[ClassifierParams]):
+    """log p(label | x) of a timm classifier: ask for one class of pictures.
+
+    r(x) = log softmax f(x)[label], at most 0; at strength 1 its tilted law is p(x | label) if the
+    classifier is calibrated.  Size, mean and deviation are those of the model's own configuration;
+    the shortest side is resized (bicubic) and the middle kept.
+    """
+
+    Params = ClassifierParams
+    scale: ClassVar[str] = "log-probability, at most 0"
+
+    @cached_property
+    def path(self) -> Path:
+        """The weight file."""
+        if not self.params.weights:
+            raise UserError(
+                f"the classifier needs its weights: classifier:model={self.params.model},"
+                "weights=PATH"
+            )
+        return external.locate("", self.params.weights)
+
+    def compatible(self, task: Task[Any]) -> str | None:
+        reason = super().compatible(task)
+        if reason is None and self.params.label < 0:
+            labelled = all(isinstance(c, int) for c in task.conditions("report"))
+            reason = None if labelled else "it needs a class: give one with label=..."
+        return reason
+
+    def __call__(self, x: Tensor, condition: Condition) -> Tensor:
+        label = condition if self.params.label < 0 else self.params.label
+        if not isinstance(label, int) or not 0 <= label < self.params.classes:
+            raise UserError(f"the classifier knows labels 0 to {self.params.classes - 1}: {label}")
+        net, shape = load(self.params.model, self.path, self.params.classes)
+        logits: Tensor = net.to(x.device)(shape(self.unit(x)))
+        return logits.float().log_softmax(-1)[:, label]
+
+    def weights(self) -> dict[str, str]:
+        return {self.params.model: external.digest(self.path)}
+
+
+@cache
+def load(name: str, path: Path, classes: int) -> tuple[Any, Preprocess]:
+    """The frozen network and its preprocessing."""
+    try:
+        import timm
+    except ImportError as error:
+        raise UserError("classifier needs timm: pip install 'tiltbench[images]'") from error
+    if not timm.is_model(name):
+        raise UserError(f"timm has no model '{name}': {nearest(name, timm.list_models())}")
+    net = timm.create_model(name, pretrained=False, num_classes=classes)
+    external.load_strictly(net, external.read_state(path), path)
+    settings = timm.data.resolve_model_data_config(net)
+    shape = Preprocess(settings["input_size"][-1], "shortest", settings["mean"], settings["std"])
+    return net.requires_grad_(False).eval(), shape

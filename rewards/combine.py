@@ -1,0 +1,187 @@
+"""Rewards made of others: weighted sums, and any Python callable."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import inspect
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from bench.api import Condition, Reward, Task, UserError, param
+from bench.core import plugins
+from bench.core.params import parse_name
+from bench.models.picture_folder import pillow
+from rewards.pictures import PromptedParams, PromptedReward
+
+
+@dataclass(frozen=True)
+class SumParams:
+    """The parts; parameters of a part are written with ; for the : and the , of the grammar."""
+
+    rewards: tuple[str, ...] = param((), tunable=False, help="e.g. hpsv2|class;label=3")
+    weights: tuple[float, ...] = param((), tunable=False, help="one for each; default: all 1")
+
+    def __post_init__(self) -> None:
+        if not self.rewards:
+            raise ValueError("name the parts: sum:rewards=hpsv2|aesthetic,weights=1|0.1")
+        if self.weights and len(self.weights) != len(self.rewards):
+            raise ValueError("rewards and weights must have the same length")
+
+
+class WeightedSum(Reward[SumParams]):
+    """sum_k w_k r_k(x): several wishes at once, or an ensemble of scorers of one wish.
+
+    Raw scales differ by orders of magnitude (a cosine of 0.3, a PickScore of 21), so weights have
+    to carry the units.  The judge is the same sum of the parts' judges, if all have one.
+    """
+
+    Params = SumParams
+    scale: ClassVar[str] = "sum of the parts' raw scores times their weights"
+
+    def __init__(self, params: SumParams) -> None:
+        super().__init__(params)
+        vars(self)["differentiable"] = all(part.differentiable for part in self.parts)
+
+    @cached_property
+    def parts(self) -> list[Reward[Any]]:
+        """The rewards, in order."""
+        out = []
+        for text in self.params.rewards:
+            name, values = parse_name(text.replace(";", ":", 1).replace(";", ","))
+            out.append(plugins.load("rewards", name).create(**values))
+        return out
+
+    def _weights(self, like: Tensor) -> Tensor:
+        return torch.tensor(self.params.weights or (1.0,) * len(self.parts)).to(like)
+
+    def members(self, x: Tensor, condition: Condition) -> Tensor:
+        """Raw scores of the parts, (parts, n)."""
+        return torch.stack([part(x, condition) for part in self.parts])
+
+    def __call__(self, x: Tensor, condition: Condition) -> Tensor:
+        scores = self.members(x, condition)
+        return self._weights(scores) @ scores
+
+    def judge(self, x: Tensor, condition: Condition) -> Tensor | None:
+        found = [part.judge(x, condition) for part in self.parts]
+        scores = [score for score in found if score is not None]
+        if len(scores) < len(found):
+            return None
+        stacked = torch.stack(scores)
+        return self._weights(stacked) @ stacked
+
+    def bind(self, task: Task[Any]) -> None:
+        for part in self.parts:
+            part.bind(task)
+
+    def compatible(self, task: Task[Any]) -> str | None:
+        reasons = zip(self.params.rewards, (p.compatible(task) for p in self.parts), strict=True)
+        return next((f"{name}: {reason}" for name, reason in reasons if reason), None)
+
+    def external(self) -> tuple[str, ...]:
+        """Published weights of all parts."""
+        return tuple(n for part in self.parts for n in getattr(part, "external", tuple)())
+
+    def weights(self) -> dict[str, str]:
+        found = [
+            (k, name, sha) for k, p in enumerate(self.parts) for name, sha in p.weights().items()
+        ]
+        return {f"{k} {name}": sha for k, name, sha in found}
+
+
+Signature = Literal["score", "batch", "model"]
+
+
+@dataclass(frozen=True)
+class CallableParams(PromptedParams):
+    """The callable and how it is called."""
+
+    function: str = param("", tunable=False, help="module:attribute")
+    signature: Signature = param(
+        "score",
+        tunable=False,
+        help="score: f(pixels, prompts); batch: f(images, prompts, metadata) -> (scores, info); "
+        "model: f(prompt=, image=) -> object with .rewards",
+    )
+    images: Literal["float", "uint8"] = param(
+        "float", tunable=False, help="for signature=batch: float in [0, 1] or uint8, both NCHW"
+    )
+    factory: bool = param(False, tunable=False, help="call the attribute once to get the callable")
+    gradient: bool = param(False, tunable=False, help="gradients pass through the callable")
+
+    def __post_init__(self) -> None:
+        if ":" not in self.function:
+            raise ValueError("name it as callable:function=module:attribute")
+        if self.gradient and (self.signature == "model" or self.images == "uint8"):
+            raise ValueError("gradients do not pass through 8-bit images")
+
+
+class PythonCallable(PromptedReward[CallableParams]):
+    """Any Python function or class of yours, under the three signatures in use.
+
+    score: f(pixels, prompts) with pixels (n, 3, h, w) in [0, 1]; batch: f(images, prompts,
+    metadata) -> (scores, info); model: f(prompt=[...], image=[PIL images]) -> object with
+    `.rewards`.  The module's source file decides the cell id; what it imports does not.
+    """
+
+    Params = CallableParams
+    scale: ClassVar[str] = "as the callable defines it"
+
+    def __init__(self, params: CallableParams) -> None:
+        super().__init__(params)
+        vars(self)["differentiable"] = params.gradient
+
+    @cached_property
+    def function(self) -> Any:
+        """The callable; a class is instantiated without arguments."""
+        module, _, name = self.params.function.partition(":")
+        try:
+            found = getattr(importlib.import_module(module), name)
+        except (ImportError, AttributeError) as error:
+            raise UserError(f"cannot load '{self.params.function}': {error}") from error
+        return found() if self.params.factory or inspect.isclass(found) else found
+
+    def compatible(self, task: Task[Any]) -> str | None:
+        # Whether prompts are needed is the callable's affair: without any it gets empty ones.
+        return super(PromptedReward, self).compatible(task)
+
+    def __call__(self, x: Tensor, condition: Condition) -> Tensor:
+        said = self.params.prompt or ("" if condition is None else str(condition))
+        pixels, prompts = self.unit(x), [said] * len(x)
+        if not self.params.gradient:
+            pixels = pixels.detach()
+        call = {"score": self._score, "batch": self._batch, "model": self._model}
+        scores = call[self.params.signature](pixels, prompts)
+        found = torch.as_tensor(scores, device=x.device).float()
+        if found.shape != (len(x),):
+            raise UserError(
+                f"{self.params.function} returned shape {tuple(found.shape)} for {len(x)} pictures"
+            )
+        return found
+
+    def _score(self, pixels: Tensor, prompts: list[str]) -> Any:
+        return self.function(pixels, prompts)
+
+    def _batch(self, pixels: Tensor, prompts: list[str]) -> Any:
+        images = _bytes(pixels) if self.params.images == "uint8" else pixels
+        return self.function(images, prompts, [{} for _ in prompts])[0]
+
+    def _model(self, pixels: Tensor, prompts: list[str]) -> Any:
+        shown = _bytes(pixels).permute(0, 2, 3, 1).cpu().numpy()
+        images = [pillow().fromarray(picture) for picture in shown]
+        return self.function(prompt=prompts, image=images).rewards
+
+    def weights(self) -> dict[str, str]:
+        module = importlib.import_module(self.params.function.partition(":")[0])
+        source = Path(str(module.__file__)).read_bytes() if module.__file__ else b""
+        return {self.params.function: hashlib.sha256(source).hexdigest()}
+
+
+def _bytes(pixels: Tensor) -> Tensor:
+    return pixels.mul(255).round().clamp(0, 255).to(torch.uint8)

@@ -1,0 +1,75 @@
+"""What rewards on pictures share: where the pixels and the prompt come from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, TypeVar
+
+from torch import Tensor
+
+from bench.api import Condition, Reward, Task, UserError, param
+from bench.models.preprocess import Pixels, to_unit
+
+P = TypeVar("P", bound="PictureParams")
+
+
+@dataclass(frozen=True)
+class PictureParams:
+    """The range of the pictures."""
+
+    pixels: Pixels = param(
+        "signed", tunable=False, help="range of the pictures: signed [-1, 1] or unit [0, 1]"
+    )
+
+
+@dataclass(frozen=True)
+class PromptedParams(PictureParams):
+    """A reward that reads a sentence beside the picture."""
+
+    prompt: str = param("", tunable=False, help="the sentence; default: the condition")
+
+
+class PictureReward(Reward[P]):
+    """A reward of pictures (n, 1 or 3, height, width)."""
+
+    wants = "pixels"
+    scale: ClassVar[str] = ""
+    """What the raw score means and how large it typically is."""
+
+    def unit(self, x: Tensor) -> Tensor:
+        """RGB in [0, 1], float32, never clipped."""
+        return to_unit(x, self.params.pixels)
+
+    def external(self) -> tuple[str, ...]:
+        """Names of the published weights that `bench prefetch` fetches for these parameters."""
+        return ()
+
+    def compatible(self, task: Task[Any]) -> str | None:
+        shape = tuple(task.event_shape)
+        if getattr(task, "decode", None) is None and (len(shape) != 3 or shape[0] not in (1, 3)):
+            return f"it scores pictures, and the task's samples have shape {shape}"
+        return None
+
+
+Q = TypeVar("Q", bound=PromptedParams)
+
+
+class PromptedReward(PictureReward[Q]):
+    """A reward of pictures and a prompt."""
+
+    def compatible(self, task: Task[Any]) -> str | None:
+        reason = super().compatible(task)
+        if reason is None and not self.params.prompt:
+            prompted = all(isinstance(c, str) for c in task.conditions("report"))
+            reason = None if prompted else "it needs prompts: give one with prompt=..."
+        return reason
+
+    def prompt(self, condition: Condition) -> str:
+        """The sentence that is scored against."""
+        said = self.params.prompt or condition
+        if not isinstance(said, str):
+            raise UserError(
+                f"the reward {type(self).__name__} needs a sentence: the condition is "
+                f"{condition!r}, give prompt=..."
+            )
+        return said

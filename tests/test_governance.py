@@ -1,0 +1,230 @@
+"""Reward governance: flags fire for hacked tables, and stay silent for the base model."""
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from reports import governance, overoptimisation
+from reports.store import tidy_cells, tidy_metrics
+from reports.summary import Problem, summarise
+
+SEEDS = 5
+BASE = {
+    "reward": 0.2, "judge": 0.5, "diversity": 5.0, "vendi": 20.0, "brightness": 0.5,
+    "saturation": 0.4, "high-frequency": 0.1, "compressed-size": 3.0,
+    "ensemble-disagreement": 0.5, "tilt-size": 1.7,
+}  # fmt: skip
+BETTER = BASE | {"reward": 0.3, "judge": 0.7}
+HACKED = BASE | {
+    "reward": 0.5, "judge": 0.1, "diversity": 0.5, "vendi": 2.0, "brightness": 0.9,
+    "saturation": 0.9, "high-frequency": 0.4, "compressed-size": 6.0, "ensemble-disagreement": 2.0,
+}  # fmt: skip
+PROBLEM = Problem("shapes", "prompt", 1.0)
+
+
+def summary_of(methods, strength=1.0, seed=0, spread=0.01):
+    """A summary of tables with these means; seeds share part of their noise."""
+    rng = np.random.default_rng(seed)
+    cells, metrics = [], []
+    common = rng.standard_normal(SEEDS)
+    for method, means in methods.items():
+        for s in range(SEEDS):
+            cell = f"{method}-{s}"
+            cells.append({"cell": cell, "task": "shapes", "reward": "prompt", "strength": strength,
+                          "method": method, "method_name": method.partition(":")[0], "seed": s,
+                          "n": 64, "status": "ok"})  # fmt: skip
+            for metric, mean in means.items():
+                noise = spread * mean * (common[s] + rng.standard_normal())
+                metrics.append({"cell": cell, "metric": metric, "value": mean + noise})
+    return summarise(tidy_cells(pd.DataFrame(cells)), tidy_metrics(pd.DataFrame(metrics)))
+
+
+def kinds(summary, method):
+    return {flag.kind for flag in governance.flags(summary, PROBLEM) if flag.method == method}
+
+
+def test_every_flag_fires_for_a_hacked_method_and_none_for_a_good_one():
+    summary = summary_of({"prior": BASE, "good": BETTER, "hacked": HACKED})
+    assert kinds(summary, "hacked") == {"judge falls", "diversity", "drift", "disagreement"}
+    assert not kinds(summary, "good")
+    texts = [f.text for f in governance.flags(summary, PROBLEM) if f.kind == "drift"]
+    assert len(texts) == 4 and any("saturation goes from 0.3" in text for text in texts)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_base_model_itself_is_never_flagged(seed):
+    """Another run of the base model under another name: noise alone raises no flag."""
+    summary = summary_of({"prior": BASE, "prior:steps=20": BASE, "exact": HACKED}, seed=seed)
+    assert not governance.flags(summary, PROBLEM)
+    assert governance.CLEAR in governance.warnings(summary, PROBLEM)
+
+
+def test_small_but_sure_drifts_are_no_flags():
+    slight = BETTER | {"brightness": 0.52}
+    summary = summary_of({"prior": BASE, "slight": slight}, spread=1e-4)
+    assert not kinds(summary, "slight")
+
+
+def test_exact_draws_are_the_yardstick_of_diversity():
+    """A tilted law is narrower than the base; only what is narrower than the law is suspicious."""
+    narrow = BETTER | {"diversity": 3.0, "vendi": 9.0}
+    alone = summary_of({"prior": BASE, "narrow": narrow})
+    assert kinds(alone, "narrow") == {"diversity"}
+    known = summary_of({"prior": BASE, "exact": narrow, "narrow": narrow}, spread=1e-3)
+    assert "diversity" not in kinds(known, "narrow")
+
+
+def test_an_unconfirmed_rise_is_told_from_a_fall():
+    flat = BASE | {"reward": 0.5}
+    assert kinds(summary_of({"prior": BASE, "flat": flat}), "flat") == {"unconfirmed"}
+
+
+def ladder(judges, rewards=(0.3, 0.4, 0.5)):
+    methods = {"prior": BASE}
+    for guidance, judge, reward in zip((1, 2, 4), judges, rewards, strict=True):
+        label = "dps:steps=20" + ("" if guidance == 1 else f",guidance={guidance}")
+        methods[label] = BASE | {"reward": reward, "judge": judge}
+    return methods
+
+
+def test_growing_strength_with_a_falling_judge_is_over_optimisation():
+    summary = summary_of(ladder((0.9, 0.8, 0.6)))
+    assert kinds(summary, "dps:steps=20,guidance=2") == {"over-optimised"}
+    assert not kinds(summary, "dps:steps=20")
+    assert not governance.flags(summary_of(ladder((0.7, 0.8, 0.9))), PROBLEM)
+
+
+@pytest.mark.parametrize(
+    ("judges", "lost"), [((0.7, 0.8, 0.9), 0.0), ((0.7, 0.9, 0.7), 0.5), ((0.9, 0.8, 0.2), 1.0),
+                         ((0.4, 0.3, 0.2), 1.0)],
+)  # fmt: skip
+def test_lost_share_is_what_the_judge_gave_back(judges, lost):
+    summary = summary_of(ladder(judges), spread=0)
+    (found,) = overoptimisation.ladders(summary, PROBLEM)
+    assert found.name == "dps:steps=20" and found.axis == "strength"
+    assert overoptimisation.lost_share(summary, found) == pytest.approx(lost)
+    share = f"{lost:.0%}".rstrip("%")
+    assert any(f"has lost {share}" in text for text in governance.warnings(summary, PROBLEM))
+
+
+def test_best_of_n_stands_at_its_kl():
+    methods = {"prior": BASE} | {f"best-of-n:candidates={n}": BETTER for n in (4, 64)}
+    summary = summary_of(methods)
+    (found,) = overoptimisation.ladders(summary, PROBLEM)
+    assert found.axis == "KL"
+    assert found.places() == pytest.approx([math.log(4) - 0.75, math.log(64) - 63 / 64])
+
+
+def test_the_size_of_the_tilt_is_stated():
+    text = governance.warnings(summary_of({"prior": BASE, "good": BETTER}), PROBLEM)[-1]
+    assert "under the base model: 1.7" in text
+
+
+# -- the figures behind it ------------------------------------------------------------------------
+
+
+def picture(value, side=32):
+    return torch.full((side, side, 3), value, dtype=torch.uint8)
+
+
+def test_picture_statistics_on_pictures_with_known_answers():
+    from bench.metrics import image_statistics as s
+
+    red = picture(0)
+    red[..., 0] = 255
+    assert s.brightness(picture(255)) == pytest.approx(1)
+    assert s.brightness(red) == pytest.approx(0.299)
+    assert s.saturation(red) == pytest.approx(1)
+    assert s.saturation(picture(100)) == 0
+    board = picture(0)
+    board[::2, ::2] = board[1::2, 1::2] = 255
+    wave = (127 + 100 * torch.cos(2 * math.pi * torch.arange(32) / 32)).to(torch.uint8)
+    assert s.high_frequency(board) == pytest.approx(1)
+    assert s.high_frequency(wave[None, :, None].expand(32, 32, 3)) < 0.01
+    noise = torch.randint(0, 256, (96, 96, 3), generator=torch.Generator().manual_seed(0))
+    assert s.compressed_size(noise.to(torch.uint8)) > 3 * s.compressed_size(picture(100, 96))
+
+
+def test_tilt_size_and_its_error():
+    from bench.core.contracts import Reward, Samples, Target
+    from bench.metrics.governance import TiltSize
+
+    class First(Reward):
+        def __call__(self, x, condition):
+            return x[:, 0]
+
+    g = torch.Generator().manual_seed(0)
+    metric = TiltSize(Target(First.create(), 5.0))
+    found = [metric(Samples(0.3 * torch.randn(400, 1, generator=g)), None) for _ in range(60)]
+    values = np.array([f.value for f in found])
+    assert values.mean() == pytest.approx(1.5, rel=0.02)
+    assert np.mean([f.standard_error for f in found]) == pytest.approx(values.std(), rel=0.3)
+
+
+def test_disagreement_rises_when_one_member_moves_alone():
+    from bench.core.contracts import Samples, Target
+    from bench.metrics.governance import EnsembleDisagreement
+    from rewards.combine import WeightedSum
+
+    class Data:
+        def data(self, split):
+            return torch.randn(500, 2, generator=torch.Generator().manual_seed(0))
+
+    reward = WeightedSum.create(rewards=["linear;a=1|linear;a=1"])
+    reward.members = lambda x, condition: x.T
+    metric, x = EnsembleDisagreement(Target(reward, 1.0)), Data().data("held-out")
+    base = metric(Samples(x), Data()).value
+    assert base == pytest.approx(1 / math.sqrt(math.pi), rel=0.1)  # E |z1 - z2| / 2
+    assert metric(Samples(x + torch.tensor([3.0, 3.0])), Data()).value == pytest.approx(
+        base, rel=0.02
+    )
+    assert metric(Samples(x + torch.tensor([3.0, 0.0])), Data()).value > 2 * base
+
+
+# -- the real thing -------------------------------------------------------------------------------
+
+
+HARDER = [f"dps:steps=20,scale=rescale,guidance={g}" for g in (1, 4, 8)]
+MODERATE = ["mfm-g:steps=20,draws=4,guidance=0.5", "mfm-g:steps=20,draws=4"]
+
+
+@pytest.fixture(scope="module")
+def digits_summary():
+    """Steering towards an 8, harder and harder, and at moderate strength; five seeds."""
+    from bench.runner.execute import execute
+    from bench.runner.planning import expand
+    from bench.runner.suite import build_suite
+
+    content = {
+        "name": "hacking-digits", "tasks": ["digits"], "rewards": ["class:label=8"], "seeds": SEEDS,
+        "n": 64, "methods": ["prior:steps=20", *MODERATE, *HARDER],
+    }  # fmt: skip
+    cells, metrics = [], []
+    for row in expand(build_suite(content)):
+        payload = execute(row.cell.to_json(), None, ["reward", "judge", "diversity", "mmd2-data"])
+        about = {"cell": row.id, "task": "digits", "reward": "class:label=8", "n": 64}
+        cells.append(about | {"method": row.method_label, "method_name": row.cell.method,
+                              "seed": row.cell.seed, "status": payload.status})  # fmt: skip
+        metrics += [{"cell": row.id, **m} for m in payload.metrics]
+    return summarise(tidy_cells(pd.DataFrame(cells)), tidy_metrics(pd.DataFrame(metrics)))
+
+
+@pytest.mark.slow
+def test_hard_steering_on_digits_is_over_optimisation(digits_summary):
+    """The target's classifier is ever surer of an 8, the judge's ever less."""
+    problem = digits_summary.problems[0]
+    found = [f for f in governance.flags(digits_summary, problem) if f.kind == "over-optimised"]
+    assert found and all("scale=rescale" in flag.method for flag in found)
+    curves = [x for x in overoptimisation.ladders(digits_summary, problem) if "dps" in x.name]
+    assert overoptimisation.lost_share(digits_summary, curves[0]) > 0.02
+
+
+@pytest.mark.slow
+def test_moderate_steering_and_the_base_model_are_not_flagged(digits_summary):
+    problem = digits_summary.problems[0]
+    about_judge = {"judge falls", "over-optimised", "unconfirmed"}
+    flagged = {f.method for f in governance.flags(digits_summary, problem) if f.kind in about_judge}
+    assert not any(method.startswith(("prior", "mfm-g")) for method in flagged)
