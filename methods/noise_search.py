@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -64,7 +64,20 @@ class ZeroOrderParams:
     generator: Kind = param("ode", help="ode (Euler) or map (flow-map jumps)")
 
 
-class ZeroOrder(Method[ZeroOrderParams]):
+class OverNoise(Method[Any]):
+    """A search for the initial noise of a generator; `steps` and `generator` say which."""
+
+    @property
+    def generator(self) -> Generator:
+        """Noise to sample."""
+        return Generator(self.params.generator, self.params.steps)
+
+    @property
+    def needs(self) -> frozenset[Need]:
+        return self.generator.needs
+
+
+class ZeroOrder(OverNoise):
     """Zero-order search: a pivot noise moves to the best of its neighbours, round after round.
 
     Ma et al. 2025 (arXiv 2501.09732), zero-order search: y_j = c e + sqrt(1 - c^2) z_j around the
@@ -79,19 +92,11 @@ class ZeroOrder(Method[ZeroOrderParams]):
     Params = ZeroOrderParams
     effort = ("iterations", "steps")
 
-    @property
-    def generator(self) -> Generator:
-        """Noise to sample."""
-        return Generator(self.params.generator, self.params.steps)
-
-    @property
-    def needs(self) -> frozenset[Need]:
-        return self.generator.needs
-
     def work(self, spec: ProblemSpec) -> Work:
         p = self.params
         once = forward(self.generator.role, p.steps) + reward_work(spec, 1)
-        return once * (1.0 + p.neighbours * p.iterations)
+        work: Work = once * (1.0 + p.neighbours * p.iterations)
+        return work
 
     @torch.no_grad()
     def sample(self, problem: Problem, n: int) -> Samples:
@@ -129,7 +134,7 @@ class ReNOParams:
     generator: Kind = param("map", help="map (flow-map jumps) or ode (Euler)")
 
 
-class ReNO(Method[ReNOParams]):
+class ReNO(OverNoise):
     """ReNO: gradient ascent on the initial noise of a few-step generator.
 
     Eyring et al. 2024 (arXiv 2406.04312): maximise r(G(e)) - lambda (|e|^2 / 2 - (d - 1) log |e|),
@@ -146,13 +151,8 @@ class ReNO(Method[ReNOParams]):
     effort = ("iterations", "steps")
 
     @property
-    def generator(self) -> Generator:
-        """Noise to sample."""
-        return Generator(self.params.generator, self.params.steps)
-
-    @property
     def needs(self) -> frozenset[Need]:
-        return self.generator.needs | {Need.REWARD_GRADIENT}
+        return super().needs | {Need.REWARD_GRADIENT}
 
     def work(self, spec: ProblemSpec) -> Work:
         steps, role, moves = self.params.steps, self.generator.role, self.params.iterations - 1

@@ -15,7 +15,7 @@ from ray.tune.search import Searcher
 
 from bench.runner.execute import Payload
 from bench.runner.executors import Job
-from bench.runner.ray_cell import CellTrainable, Courier, Mailbox, StopOnError
+from bench.runner.ray_cell import CellTrainable, Courier, Mailbox, quiet_run
 from sweeps.desk import Desk
 
 
@@ -108,15 +108,7 @@ def run(ray: Any, desk: Desk, threads: int) -> None:
             tune_config=tune.TuneConfig(
                 search_alg=DeskSearcher(desk, ray, counter), num_samples=-1, reuse_actors=True
             ),
-            run_config=tune.RunConfig(
-                name="sweep",
-                storage_path=scratch,
-                callbacks=[courier],
-                stop=StopOnError(courier),
-                verbose=0,
-                failure_config=tune.FailureConfig(max_failures=2),
-                checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
-            ),
+            run_config=quiet_run("sweep", scratch, courier),
         ).fit()
     if courier.error is not None:
         raise courier.error

@@ -223,3 +223,21 @@ def test_budgets_with_fits_are_read_and_written(text, budget):
 def test_bad_fit_terms_are_refused(text):
     with pytest.raises(UserError, match=r"budget"):
         parse_budget(text)
+
+
+def test_sampling_may_not_spend_the_fits_share(tmp_path, monkeypatch):
+    """50 per sample of which the fit takes 24: a sampler that takes 30 is stopped."""
+    (row,) = planned("paper-nfe=50:fit=2400,served=100")
+    assert row.limit == Budget("paper-nfe", 26)
+
+    def greedy(self, problem, n):
+        x = problem.x0()
+        for _ in range(30):
+            x = x + problem.flow.velocity(x, torch.full((n,), 0.5)) * 0
+        return Samples(x)
+
+    monkeypatch.setattr(Drift, "sample", greedy)
+    _, outcome = run(tmp_path, content("drift", budgets=["paper-nfe=50:fit=2400,served=100"]))
+    assert outcome.statuses == {"over_budget": 2}
+    _, outcome = run(tmp_path, content("drift", budgets=["paper-nfe=50:fit=2400"]))
+    assert outcome.statuses == {"ok": 2}

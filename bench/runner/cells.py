@@ -112,6 +112,15 @@ class Planned:
         return self.cell.id
 
     @property
+    def limit(self) -> Budget | None:
+        """What is enforced on sampling: the budget per sample, less its share of the fit."""
+        if self.budget is None:
+            return None
+        spent = 0.0 if self.fit is None else self.fit.cost
+        left = self.budget.per_sample(self.cell.n, spent)
+        return Budget(self.budget.unit, left)
+
+    @property
     def row(self) -> str:
         """Identity of the row: the cell under this budget."""
         return f"{self.cell.id}@{self.budget or ''}"

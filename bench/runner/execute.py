@@ -119,7 +119,6 @@ def _sample(
 ) -> None:
     scene = stage(cell, fitted)
     payload.warmup = warm_up(cell, scene)
-    # The limit is the whole amount: what a fit's share takes of it is a matter of planning.
     limit = None if budget is None else budget.per_sample(cell.n) * cell.n
     meter = Meter(limit, budget.unit if budget else "paper-nfe", cell.seconds, count_flops=True)
     problem = make_problem(cell, scene, meter, range(cell.n))

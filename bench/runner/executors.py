@@ -109,7 +109,7 @@ def _tune(ray: Any, jobs: list[Job], sink: Sink, workers: int | None) -> None:
 
     from ray import tune
 
-    from bench.runner.ray_cell import CellTrainable, Courier, Mailbox, StopOnError
+    from bench.runner.ray_cell import CellTrainable, Courier, Mailbox, quiet_run
 
     mailbox = ray.remote(Mailbox).options(num_cpus=0).remote()
     courier = Courier(ray, mailbox, sink)
@@ -123,15 +123,7 @@ def _tune(ray: Any, jobs: list[Job], sink: Sink, workers: int | None) -> None:
             trainable,
             param_space={"cell": tune.grid_search([job.id for job in jobs])},
             tune_config=tune.TuneConfig(reuse_actors=True, max_concurrent_trials=workers or 0),
-            run_config=tune.RunConfig(
-                name="cells",
-                storage_path=scratch,
-                callbacks=[courier],
-                stop=StopOnError(courier),
-                verbose=0,
-                failure_config=tune.FailureConfig(max_failures=2),
-                checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
-            ),
+            run_config=quiet_run("cells", scratch, courier),
         )
         tuner.fit()
     if courier.error is not None:

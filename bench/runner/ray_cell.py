@@ -71,6 +71,19 @@ class Courier(tune.Callback):  # type: ignore[misc]  # ray is untyped
             self.error = error
 
 
+def quiet_run(name: str, scratch: str, courier: Courier) -> tune.RunConfig:
+    """One Tune run whose record is our store: nothing printed, kept or restored."""
+    return tune.RunConfig(
+        name=name,
+        storage_path=scratch,
+        callbacks=[courier],
+        stop=StopOnError(courier),
+        verbose=0,
+        failure_config=tune.FailureConfig(max_failures=2),
+        checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+    )
+
+
 class StopOnError(tune.Stopper):  # type: ignore[misc]  # ray is untyped
     """Ends the whole run when the courier could not deliver (a full disk, for example)."""
 

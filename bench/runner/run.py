@@ -52,7 +52,7 @@ def pending_jobs(store: Store, plan: list[Planned], retry_failed: bool) -> list[
         if row.fit is not None and (fit is None or not fit.ok):
             continue
         fitted = None if row.fit is None or fit is None else store.fitted(row.fit.id, fit.attempt)
-        jobs[row.id] = _job(row.cell, row.budget, wanted_metrics(row.cell.task), fitted)
+        jobs[row.id] = _job(row.cell, row.limit, wanted_metrics(row.cell.task), fitted)
     return list(jobs.values())
 
 
@@ -68,7 +68,7 @@ def pending_fits(store: Store, plan: list[Planned], retry_failed: bool) -> dict[
 
 
 def _wanted(store: Store, row: Planned, retry_failed: bool) -> bool:
-    return _missing(store.last(row.id), str(row.budget or ""), retry_failed)
+    return _missing(store.last(row.id), str(row.limit or ""), retry_failed)
 
 
 def _missing(stored: Stored | None, budget: str, retry_failed: bool) -> bool:
