@@ -96,7 +96,7 @@ def test_intervals_cover_the_truth(name, shift):
     kernel, truth = KERNELS[name]
     rng, hits, middle = RNG(0), 0, []
     for k in range(1000):
-        x, y = rng.standard_normal((2, 400, DIMENSION))
+        x, y = rng.standard_normal((2, 200, DIMENSION))
         y[:, 0] += shift
         found = intervals.kernel_interval(x, y, kernel, seed=k)
         hits += found.low <= truth(shift) <= found.high

@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from one_gaussian import MEAN, SLOPE, VARIANCE, gaussian_problem
 from scipy.stats import ks_1samp, norm
 
 import methods.demon as demon
@@ -20,8 +21,6 @@ from bench.core.metering import Meter
 from bench.core.noise import NoiseSource
 from bench.core.params import UserError
 from bench.core.problem import MeteredFlow, MeteredMap, MeteredPosterior, Problem
-from bench.models.exact import MixtureFlow, MixturePosterior
-from bench.models.mixture import Mixture
 from methods.best_of_n import BestOfN, BestOfNFewStep, sde_step
 from methods.demon import Demon, composed, deviation
 from methods.noise_search import ReNO, ZeroOrder
@@ -69,22 +68,6 @@ def mean_reward(method, n=512, reward="linear"):
 
 
 # -- one Gaussian, where every law is known -------------------------------------------------------
-
-MEAN, VARIANCE, SLOPE = 0.7, 0.6, 1.2
-
-
-def gaussian_problem(n, seed=0, reward=lambda x: SLOPE * x[:, 0]):
-    one = torch.ones(1).double()
-    data = Mixture(one, MEAN * one[None], VARIANCE * one[None, None])
-    meter = Meter()
-    return Problem(
-        flow=MeteredFlow(MixtureFlow(data), meter, None),
-        reward=meter.wrap("reward", reward),
-        meter=meter,
-        source=NoiseSource(seed, "gaussian", dtype=torch.float64),
-        rows=range(n),
-        posterior=MeteredPosterior(MixturePosterior(data), meter, None),
-    )
 
 
 def euler_map(steps):

@@ -8,16 +8,13 @@ import hypothesis.strategies as st
 import pytest
 import torch
 from hypothesis import given, settings
+from one_gaussian import MEAN, SLOPE, VARIANCE, gaussian_problem
 
 import methods.smc as smc
 from bench.core.contracts import Need
 from bench.core.metering import Meter
-from bench.core.noise import NoiseSource
 from bench.core.params import UserError
-from bench.core.problem import MeteredFlow, Problem
 from bench.metrics.two_sample import sliced_w2
-from bench.models.exact import MixtureFlow
-from bench.models.mixture import Mixture
 from bench.runner.binding import bind
 from bench.runner.execute import sample_in_batches
 from bench.runner.planning import expand
@@ -100,21 +97,6 @@ def test_schemes_are_ordered_by_variance(generator):
 
 
 # -- one Gaussian, where the chain of K steps is known --------------------------------------------
-
-MEAN, VARIANCE, SLOPE = 0.7, 0.6, 1.2
-
-
-def gaussian_problem(n, seed=0, reward=lambda x: SLOPE * x[:, 0]):
-    one = torch.ones(1).double()
-    data = Mixture(one, MEAN * one[None], VARIANCE * one[None, None])
-    meter = Meter()
-    return Problem(
-        flow=MeteredFlow(MixtureFlow(data), meter, None),
-        reward=meter.wrap("reward", reward),
-        meter=meter,
-        source=NoiseSource(seed, "gaussian", dtype=torch.float64),
-        rows=range(n),
-    )
 
 
 def chain_law(steps, start=0.01):

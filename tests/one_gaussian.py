@@ -1,0 +1,25 @@
+"""One Gaussian with a linear reward, in double precision: every law is known in closed form."""
+
+import torch
+
+from bench.core.metering import Meter
+from bench.core.noise import NoiseSource
+from bench.core.problem import MeteredFlow, MeteredPosterior, Problem
+from bench.models.exact import MixtureFlow, MixturePosterior
+from bench.models.mixture import Mixture
+
+MEAN, VARIANCE, SLOPE = 0.7, 0.6, 1.2
+
+
+def gaussian_problem(n, seed=0, reward=lambda x: SLOPE * x[:, 0]):
+    one = torch.ones(1).double()
+    data = Mixture(one, MEAN * one[None], VARIANCE * one[None, None])
+    meter = Meter()
+    return Problem(
+        flow=MeteredFlow(MixtureFlow(data), meter, None),
+        reward=meter.wrap("reward", reward),
+        meter=meter,
+        source=NoiseSource(seed, "gaussian", dtype=torch.float64),
+        rows=range(n),
+        posterior=MeteredPosterior(MixturePosterior(data), meter, None),
+    )
