@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch.utils.checkpoint import checkpoint
 
+from bench.core.flops import counted
 from bench.core.metering import Meter, OverBudget, TimeIsUp, Unmeterable
 from bench.core.work import Rows, Work
 
@@ -128,3 +129,42 @@ def test_a_jvp_is_refused_under_transforms_and_beyond_the_budget():
         torch.func.grad(lambda x: jvp(x, t, x)[0].sum())(x)
     with pytest.raises(OverBudget):
         jvp(x, t, x)
+
+
+class Shares(torch.nn.Module):
+    """Conditions on time once where all rows share it, as the networks here do."""
+
+    def __init__(self):
+        super().__init__()
+        self.time, self.data = torch.nn.Linear(1, 8), torch.nn.Linear(3, 8)
+
+    def forward(self, x, t):
+        shared = bool((t == t[0]).all())
+        return (self.data(x) + self.time((t[:1] if shared else t)[:, None])).sum(-1)
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (1, 0, 2), (2, 0, 1)])
+@pytest.mark.parametrize("train", [False, True])
+def test_times_that_rows_share_have_a_price_of_their_own(order, train):
+    """Whatever was priced first: one time, a time per row, and times in blocks of equal ones."""
+    net, rows = Shares().requires_grad_(train), 12
+    times = [torch.full((rows,), 0.5), torch.linspace(0, 1, rows), torch.arange(rows) // 6 / 2]
+    key = ("shared times", str(order), train)
+    for k in order:
+        meter = Meter(count_flops=True)
+        fn = meter.wrap("flow", net, key=key, trained=lambda: list(net.parameters()))
+        x = torch.randn(rows, 3)
+
+        def run(k=k, fn=fn, x=x):
+            out = fn(x, times[k])
+            if train:
+                out.sum().backward()
+
+        run()
+        assert meter.work().flops == counted(lambda k=k, x=x: _plain(net, x, times[k], train))
+
+
+def _plain(net, x, t, train):
+    out = net(x, t)
+    if train:
+        out.sum().backward()

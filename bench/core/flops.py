@@ -51,13 +51,16 @@ def price(
 ) -> Price:
     """The price of `fn` at the shapes, dtypes and gradient mode of `args`, counted at most once.
 
-    `key` names the callable across cells; tensors with the batch's length are cut to a few rows
-    for the count.  A backward reaches the inputs that need a gradient and the parameters that are
-    `trained`.
+    Times that the whole batch shares have a price of their own, since networks then do the work of
+    conditioning once.  `key` names the callable across cells; tensors with the batch's length are
+    cut to a few rows for the count.  A backward reaches the inputs that need a gradient and the
+    parameters that are `trained`.
     """
     grad = torch.is_grad_enabled()
     modes = tuple(
-        (tuple(a.shape[1:]), a.dtype, grad and a.requires_grad) if isinstance(a, Tensor) else ()
+        (tuple(a.shape[1:]), a.dtype, grad and a.requires_grad, _shared(a))
+        if isinstance(a, Tensor)
+        else ()
         for a in args
     )
     trainable = [p for p in trained if grad and p.requires_grad]
@@ -66,6 +69,11 @@ def price(
         few, more = (_count(fn, args, rows, trainable) for rows in (FEW, MORE))
         _PRICES[full] = Price(_line(few[0], more[0]), _line(few[1], more[1]))
     return _PRICES[full]
+
+
+def _shared(value: Tensor) -> bool:
+    """Whether a vector of times (or labels) is one and the same for every row."""
+    return value.dim() == 1 and bool((value == value[:1]).all())
 
 
 def _line(few: float, more: float) -> Affine:
@@ -95,7 +103,8 @@ def _cut(value: Any, batch: int, rows: int) -> Any:
     """`rows` rows of a batched tensor, a leaf if the original needs a gradient."""
     if not isinstance(value, Tensor) or value.dim() == 0 or value.shape[0] != batch:
         return value
-    index = torch.arange(rows, device=value.device) % batch
+    # From all over the batch: a rollout's times come in blocks of equal ones.
+    index = torch.arange(rows, device=value.device) * batch // rows
     return value.detach()[index].requires_grad_(value.requires_grad and torch.is_grad_enabled())
 
 
