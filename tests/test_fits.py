@@ -1,6 +1,6 @@
 """Fits in the runner: shared by the cells that sample from them, with a ledger of their own."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import EntryPoint
 
 import pytest
@@ -11,9 +11,11 @@ from bench.core import plugins
 from bench.core.adapters import trained_state
 from bench.core.integrate import euler, integrate, uniform_grid
 from bench.core.params import UserError, param
-from bench.core.work import Budget
+from bench.core.work import Budget, Work
+from bench.runner import pilots
 from bench.runner.audit import audit
 from bench.runner.executors import Inline
+from bench.runner.pilots import Measured
 from bench.runner.planning import expand
 from bench.runner.run import pilots_of, run_suite
 from bench.runner.store import Store
@@ -177,20 +179,34 @@ def test_methods_without_a_fit_ignore_its_terms():
     assert row.fit is None and row.cell.method_params["steps"] == 50
 
 
-@pytest.mark.parametrize("unit", ["flops", "seconds"])
-def test_fits_are_priced_in_every_unit(tmp_path, unit):
-    amount = {"flops": "1e8:fit=1e10", "seconds": "5e-3:fit=2"}[unit]
+def test_fits_are_priced_in_flops(tmp_path):
     store = Store(str(tmp_path), "fits")
     store.open()
-    suite = build_suite(content("drift", budgets=[f"{unit}={amount}"], seeds=1))
-    (row,) = expand(suite, pilots_of(store))
-    assert row.status == "pending"
+    suite = content("drift", budgets=["flops=1e8:fit=1e10"], seeds=1)
+    (row,) = expand(build_suite(suite), pilots_of(store))
     assert 0.9 <= row.fit.cost / row.budget.fit_budget <= 1
-    _, outcome = run(tmp_path, content("drift", budgets=[f"{unit}={amount}"], seeds=1))
+    _, outcome = run(tmp_path, suite)
     assert outcome.statuses == {"ok": 1}
-    cells = store.table("cells").iloc[0]
-    if unit == "flops":
-        assert cells["fit_flops_total"] == pytest.approx(row.fit.cost, rel=0.01)
+    measured = store.table("cells").iloc[0]["fit_flops_total"]
+    assert measured == pytest.approx(row.fit.cost, rel=0.01)
+
+
+def test_fits_are_priced_in_seconds_by_a_pilot(tmp_path, monkeypatch):
+    """The pilot's two iterations take 0.5 s in all: 40 s pay for 160."""
+    rates = {("flow", "forward"): 3.0, ("flow", "backward"): 6.0}
+    shortest = (2 * forward("flow", BATCH) + backward("flow", BATCH)) * 2
+    found = Measured(replace(shortest, seconds=0.5), rates)
+    monkeypatch.setattr(pilots, "pilot_fit", lambda cell, method: found)
+    monkeypatch.setattr(pilots, "pilot", lambda cell, method, n: Measured(Work(), {}))
+    monkeypatch.setattr(pilots, "_seconds", lambda cell, method: 0.1 * method.params.steps)
+    store = Store(str(tmp_path), "fits")
+    store.open()
+    suite = content("drift", budgets=["seconds=2:fit=40", "seconds=2:fit=40,served=40"], seeds=1)
+    alone, served = expand(build_suite(suite), pilots_of(store))
+    assert alone.fit.cell.method_params["iterations"] == 160
+    assert alone.fit.cost == pytest.approx(40)
+    assert alone.cell.method_params["steps"] == 20
+    assert served.cell.method_params["steps"] == 10
 
 
 def test_an_audit_counts_the_fit_again(tmp_path):
