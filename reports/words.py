@@ -32,12 +32,16 @@ TAGS = {"exact": "floor", "prior": "untilted", "oracle": "closed form"}
 METRIC_ORDER = (
     "reward",
     "judge",
+    "prompt-match",
+    "class-agreement",
     "sliced-w2",
     "mmd2",
     "frechet",
     "mmd2-features",
+    "mmd2-pixels",
     "class-error",
     "mmd2-data",
+    "free-entropy",
     "diversity",
     "vendi",
     "modes",
@@ -49,7 +53,7 @@ METRIC_ORDER = (
     "compressed-size",
 )
 
-DISTANCES = ("sliced-w2", "frechet", "mmd2-features", "mmd2", "class-error")
+DISTANCES = ("sliced-w2", "frechet", "mmd2-features", "mmd2-pixels", "mmd2", "class-error")
 """Distances to the tilted law, the most telling first."""
 
 RATIO = "sliced-w2"
@@ -98,6 +102,10 @@ METRICS = {
     "mmd2": "unbiased squared MMD to exact samples of the tilted law (zero when the laws agree)",
     "frechet": "Frechet distance to real data weighted by the tilt",
     "mmd2-features": "unbiased squared MMD in feature space to real data weighted by the tilt",
+    "mmd2-pixels": "unbiased squared MMD in pixels to renders weighted by the tilt",
+    "prompt-match": "share of samples that show everything the prompt asks for, measured in pixels",
+    "class-agreement": "share of samples that show the prompt's noun, which the flow was told",
+    "free-entropy": "bits of variety left in the attributes that the prompt does not mention",
     "class-error": "L2 distance of the class frequencies to those of the tilted law",
     "mmd2-data": "unbiased squared MMD in feature space to the untilted data: drift, not error",
     "diversity": "mean pairwise distance of the samples",
@@ -115,6 +123,7 @@ TASKS = {
     "gmm-paper": "a two-dimensional mixture of three Gaussians in which every answer is known",
     "gmm": "a Gaussian mixture in which every answer is known",
     "digits": "a flow trained on scikit-learn's handwritten 8×8 digits",
+    "shapes": "a flow trained on rendered coloured shapes",
     "imagenet256": "a latent flow on ImageNet at 256×256",
     "text-to-image": "a text-to-image flow model",
 }

@@ -19,8 +19,8 @@ class DigitReward(Reward[P]):
     """A reward that only scores digits."""
 
     def compatible(self, task: Task[Any]) -> str | None:
-        if tuple(task.event_shape) != EVENT_SHAPE:
-            return f"it scores 8x8 digits, and the task's samples have shape {task.event_shape}"
+        if tuple(task.data_shape) != EVENT_SHAPE:
+            return f"it scores 8x8 digits, and the task's samples have shape {task.data_shape}"
         return None
 
 

@@ -54,7 +54,7 @@ class InverseProblem(Reward[P]):
         self.y = clean + self.params.sigma * noise
 
     def compatible(self, task: Task[Any]) -> str | None:
-        shape = tuple(task.event_shape)
+        shape = tuple(task.data_shape)
         if len(shape) != 3:
             return f"it scores pictures, and the task's samples have shape {shape}"
         data = task.data("held-out")
@@ -113,8 +113,8 @@ class SuperResolution(InverseProblem[SuperParams]):
 
     def compatible(self, task: Task[Any]) -> str | None:
         reason = super().compatible(task)
-        if reason is None and any(s % self.params.factor for s in task.event_shape[1:]):
-            reason = f"the factor {self.params.factor} does not divide {task.event_shape[1:]}"
+        if reason is None and any(s % self.params.factor for s in task.data_shape[1:]):
+            reason = f"the factor {self.params.factor} does not divide {task.data_shape[1:]}"
         return reason
 
 

@@ -45,8 +45,8 @@ class PictureReward(Reward[P]):
         return ()
 
     def compatible(self, task: Task[Any]) -> str | None:
-        shape = tuple(task.event_shape)
-        if getattr(task, "decode", None) is None and (len(shape) != 3 or shape[0] not in (1, 3)):
+        shape = tuple(task.data_shape)
+        if len(shape) != 3 or shape[0] not in (1, 3):
             return f"it scores pictures, and the task's samples have shape {shape}"
         return None
 

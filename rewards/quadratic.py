@@ -26,19 +26,19 @@ class QuadraticReward(Reward[P]):
     """A reward that is a quadratic function of a flat state."""
 
     def bind(self, task: Task[Any]) -> None:
-        self._form = self.build(task.event_shape[0])
+        self._form = self.build(task.data_shape[0])
 
     def build(self, dimension: int) -> Quadratic:
         """The reward in this dimension."""
         raise NotImplementedError
 
     def compatible(self, task: Task[Any]) -> str | None:
-        if len(task.event_shape) != 1:
-            return f"it scores flat vectors, and the task's samples have shape {task.event_shape}"
+        if len(task.data_shape) != 1:
+            return f"it scores flat vectors, and the task's samples have shape {task.data_shape}"
         return None
 
     def quadratic(self, task: Task[Any]) -> Quadratic | None:
-        return self.build(task.event_shape[0])
+        return self.build(task.data_shape[0])
 
     def __call__(self, x: Tensor, condition: Condition) -> Tensor:
         return self._form(x)

@@ -168,6 +168,8 @@ class Task(Generic[P]):
 
     `flow_map` and `posterior` are None where they do not exist.  `reference(reward, strength, n,
     noise)` stands for the tilted law; `oracle(reward, strength)` is None without a closed form.
+    With `decode` the flow lives in latents: samples are latents, and whoever looks at them
+    (rewards, references, metrics, `render`) sees what they decode to.
     """
 
     Params: ClassVar[type[Any]] = NoParams
@@ -178,10 +180,17 @@ class Task(Generic[P]):
     """Makes a fresh module that equals `flow` and can be trained; None if there is none."""
     flow_map: MetaFlowMap | None = None
     posterior: PosteriorSampler | None = None
+    decode: Callable[[Tensor], Tensor] | None = None
+    """(n, *event_shape) -> (n, *data_shape), differentiable; None if samples are data."""
     event_shape: tuple[int, ...]
 
     def __init__(self, params: P) -> None:
         self.params = params
+
+    @property
+    def data_shape(self) -> tuple[int, ...]:
+        """Shape of what rewards and metrics see; a task with a decoder says which."""
+        return self.event_shape
 
     @classmethod
     def create(cls, **values: Any) -> Task[Any]:
@@ -201,13 +210,14 @@ class Task(Generic[P]):
         return [None]
 
     def data(self, split: str) -> Tensor | None:
-        """Real samples (n, *event_shape) of a split, if there are any."""
+        """Real samples (n, *data_shape) of a split, if there are any."""
         return None
 
     def draw_data(self, n: int, generator: torch.Generator) -> Tensor:
-        """n data points (n, *event_shape) to train on; by default uniform picks of `data("train")`.
+        """n points (n, *event_shape) to train on; by default uniform picks of `data("train")`.
 
-        Raises UserError if the task has no data.
+        A task with a decoder must say what the latents of data are.  Raises UserError if the task
+        has no data.
         """
         data = self.data("train")
         if data is None:
@@ -225,7 +235,7 @@ class Task(Generic[P]):
         return None
 
     def render(self, x: Tensor) -> Tensor | None:
-        """uint8 images (n, height, width, 3) for galleries, or None for point clouds."""
+        """uint8 images (n, height, width, 3) of x (n, *data_shape), or None for point clouds."""
         return None
 
 

@@ -8,6 +8,7 @@ since fused CPU attention counts as zero).  Element-wise work is not.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +17,8 @@ import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
+
+from bench.core.accelerator import settle
 
 FEW, MORE = 3, 6
 """Rows of the two counted calls."""
@@ -48,8 +51,10 @@ def price(
     fn: Callable[..., Tensor],
     args: tuple[Any, ...],
     trained: Sequence[Tensor] = (),
-) -> Price:
+) -> tuple[Price, float]:
     """The price of `fn` at the shapes, dtypes and gradient mode of `args`, counted at most once.
+
+    Returns it with the seconds that counting took, 0 if it was known.
 
     Times that the whole batch shares have a price of their own, since networks then do the work of
     conditioning once.  `key` names the callable across cells; tensors with the batch's length are
@@ -65,10 +70,14 @@ def price(
     )
     trainable = [p for p in trained if grad and p.requires_grad]
     full = (key, modes, grad, len(trainable))
-    if full not in _PRICES:
-        few, more = (_count(fn, args, rows, trainable) for rows in (FEW, MORE))
-        _PRICES[full] = Price(_line(few[0], more[0]), _line(few[1], more[1]))
-    return _PRICES[full]
+    if full in _PRICES:
+        return _PRICES[full], 0.0
+    settle()
+    started = time.perf_counter()
+    few, more = (_count(fn, args, rows, trainable) for rows in (FEW, MORE))
+    _PRICES[full] = Price(_line(few[0], more[0]), _line(few[1], more[1]))
+    settle()
+    return _PRICES[full], time.perf_counter() - started
 
 
 def _shared(value: Tensor) -> bool:

@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from bench.core.accelerator import settle
 from bench.core.flops import Price, price
 from bench.core.work import KINDS, ROLES, Kind, Role, Rows, Unit, Work, row_weight
 
@@ -68,6 +69,7 @@ class Meter:
         self._flops: dict[tuple[Role, Kind], float] = {}
         self._spent = self._excluded = 0.0
         self._lock = threading.Lock()
+        settle()  # what was launched before is not this ledger's
         self._started = time.perf_counter()
 
     def __setattr__(self, name: str, value: object) -> None:
@@ -114,11 +116,15 @@ class Meter:
         self._spent += more
 
     def elapsed(self) -> float:
-        """Seconds since the meter started, without the time spent on calibration."""
+        """Seconds since the meter started, without the time spent on calibration.
+
+        Between calls this is the time of launches on an accelerator; `work` waits for their end.
+        """
         return time.perf_counter() - self._started - self._excluded
 
     def work(self) -> Work:
-        """What was counted so far."""
+        """What was counted so far; waits for what is still running on a device."""
+        settle()
         rows: dict[str, Any] = {
             role: Rows(*(self._rows[role, kind] for kind in KINDS)) for role in ROLES
         }
@@ -200,9 +206,8 @@ class Meter:
         trained: Sequence[Tensor] = (),
     ) -> Price:
         """The price of a call; counting it for the first time is charged to nobody."""
-        started = time.perf_counter()
-        found = price(key, fn, args, trained)
-        self._excluded += time.perf_counter() - started
+        found, seconds = price(key, fn, args, trained)
+        self._excluded += seconds
         return found
 
 

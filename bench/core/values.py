@@ -98,7 +98,7 @@ class Fitted:
 class Reference:
     """A sample that stands for a law: exact, or real data with weights.
 
-    x: (n, *event_shape), weight: (n,) summing to 1 or None, exact: drawn from the law itself.
+    x: (n, *data_shape), weight: (n,) summing to 1 or None, exact: drawn from the law itself.
     """
 
     x: Tensor

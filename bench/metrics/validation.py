@@ -29,12 +29,14 @@ from bench.core.noise import NoiseSource
 from bench.core.posterior import Glass
 from bench.core.quadratic import Quadratic, linear
 from bench.metrics.posterior_quality import Contexts, draws_at, energy_distance, gaussian_frechet
+from bench.models.autoencoder import Autoencoder
 from bench.models.digits import UnconditionalMap
 from bench.models.digits_data import load
 from bench.models.exact import MixtureFlow, MixturePosterior
 from bench.models.map_posterior import MapPosterior
 from bench.models.meta_flow_map import FlowNet, MetaFlowMapNet
 from bench.models.mixture import paper_mixture
+from bench.models.shapes_render import pictures
 
 TIMES = (0.2, 0.5)
 STEPS = (1, 2, 4)
@@ -95,6 +97,16 @@ def digits(_: tuple[int, ...]) -> World:
     return World(load("all").x)
 
 
+@torch.no_grad()
+def encoded(code: Autoencoder) -> World:
+    """Codes of fresh renders; networks are asked without a label."""
+    found = code.encode(pictures(2 * SAMPLES, SEED)[0])
+    noise = NoiseSource(SEED, "validation").normal(
+        "code", 0, found.mean.shape[1:], range(len(found.mean))
+    )
+    return World(found.draw(noise))
+
+
 WORLDS = {"gmm-paper": gmm_paper, "digits": digits}
 
 
@@ -122,7 +134,7 @@ class Validator:
     """Figures of a flow or a meta flow map of a task; other networks and tasks have none.
 
     A finished flow that it is told of is what maps are compared with; without one, a map is
-    compared with its own base velocity.
+    compared with its own base velocity.  A finished autoencoder makes the world of its latents.
     """
 
     def __init__(self, task: str) -> None:
@@ -132,16 +144,20 @@ class Validator:
         self._known: dict[float, tuple[_Truth, Figures]] = {}
 
     def learn(self, network: nn.Module) -> None:
-        """Remember a finished network if it is a flow."""
+        """Remember a finished network if it is a flow or an autoencoder."""
+        if isinstance(network, Autoencoder):
+            self._world = encoded(copy.deepcopy(network).to("cpu"))
         if isinstance(network, FlowNet):
             self.flow = copy.deepcopy(network).to("cpu")
             self._known.clear()
 
     def __call__(self, network: nn.Module) -> Mapping[str, float]:
-        if self.task not in WORLDS or not isinstance(network, FlowNet | MetaFlowMapNet):
+        if not isinstance(network, FlowNet | MetaFlowMapNet):
             return {}
-        if self._world is None:
+        if self._world is None and self.task in WORLDS:
             self._world = WORLDS[self.task](network.event_shape)
+        if self._world is None:
+            return {}
         if isinstance(network, FlowNet):
             return samples(self._world, euler(network.velocity))
         return self._map(self._world, network)

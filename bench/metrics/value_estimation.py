@@ -63,8 +63,9 @@ class Question:
     condition: Condition = None
 
     def score(self, x1: Tensor) -> Tensor:
-        """strength * r of every row."""
-        return self.strength * self.reward(x1, self.condition)
+        """strength * r of what every row decodes to."""
+        seen = x1 if self.task.decode is None else self.task.decode(x1)
+        return self.strength * self.reward(seen, self.condition)
 
     @property
     def times(self) -> Tensor:
@@ -77,6 +78,9 @@ def contexts(task: Task[Any], t: float, n: int, seed: int = 0) -> Tensor:
     """n states x_t: held-out data noised to t; without data, the flow's own states at t."""
     source = NoiseSource(seed, "value-contexts")
     x0 = source.normal("noise", 0, tuple(task.event_shape), range(n))
+    if task.decode is not None:
+        x1 = task.draw_data(n, torch.Generator().manual_seed(seed))
+        return task.flow.interpolant.noised(x1, x0, filled(t, x1))
     data = task.data("held-out")
     if data is None:
         return integrate(euler(task.flow.velocity), x0, uniform_grid(200, 0.0, t))

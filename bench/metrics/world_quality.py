@@ -18,6 +18,7 @@ from bench.metrics.posterior_quality import (
     energy_distance,
     joint_frechet,
 )
+from bench.metrics.shapes_quality import shapes_quality
 from bench.metrics.two_sample import sliced_w2
 from bench.models.digits import UnconditionalMap
 from bench.models.digits_data import FOLDS, load
@@ -38,7 +39,7 @@ Figures = dict[str, Any]
 
 def quality(task: str, networks: dict[str, nn.Module]) -> Figures:
     """The figures of a world's networks."""
-    worlds = {"digits": digits_quality, "gmm-paper": gmm_quality}
+    worlds = {"digits": digits_quality, "gmm-paper": gmm_quality, "shapes": shapes_quality}
     return worlds[task](networks)
 
 

@@ -7,7 +7,8 @@ an ordinary flow map of the data, and v_{t,t}(x; 0, 0) is the base velocity.
 
 from __future__ import annotations
 
-from typing import Literal
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -20,12 +21,25 @@ from bench.models.nets import ModulatedMLP
 Parametrisation = Literal["gaussian", "raw", "diagonal"]
 
 
+class Known(NamedTuple):
+    """What a class-conditional network is told: label and guidance scale, (batch,) each.
+
+    No label is the null class, no scale is 1; networks without classes hear neither.
+    """
+
+    label: Tensor | None = None
+    scale: Tensor | None = None
+
+
+NOTHING = Known()
+
+
 class MetaFlowMapNet(nn.Module):
     """A meta flow map over flat vectors of `dimension`, reshaped to `event_shape` outside.
 
     `parametrisation`: "raw" predicts v; "gaussian" predicts what the Gaussian model of the data
     leaves over; "diagonal" predicts n in v = A x + B x_bar + C n(x*, x_bar), whose regression
-    target on s = u is the base velocity.
+    target on s = u is the base velocity.  With `classes` > 0 it knows labels, see `given`.
     """
 
     def __init__(
@@ -34,6 +48,7 @@ class MetaFlowMapNet(nn.Module):
         width: int = 384,
         depth: int = 3,
         parametrisation: Parametrisation = "gaussian",
+        classes: int = 0,
     ) -> None:
         super().__init__()
         self.event_shape = event_shape
@@ -41,52 +56,110 @@ class MetaFlowMapNet(nn.Module):
         self.parametrisation: Parametrisation = parametrisation
         dimension = int(torch.Size(event_shape).numel())
         self.gaussian = GaussianModel(dimension)
-        self.net = ModulatedMLP(2 * dimension, dimension, times=3, width=width, depth=depth)
+        self.net = ModulatedMLP(
+            2 * dimension, dimension, times=3, width=width, depth=depth, classes=classes
+        )
 
     def velocity(self, x_bar: Tensor, s: Tensor, u: Tensor, x: Tensor, t: Tensor) -> Tensor:
+        """v_{s,u}(x_bar; t, x), shape of x_bar, without a label."""
+        return self.given(NOTHING).velocity(x_bar, s, u, x, t)
+
+    def jump(self, x_bar: Tensor, s: Tensor, u: Tensor, x: Tensor, t: Tensor) -> Tensor:
+        """X_{s,u}(x_bar; t, x), without a label."""
+        return self.given(NOTHING).jump(x_bar, s, u, x, t)
+
+    def given(self, known: Known) -> GivenMap:
+        """The map with labels and guidance scales fixed."""
+        return GivenMap(self, known)
+
+    forward = velocity
+
+    def labelled(
+        self, x_bar: Tensor, s: Tensor, u: Tensor, x: Tensor, t: Tensor, known: Known
+    ) -> Tensor:
         """v_{s,u}(x_bar; t, x), shape of x_bar."""
-        flat_bar, flat_x = x_bar.flatten(1), x.flatten(1)
         forms = {"gaussian": self._gaussian, "raw": self._raw, "diagonal": self._diagonal}
-        return forms[self.parametrisation](flat_bar, s, u, flat_x, t).reshape(x_bar.shape)
+        form = forms[self.parametrisation]
+        return form(x_bar.flatten(1), s, u, x.flatten(1), t, known).reshape(x_bar.shape)
+
+    def _gaussian(
+        self, x_bar: Tensor, s: Tensor, u: Tensor, x: Tensor, t: Tensor, known: Known
+    ) -> Tensor:
+        skip = self.gaussian.skip(x_bar, s, u, x, t)
+        left: Tensor = self.net(torch.cat([skip.inner, skip.context], -1), (s, u, t), *known)
+        return self.gaussian.to_data(skip.velocity + skip.scale * left)
+
+    def _raw(
+        self, x_bar: Tensor, s: Tensor, u: Tensor, x: Tensor, t: Tensor, known: Known
+    ) -> Tensor:
+        out: Tensor = self.net(torch.cat([x_bar, x], -1), (s, u, t), *known)
+        return out
+
+    def _diagonal(
+        self, x_bar: Tensor, s: Tensor, u: Tensor, x: Tensor, t: Tensor, known: Known
+    ) -> Tensor:
+        star, k = glass.affine(x, t, x_bar, s)
+        n: Tensor = self.net(torch.cat([star.x, x_bar], -1), (s, u, star.t), *known)
+        return k.a[:, None] * x + k.b[:, None] * x_bar + k.c[:, None] * n
+
+
+@dataclass(frozen=True)
+class GivenMap:
+    """A meta flow map whose labels and guidance scales are those of one batch."""
+
+    net: MetaFlowMapNet
+    known: Known
+
+    def velocity(self, x_bar: Tensor, s: Tensor, u: Tensor, x: Tensor, t: Tensor) -> Tensor:
+        """v_{s,u}(x_bar; t, x)."""
+        return self.net.labelled(x_bar, s, u, x, t, self.known)
 
     def jump(self, x_bar: Tensor, s: Tensor, u: Tensor, x: Tensor, t: Tensor) -> Tensor:
         """X_{s,u}(x_bar; t, x)."""
         return x_bar + expand(u - s, x_bar) * self.velocity(x_bar, s, u, x, t)
 
-    forward = velocity
-
-    def _gaussian(self, x_bar: Tensor, s: Tensor, u: Tensor, x: Tensor, t: Tensor) -> Tensor:
-        skip = self.gaussian.skip(x_bar, s, u, x, t)
-        left: Tensor = self.net(torch.cat([skip.inner, skip.context], -1), (s, u, t))
-        return self.gaussian.to_data(skip.velocity + skip.scale * left)
-
-    def _raw(self, x_bar: Tensor, s: Tensor, u: Tensor, x: Tensor, t: Tensor) -> Tensor:
-        out: Tensor = self.net(torch.cat([x_bar, x], -1), (s, u, t))
-        return out
-
-    def _diagonal(self, x_bar: Tensor, s: Tensor, u: Tensor, x: Tensor, t: Tensor) -> Tensor:
-        star, k = glass.affine(x, t, x_bar, s)
-        n: Tensor = self.net(torch.cat([star.x, x_bar], -1), (s, u, star.t))
-        return k.a[:, None] * x + k.b[:, None] * x_bar + k.c[:, None] * n
-
 
 class FlowNet(nn.Module):
     """A velocity b_t(x) with the Gaussian model of the data as skip: the map's t = 0 slice."""
 
-    def __init__(self, event_shape: tuple[int, ...], width: int = 256, depth: int = 3) -> None:
+    def __init__(
+        self, event_shape: tuple[int, ...], width: int = 256, depth: int = 3, classes: int = 0
+    ) -> None:
         super().__init__()
         self.event_shape = event_shape
         self.interpolant = Linear()
         dimension = int(torch.Size(event_shape).numel())
         self.gaussian = GaussianModel(dimension)
-        self.net = ModulatedMLP(dimension, dimension, times=1, width=width, depth=depth)
+        self.net = ModulatedMLP(
+            dimension, dimension, times=1, width=width, depth=depth, classes=classes
+        )
 
     def velocity(self, x: Tensor, t: Tensor, condition: object = None) -> Tensor:
-        """b_t(x), shape of x; `condition` is ignored, the model is unconditional."""
+        """b_t(x), shape of x, without a label; `condition` is ignored, see `given`."""
+        return self.labelled(x, t, NOTHING)
+
+    def given(self, known: Known) -> GivenFlow:
+        """The velocity with labels and guidance scales fixed."""
+        return GivenFlow(self, known)
+
+    def labelled(self, x: Tensor, t: Tensor, known: Known) -> Tensor:
+        """b_t(x), shape of x."""
         flat, zero = x.flatten(1), torch.zeros_like(t)
         skip = self.gaussian.skip(flat, t, t, torch.zeros_like(flat), zero)
-        left: Tensor = self.net(skip.inner, (t,))
+        left: Tensor = self.net(skip.inner, (t,), *known)
         v = self.gaussian.to_data(skip.velocity + skip.scale * left)
         return v.reshape(x.shape)
 
     forward = velocity
+
+
+@dataclass(frozen=True)
+class GivenFlow:
+    """A flow whose labels and guidance scales are those of one batch."""
+
+    net: FlowNet
+    known: Known
+
+    def velocity(self, x: Tensor, t: Tensor) -> Tensor:
+        """b_t(x)."""
+        return self.net.labelled(x, t, self.known)

@@ -40,27 +40,96 @@ class ModulatedBlock(nn.Module):
         return out
 
 
-class ModulatedMLP(nn.Module):
-    """(features, times) -> output; the last layer starts at zero."""
+GUIDED = 2.5
+SCALES = (1.0, GUIDED)
+"""Guidance scales that a class-conditional network is told (arXiv 2601.14430, Eqs. 69-70)."""
+
+
+class LabelEmbedding(nn.Module):
+    """Class label and guidance scale as one vector; label `classes` means "no class given".
+
+    The table of scales starts at zero, so that a network trained without guidance is its w = 1.
+    """
+
+    def __init__(self, classes: int, width: int) -> None:
+        super().__init__()
+        self.classes = classes
+        self.label = nn.Embedding(classes + 1, width)
+        self.scale = nn.Embedding(len(SCALES), width)
+        nn.init.normal_(self.label.weight, std=0.5)
+        nn.init.zeros_(self.scale.weight)
+
+    def forward(self, label: Tensor, scale: Tensor) -> Tensor:
+        """(batch,) labels and (batch,) scales, each the nearest of SCALES -> (batch, width)."""
+        known = torch.tensor(SCALES).to(scale)
+        nearest = (scale[:, None] - known).abs().argmin(-1)
+        out: Tensor = self.label(label) + self.scale(nearest)
+        return out
+
+
+class Modulated(nn.Module):
+    """A network that times, and labels if it knows any, modulate."""
+
+    embed: nn.Sequential
+    labels: LabelEmbedding | None
+
+    def conditioning(
+        self, times: Sequence[Tensor], label: Tensor | None, scale: Tensor | None
+    ) -> Tensor:
+        """The vector that modulates the blocks, (batch, condition) or one row for all."""
+        known: list[Tensor] = []
+        if self.labels is not None:
+            none = torch.full_like(times[0], self.labels.classes, dtype=torch.long)
+            known = [none if label is None else label]
+            known.append(torch.ones_like(times[0]) if scale is None else scale)
+        # Sampling shares its times over the batch: one row of conditioning then serves all.
+        if all(bool((value == value[:1]).all()) for value in (*times, *known)):
+            times, known = [t[:1] for t in times], [value[:1] for value in known]
+        embedded: Tensor = self.embed(time_features(*times))
+        if self.labels is not None:
+            embedded = embedded + self.labels(*known)
+        return embedded
+
+
+def time_embedding(times: int, width: int) -> nn.Sequential:
+    """Features of the times, through two layers."""
+    return nn.Sequential(nn.Linear(9 * times, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU())
+
+
+class ModulatedMLP(Modulated):
+    """(features, times, label) -> output; the last layer starts at zero.
+
+    `classes` = 0 makes an unconditional network, without any parameter for labels.
+    """
 
     def __init__(
-        self, inputs: int, outputs: int, times: int, width: int, depth: int, condition: int = 128
+        self,
+        inputs: int,
+        outputs: int,
+        times: int,
+        width: int,
+        depth: int,
+        condition: int = 128,
+        classes: int = 0,
     ) -> None:
         super().__init__()
         self.enter = nn.Linear(inputs, width)
-        self.embed = nn.Sequential(
-            nn.Linear(9 * times, condition), nn.SiLU(), nn.Linear(condition, condition), nn.SiLU()
-        )
+        self.embed = time_embedding(times, condition)
         self.blocks = nn.ModuleList(ModulatedBlock(width, condition) for _ in range(depth))
         last = nn.Linear(width, outputs)
         nn.init.zeros_(last.weight)
         nn.init.zeros_(last.bias)
         self.leave = nn.Sequential(nn.LayerNorm(width), last)
+        self.labels = LabelEmbedding(classes, condition) if classes else None
 
-    def forward(self, features: Tensor, times: Sequence[Tensor]) -> Tensor:
-        # Sampling shares its times over the batch: one row of conditioning then serves all.
-        shared = all(bool((t == t[0]).all()) for t in times)
-        condition = self.embed(time_features(*(t[:1] if shared else t for t in times)))
+    def forward(
+        self,
+        features: Tensor,
+        times: Sequence[Tensor],
+        label: Tensor | None = None,
+        scale: Tensor | None = None,
+    ) -> Tensor:
+        condition = self.conditioning(times, label, scale)
         hidden = self.enter(features)
         for block in self.blocks:
             hidden = block(hidden, condition)

@@ -6,8 +6,6 @@ Errors of a method become statuses, never exceptions, so that one bad cell does 
 from __future__ import annotations
 
 import platform
-import resource
-import sys
 import time
 import traceback
 from dataclasses import dataclass, field
@@ -21,6 +19,7 @@ from bench.core.contracts import FineTuning, Method, Samples
 from bench.core.metering import Meter, OverBudget, TimeIsUp
 from bench.core.problem import Problem
 from bench.core.work import UNITS, Budget, Work
+from bench.runner import memory
 from bench.runner.cells import Cell
 from bench.runner.energy import joules, spent_since
 from bench.runner.measuring import evaluate, pack_samples, unpack_samples
@@ -67,6 +66,7 @@ def execute(
     cell = Cell.from_json(text)
     payload = Payload(cell.id, "ok", budget=str(Budget(**budget)) if budget else "")
     torch.set_num_threads(cell.threads)
+    memory.reset()
     started, before = time.perf_counter(), joules()
     try:
         limits = Budget(**budget) if budget else None
@@ -167,10 +167,7 @@ def warm_up(cell: Cell, scene: Scene) -> float:
 
 def _record(payload: Payload, work: Work, per: int) -> None:
     """Work in rows and in every unit; the units per returned sample, or of a whole fit."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (
-        1 if sys.platform == "darwin" else 1024
-    )
-    payload.work = {**work.flat(), "peak_bytes": float(peak)}
+    payload.work = {**work.flat(), "peak_bytes": float(memory.peak())}
     for unit in UNITS:
         payload.costs[unit] = work.cost(unit) / per
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from bench.core import plugins
@@ -16,6 +17,18 @@ RENDERED = 64
 """Samples per cell that are stored as images for galleries."""
 
 
+CHUNK = 1024
+"""Samples that are decoded at once."""
+
+
+@torch.no_grad()
+def decoded(x: Tensor, task: Task[Any]) -> Tensor:
+    """What samples (n, *event_shape) look like, (n, *data_shape)."""
+    if task.decode is None:
+        return x
+    return torch.cat([task.decode(part) for part in torch.split(x, CHUNK)])
+
+
 def pack_samples(samples: Samples, task: Task[Any]) -> bytes:
     """safetensors bytes: x, weights and groups where there are any, and rendered images."""
     from safetensors.torch import save
@@ -25,7 +38,7 @@ def pack_samples(samples: Samples, task: Task[Any]) -> bytes:
         tensors["log_weight"] = samples.log_weight.contiguous()
     if samples.group is not None:
         tensors["group"] = samples.group.contiguous()
-    images = task.render(samples.x[:RENDERED].detach())
+    images = task.render(decoded(samples.x[:RENDERED].detach(), task))
     if images is not None:
         tensors["rendered"] = images.contiguous()
     packed: bytes = save(tensors)
@@ -45,6 +58,7 @@ def evaluate(
 ) -> tuple[list[dict[str, Any]], dict[str, list[float]]]:
     """Rows of the metrics table, and per-sample scores by metric name."""
     rows, per_sample = [], {}
+    samples = replace(samples, x=decoded(samples.x, scene.task))
     for name in metrics:
         cls = plugins.load("metrics", name)
         found = _measure(cls, samples, scene)

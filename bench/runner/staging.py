@@ -29,6 +29,8 @@ from bench.core.problem import (
 from bench.runner.binding import declares
 from bench.runner.cells import Cell, canonical
 
+Decoder = Callable[[Tensor], Tensor]
+
 
 @dataclass
 class Scene:
@@ -91,15 +93,12 @@ def make_problem(cell: Cell, scene: Scene, meter: Meter, rows: range) -> Problem
     world = _world(cell)
     wish = (*world, cell.reward, canonical(cell.reward_params))
     flow_map = task.flow_map if declares(task, "flow_map") else None
-    posterior = task.posterior
-
-    def scored(x: Tensor) -> Tensor:
-        return checked(target.reward(x, condition), cell.reward) * target.strength
+    posterior, decode = task.posterior, _metered_decoder(cell, task, meter)
 
     flow, key = (task.flow, world) if scene.adapted is None else (scene.adapted, _own(cell, scene))
     return Problem(
         flow=MeteredFlow(flow, meter, condition, key),
-        reward=meter.wrap("reward", scored, key=wish),
+        reward=_scored(cell, target, meter, wish, decode),
         meter=meter,
         source=NoiseSource(cell.seed, cell.task, "" if condition is None else str(condition)),
         rows=rows,
@@ -108,8 +107,28 @@ def make_problem(cell: Cell, scene: Scene, meter: Meter, rows: range) -> Problem
         if posterior is None
         else MeteredPosterior(posterior, meter, condition, (*world, "posterior")),
         oracle=None if oracle is None else MeteredOracle(oracle, meter, wish),
+        decode=decode,
         condition=condition,
     )
+
+
+def _metered_decoder(cell: Cell, task: Task[Any], meter: Meter) -> Decoder | None:
+    """The task's decoder, counted; None where samples are data."""
+    if task.decode is None:
+        return None
+    return meter.wrap("decoder", task.decode, key=_world(cell))
+
+
+def _scored(
+    cell: Cell, target: Target, meter: Meter, key: tuple[str, ...], decode: Decoder | None
+) -> Decoder:
+    """Strength times the reward of what a sample decodes to; decoder and reward counted apart."""
+
+    def scored(x: Tensor) -> Tensor:
+        return checked(target.reward(x, cell.condition), cell.reward) * target.strength
+
+    rewarded = meter.wrap("reward", scored, key=key)
+    return rewarded if decode is None else lambda x: rewarded(decode(x))
 
 
 def _world(cell: Cell) -> tuple[str, str]:

@@ -77,6 +77,16 @@ def make_draw(x1: Tensor, t: Tensor, s: Tensor, u: Tensor, generator: torch.Gene
     return Draw(x1, Linear().noised(x1, context_noise, t), t, noise, s, u, split)
 
 
+def make_draws(x1: Tensor, power: float, generator: torch.Generator) -> tuple[Draw, Draw]:
+    """Draws on and off the diagonal at shared data and context times U^power."""
+    batch = len(x1)
+    t = sample_context_times(batch, generator, power)
+    on = torch.rand(batch, generator=generator)
+    diagonal = make_draw(x1, t, on, on, generator)
+    s, u = sample_inner_times(batch, generator)
+    return diagonal, make_draw(x1, t, s, u, generator)
+
+
 def flow_matching(velocity: Velocity, draw: Draw) -> tuple[Tensor, Tensor]:
     """b_t(x) against x1 - x0 at the context state (the base flow's own objective)."""
     x = Linear().noised(draw.x1, draw.noise, draw.t)

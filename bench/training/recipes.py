@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -57,7 +58,7 @@ class Recipe:
         rows, work = float(self.batch), self.objective.work.cost("paper-nfe")
         return {"flow": 2 * rows * self.flow_steps, "map": work * rows * self.map_steps}
 
-    def shortened(self, factor: float) -> Recipe:
+    def shortened(self, factor: float) -> Self:
         """The same recipe with its training lengths multiplied, for trials."""
         return replace(
             self,
@@ -103,13 +104,8 @@ def map_losses(pick: Pick, teacher: Velocity, recipe: Recipe) -> Losses:
         model: nn.Module, average: nn.Module, generator: torch.Generator
     ) -> Mapping[str, Tensor]:
         assert isinstance(model, MetaFlowMapNet) and isinstance(average, MetaFlowMapNet)
-        x1 = pick(batch, generator)
-        t = losses.sample_context_times(batch, generator, recipe.context_power)
-        on = torch.rand(batch, generator=generator)
-        first = losses.make_draw(x1, t, on, on, generator)
-        s, u = losses.sample_inner_times(batch, generator)
-        second = losses.make_draw(x1, t, s, u, generator)
-        return both(model, average, first, second)
+        draws = losses.make_draws(pick(batch, generator), recipe.context_power, generator)
+        return both(model, average, *draws)
 
     return objective
 

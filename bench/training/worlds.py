@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from bench.models.digits import CLASSIFIER_FEATURES, FEATURES
 from bench.models.digits_data import FOLDS, fold, load
 from bench.models.mixture import paper_mixture
-from bench.training import recipes
+from bench.training import recipes, shapes
 from bench.training.recipes import Recipe
 from bench.training.trainer import Report
 
@@ -56,9 +56,21 @@ def train_gmm_paper(recipe: Recipe, folder: Path, stage: Stage) -> Networks:
     return {"map": recipes.train_map(pick, statistics, mixture.velocity, recipe, folder, report)}
 
 
+def train_shapes(recipe: Recipe, folder: Path, stage: Stage) -> Networks:
+    """Autoencoder, flow, meta flow map and CLIP of the shapes; half precision makes them small."""
+    assert isinstance(recipe, shapes.ShapesRecipe)
+    code = shapes.train_autoencoder(recipe, folder, stage("code", recipe.code_steps))
+    pool = shapes.make_pool(code, recipe.pool, recipe.seed + 1)
+    flow = shapes.train_flow(pool, recipe, folder, stage("flow", recipe.flow_steps))
+    net = shapes.train_map(flow, pool, recipe, folder, stage("map", recipe.map_steps))
+    clip = shapes.train_clip(recipe, folder, stage("clip", recipe.clip_steps))
+    return {"code": code.half(), "flow": flow.half(), "map": net.half(), "clip": clip.half()}
+
+
 WORLDS: dict[str, tuple[Recipe, Callable[[Recipe, Path, Stage], Networks]]] = {
     "digits": (recipes.DIGITS, train_digits),
     "gmm-paper": (recipes.GMM_PAPER, train_gmm_paper),
+    "shapes": (shapes.SHAPES_RECIPE, train_shapes),
 }
 
 

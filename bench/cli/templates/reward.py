@@ -37,9 +37,9 @@ class $cls(Reward[Params]):
 
     def quadratic(self, task: Task[Any]) -> Quadratic | None:
         """The closed form, which gives `oracle` and `exact`; remove it if there is none."""
-        if len(task.event_shape) != 1:
+        if len(task.data_shape) != 1:
             return None
-        s, c, ones = self.params.sharpness, self.params.center, torch.ones(task.event_shape[0])
+        s, c, ones = self.params.sharpness, self.params.center, torch.ones(task.data_shape[0])
         return Quadratic(s * c * ones, s * torch.diag(ones), -s / 2 * c**2 * len(ones))
 '''
 

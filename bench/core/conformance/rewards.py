@@ -59,9 +59,9 @@ class RewardSubject:
         return fresh
 
     def normal(self, name: str, rows: int = ROWS) -> Tensor:
-        """Standard normals (rows, *event_shape)."""
+        """Standard normals (rows, *data_shape)."""
         source = NoiseSource(0, "conformance")
-        return source.normal(name, 0, tuple(self.task.event_shape), range(rows))
+        return source.normal(name, 0, tuple(self.task.data_shape), range(rows))
 
     @cached_property
     def points(self) -> dict[str, Tensor]:
@@ -163,12 +163,12 @@ def foreign_shape(s: RewardSubject) -> None:
     if reason is not None:
         expect(bool(str(reason).strip()), "compatible() refuses a foreign shape without a reason")
         return
-    x = torch.randn(ROWS, *foreign.event_shape, generator=torch.Generator().manual_seed(0))
+    x = torch.randn(ROWS, *foreign.data_shape, generator=torch.Generator().manual_seed(0))
     try:
         check_tensor("the score", RewardSubject(s.unbound, foreign)(x), (ROWS,))
     except Exception as error:
         raise Broken(
-            f"compatible() accepts samples of shape {foreign.event_shape}, which it cannot "
+            f"compatible() accepts samples of shape {foreign.data_shape}, which it cannot "
             "score: return the reason instead"
         ) from error
 

@@ -63,9 +63,13 @@ class TaskSubject:
 
     def noised(self, t: float) -> Tensor:
         """ROWS points as the flow meets them at time t: real data noised, or base noise."""
-        data, x0, x1 = self.task.data("report"), self.normal("x0"), self.normal("x1")
-        if data is not None and data[:ROWS].shape == x0.shape:
-            x1 = data[:ROWS].to(x0)
+        x0, x1 = self.normal("x0"), self.normal("x1")
+        if self.task.decode is not None:
+            x1 = self.task.draw_data(ROWS, torch.Generator().manual_seed(0))
+        else:
+            data = self.task.data("report")
+            if data is not None and data[:ROWS].shape == x0.shape:
+                x1 = data[:ROWS].to(x0)
         return self.task.flow.interpolant.noised(x1, x0, filled(t, x0))
 
 
@@ -130,11 +134,22 @@ def conditions(s: TaskSubject) -> None:
 
 
 def data(s: TaskSubject) -> None:
-    """Real data, if there are any, are finite float32 of the flow's shape."""
+    """Real data, if there are any, are finite float32 of the task's data shape."""
     x = s.task.data("report")
     if x is None:
         raise Skipped("the task has no data")
-    check_tensor("data('report')", x, (len(x), *s.shape))
+    check_tensor("data('report')", x, (len(x), *s.task.data_shape))
+
+
+def decode(s: TaskSubject) -> None:
+    """The decoder, if there is one, gives finite data, and gradients pass through it."""
+    if s.task.decode is None:
+        raise Skipped("the task has no decoder")
+    z = s.noised(0.99).requires_grad_()
+    x = s.task.decode(z)
+    check_tensor("a decoded sample", x.detach(), (len(z), *s.task.data_shape))
+    expect(x.requires_grad, "no gradient passes through decode: remove no_grad or detach")
+    check_tensor("the decoder's gradient", torch.autograd.grad(x.sum(), z)[0], tuple(z.shape))
 
 
 def metrics(s: TaskSubject) -> None:
@@ -146,7 +161,8 @@ def metrics(s: TaskSubject) -> None:
 
 def render(s: TaskSubject) -> None:
     """Rendered samples are uint8 of shape (n, height, width, 3)."""
-    images = s.task.render(s.noised(0.99))
+    x = s.noised(0.99)
+    images = s.task.render(x if s.task.decode is None else s.task.decode(x).detach())
     if images is None:
         raise Skipped("the task renders no images")
     expect(images.dtype == torch.uint8, f"render must give uint8, not {str(images.dtype)[6:]}")
@@ -163,6 +179,7 @@ CHECKS: tuple[Check[TaskSubject], ...] = (
     base_samples,
     conditions,
     data,
+    decode,
     metrics,
     render,
 )

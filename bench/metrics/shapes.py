@@ -1,0 +1,112 @@
+"""Metrics of the shapes: what the samples show, measured from pixels and never optimised.
+
+The tilted law's reference is renders of the prompt's class weighted by e^(strength * reward).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from bench.core.contracts import Measurement, Metric, Samples, Target, Task
+from bench.metrics.distance import reference_for, resampled
+from bench.metrics.reward import weighted_mean
+from bench.metrics.two_sample import mmd2
+from bench.models.shapes_judge import Measured, measure
+from bench.models.shapes_prompts import WORDS, Wish, parse
+
+SMALLEST_EFFECTIVE_SIZE = 200
+
+
+def measured(target: Target, samples: Samples) -> Measured:
+    """What the samples show, measured once per evaluation."""
+    if target.cache.get("measured-samples") is not samples:
+        target.cache["measured-samples"] = samples
+        target.cache["measured"] = measure(samples.x)
+    found: Measured = target.cache["measured"]
+    return found
+
+
+class _OfPrompts(Metric):
+    """Metrics that need a prompt as condition."""
+
+    def judge(self, found: Measured, wish: Wish, samples: Samples) -> Measurement:
+        """The figure, given what the samples show and what was asked for."""
+        raise NotImplementedError
+
+    @torch.no_grad()
+    def __call__(self, samples: Samples, task: Task[Any]) -> Measurement:
+        if not isinstance(self.target.condition, str):
+            return Measurement(None, note="the condition is no prompt")
+        wish = parse(self.target.condition)
+        return self.judge(measured(self.target, samples), wish, samples)
+
+
+class PromptMatch(_OfPrompts):
+    """Share of samples on which every attribute of the prompt is right, measured from pixels."""
+
+    direction = "higher"
+
+    def judge(self, found: Measured, wish: Wish, samples: Samples) -> Measurement:
+        return weighted_mean(found.all_match(wish).float(), samples)
+
+
+class ClassAgreement(_OfPrompts):
+    """Share of samples whose measured shape is the prompt's noun, which the flow was told."""
+
+    direction = "higher"
+
+    def judge(self, found: Measured, wish: Wish, samples: Samples) -> Measurement:
+        return weighted_mean((found.shape == wish["shape"]).float(), samples)
+
+
+class FreeEntropy(_OfPrompts):
+    """Mean entropy (bits) of the attributes that the prompt leaves open: collapse shows here."""
+
+    smallest_n: ClassVar[int] = 50
+
+    def judge(self, found: Measured, wish: Wish, samples: Samples) -> Measurement:
+        # A number of pairs decides the size and restricts the places: two names for one choice.
+        free = [name for name in ("colour", "place", "background") if name not in wish]
+        if not free:
+            return Measurement(None, note="the prompt leaves nothing open")
+        weight = weights_of(samples)
+        bits = [entropy(getattr(found, name), weight, len(WORDS[name])) for name in free]
+        return Measurement(sum(bits) / len(bits), None, len(samples))
+
+
+def weights_of(samples: Samples) -> Tensor:
+    """The samples' weights, summing to 1."""
+    if samples.log_weight is None:
+        return torch.full((len(samples),), 1 / len(samples))
+    return samples.log_weight.softmax(0).float()
+
+
+def entropy(index: Tensor, weight: Tensor, values: int) -> float:
+    """Entropy in bits of the weighted frequencies of an index, -1 being a value of its own."""
+    share = torch.zeros(values + 1).index_add(0, index + 1, weight)
+    return float(-(share * share.clamp(min=1e-12).log()).sum() / math.log(2))
+
+
+class PixelMMD(Metric):
+    """Unbiased squared MMD in pixels to renders weighted by the tilt, with its standard error."""
+
+    direction = "lower"
+    smallest_n: ClassVar[int] = 20
+
+    @torch.no_grad()
+    def __call__(self, samples: Samples, task: Task[Any]) -> Measurement:
+        reference = reference_for(self.target, task, 0)
+        if reference is None or reference.effective_size < SMALLEST_EFFECTIVE_SIZE:
+            size = 0 if reference is None else reference.effective_size
+            return Measurement(
+                None,
+                note=f"only {size:.0f} effective renders under this tilt "
+                f"(at least {SMALLEST_EFFECTIVE_SIZE} are needed)",
+            )
+        x, y = resampled(samples).flatten(1), reference.x.flatten(1)
+        estimate = mmd2(x, y, reference.weight)
+        return Measurement(estimate.value, estimate.standard_error, len(x))

@@ -1,0 +1,108 @@
+"""The networks of the `shapes` world, loaded from the shipped weights.
+
+They know class labels only.  A prompt reaches them as its noun; colour, size, place, number and
+background can come from a reward alone.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from bench.core.contracts import Condition
+from bench.core.params import UserError
+from bench.models import weights
+from bench.models.autoencoder import Autoencoder
+from bench.models.meta_flow_map import FlowNet, Known, MetaFlowMapNet
+from bench.models.nets import GUIDED as GUIDED
+from bench.models.shapes_prompts import parse
+from bench.models.shapes_render import SHAPES, SIDE
+
+DATA_SHAPE = (3, SIDE, SIDE)
+LATENTS, CODE_WIDTH, FLOW_WIDTH, MAP_WIDTH, DEPTH = 16, 512, 384, 384, 3
+"""As in the recipe beside the weights."""
+EVENT_SHAPE = (LATENTS,)
+
+
+@cache
+def autoencoder() -> Autoencoder:
+    """Pictures to latents and back."""
+    net = Autoencoder(DATA_SHAPE, LATENTS, CODE_WIDTH)
+    return cast(Autoencoder, weights.load_into(net, "shapes", "code"))
+
+
+@cache
+def flow() -> FlowNet:
+    """The class-conditional base flow of the latents."""
+    net = FlowNet(EVENT_SHAPE, FLOW_WIDTH, DEPTH, len(SHAPES))
+    return cast(FlowNet, weights.load_into(net, "shapes", "flow"))
+
+
+@cache
+def meta_flow_map() -> MetaFlowMapNet:
+    """The class-conditional meta flow map distilled from the flow."""
+    net = MetaFlowMapNet(EVENT_SHAPE, MAP_WIDTH, DEPTH, classes=len(SHAPES))
+    return cast(MetaFlowMapNet, weights.load_into(net, "shapes", "map"))
+
+
+@cache
+def _noun(prompt: str) -> int:
+    return parse(prompt)["shape"]
+
+
+def label_of(condition: Condition) -> int | None:
+    """The class of a prompt or a label; None for no condition."""
+    if condition is None or (isinstance(condition, int) and 0 <= condition < len(SHAPES)):
+        return condition
+    if isinstance(condition, str):
+        return _noun(condition)
+    raise UserError(
+        f"the condition {condition!r} is neither a prompt nor a class: give a sentence such as "
+        f"'a red circle', or 0 to {len(SHAPES) - 1}"
+    )
+
+
+def known(condition: Condition, rows: Tensor, guidance: float) -> Known:
+    """What the networks are told of a condition, for every row of times (batch,)."""
+    label = label_of(condition)
+    if label is None:
+        return Known()
+    scale = torch.full_like(rows, guidance)
+    return Known(torch.full_like(rows, label, dtype=torch.long), scale)
+
+
+class PromptedFlow(nn.Module):
+    """The base flow under prompts, of which it hears the noun."""
+
+    def __init__(self, net: FlowNet, guidance: float = 1.0) -> None:
+        super().__init__()
+        self.net, self.guidance = net, guidance
+        self.event_shape, self.interpolant = net.event_shape, net.interpolant
+
+    def velocity(self, x: Tensor, t: Tensor, condition: Condition = None) -> Tensor:
+        """b_t(x) given the prompt's class, shape of x."""
+        return self.net.labelled(x, t, known(condition, t, self.guidance))
+
+    forward = velocity
+
+
+class PromptedMap:
+    """The meta flow map under prompts, of which it hears the noun."""
+
+    def __init__(self, net: MetaFlowMapNet, guidance: float = 1.0) -> None:
+        self.net, self.guidance = net, guidance
+
+    def velocity(
+        self, x_bar: Tensor, s: Tensor, u: Tensor, x: Tensor, t: Tensor, condition: Condition = None
+    ) -> Tensor:
+        """v_{s,u}(x_bar; t, x) given the prompt's class."""
+        given = self.net.given(known(condition, s, self.guidance))
+        return given.velocity(x_bar, s, u, x, t)
+
+    def jump(self, x: Tensor, s: Tensor, u: Tensor, condition: Condition = None) -> Tensor:
+        """The map of the base flow: the slice t = 0, where the context says nothing."""
+        given = self.net.given(known(condition, s, self.guidance))
+        return given.jump(x, s, u, torch.zeros_like(x), torch.zeros_like(s))

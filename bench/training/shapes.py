@@ -1,0 +1,252 @@
+"""How the `shapes` world is trained: labels only, on endless renders.
+
+An autoencoder; flow matching on its latents with class dropout and model guidance; a meta flow map
+distilled from the flow; and a small CLIP on pictures and sentences, which neither of them ever
+sees.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import NamedTuple, Self
+
+import torch
+from torch import Tensor, nn
+
+from bench.models.autoencoder import Autoencoder, Code, evidence
+from bench.models.clip_small import SmallCLIP, tokens
+from bench.models.meta_flow_map import FlowNet, Known, MetaFlowMapNet
+from bench.models.nets import GUIDED
+from bench.models.shapes_prompts import sentence, told, wishes
+from bench.models.shapes_render import SHAPES, SIDE, draw_scenes, pictures, render
+from bench.training import guidance, losses
+from bench.training.recipes import Recipe
+from bench.training.trainer import Losses, Report, TrainConfig, Trainer
+
+NULL = len(SHAPES)
+"""The label of no label."""
+
+
+@dataclass(frozen=True)
+class ShapesRecipe(Recipe):
+    """A recipe with latents and labels.
+
+    latents, code_width, pixel_noise: of the autoencoder; a larger noise makes its latents smoother
+    and their flow easier.  pool: pictures that are encoded once and for all; every visit draws
+    another latent of a picture.
+    label_dropout: share of rows without a label.  guided_share: share of the labelled rows that
+    model guidance trains at scale `GUIDED`.
+    """
+
+    latents: int = 16
+    code_width: int = 512
+    code_steps: int = 5000
+    code_batch: int = 128
+    pixel_noise: float = 0.7
+    pool: int = 60_000
+    label_dropout: float = 0.15
+    guided_share: float = 0.25
+    clip_steps: int = 2500
+    clip_batch: int = 128
+
+    def training(self) -> dict[str, float]:
+        """Paper-nfe of flow and map: as everywhere, and two forwards more for a guided row."""
+        plain, guided = super().training(), (1 - self.label_dropout) * self.guided_share
+        extra = 2 * guided * self.batch * self.flow_steps
+        return {**plain, "flow": plain["flow"] + extra}
+
+    def shortened(self, factor: float) -> Self:
+        """The same recipe with its training lengths multiplied."""
+        code, clip = (max(1, int(n * factor)) for n in (self.code_steps, self.clip_steps))
+        return replace(super().shortened(factor), code_steps=code, clip_steps=clip)
+
+
+SHAPES_RECIPE = ShapesRecipe(
+    flow_steps=16_000,
+    map_steps=16_000,
+    batch=256,
+    map_width=384,
+    flow_width=384,
+    depth=3,
+    context_power=1.3,
+)
+
+
+# -- latents ---------------------------------------------------------------------------------------
+
+
+def code_losses(recipe: ShapesRecipe) -> Losses:
+    """The evidence bound on fresh renders."""
+
+    def objective(
+        model: nn.Module, _: nn.Module, generator: torch.Generator
+    ) -> Mapping[str, Tensor]:
+        assert isinstance(model, Autoencoder)
+        x = render(draw_scenes(recipe.code_batch, generator))
+        noise = torch.randn(len(x), recipe.latents, generator=generator)
+        reconstruction, code = model(x, noise)
+        return {"evidence": evidence(x, reconstruction, code, recipe.pixel_noise)}
+
+    return objective
+
+
+def train_autoencoder(recipe: ShapesRecipe, folder: Path, report: Report) -> Autoencoder:
+    """Pictures to latents and back."""
+    torch.manual_seed(recipe.seed)
+    net = Autoencoder((3, SIDE, SIDE), recipe.latents, recipe.code_width)
+    config = TrainConfig(recipe.code_steps, learning_rate=2e-3, seed=recipe.seed, ema=0.998)
+    trained = Trainer(net, code_losses(recipe), config, folder / "code", report).run()
+    assert isinstance(trained, Autoencoder)
+    return trained
+
+
+class Pool(NamedTuple):
+    """Codes of renders and their labels, (n, latents) twice and (n,)."""
+
+    code: Code
+    label: Tensor
+
+    def pick(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """n random rows: (latents drawn from their codes, labels)."""
+        rows = torch.randint(len(self.label), (n,), generator=generator)
+        mean, sigma = self.code.mean[rows], self.code.sigma[rows]
+        noise = torch.randn(mean.shape, generator=generator)
+        return Code(mean, sigma).draw(noise), self.label[rows]
+
+
+@torch.no_grad()
+def make_pool(autoencoder: Autoencoder, n: int, seed: int, chunk: int = 2_000) -> Pool:
+    """n renders, a function of the seed, encoded in chunks: as pictures they would fill memory."""
+    parts = []
+    for start in range(0, n, chunk):
+        x, scenes = pictures(min(chunk, n - start), seed * 1_000_003 + start)
+        parts.append(Pool(autoencoder.encode(x), scenes.shape))
+    means, sigmas = zip(*(part.code for part in parts), strict=True)
+    return Pool(Code(torch.cat(means), torch.cat(sigmas)), torch.cat([p.label for p in parts]))
+
+
+def batch_of(
+    pool: Pool, recipe: ShapesRecipe, generator: torch.Generator
+) -> tuple[Tensor, Tensor, Tensor]:
+    """One step's latents (batch, latents), their labels with dropout, and guidance scales."""
+    x1, label = pool.pick(recipe.batch, generator)
+    label = guidance.drop_labels(label, NULL, recipe.label_dropout, generator)
+    return x1, label, guidance.draw_scales(label, NULL, GUIDED, recipe.guided_share, generator)
+
+
+# -- flow and map ----------------------------------------------------------------------------------
+
+
+def flow_losses(pool: Pool, recipe: ShapesRecipe) -> Losses:
+    """Flow matching given the label, with model guidance where a scale says so."""
+
+    def objective(
+        model: nn.Module, average: nn.Module, generator: torch.Generator
+    ) -> Mapping[str, Tensor]:
+        assert isinstance(model, FlowNet) and isinstance(average, FlowNet)
+        x1, label, scale = batch_of(pool, recipe, generator)
+        known = Known(label, scale)
+        t = torch.rand(len(x1), generator=generator)
+        draw = losses.make_draw(x1, t, t, t, generator)
+        prediction, target = losses.flow_matching(model.given(known).velocity, draw)
+        target = guided(average, draw, known, target)
+        return {"flow_matching": (prediction - target).flatten(1).square().sum(-1).mean()}
+
+    return objective
+
+
+@torch.no_grad()
+def guided(average: FlowNet, draw: losses.Draw, known: Known, target: Tensor) -> Tensor:
+    """The targets with those of the guided rows moved; only these rows are asked about."""
+    assert known.label is not None and known.scale is not None
+    rows = (known.scale != 1).nonzero()[:, 0]
+    x, t, scale = draw.x_bar[rows], draw.t[rows], known.scale[rows]
+    labelled = average.given(Known(known.label[rows], scale)).velocity(x, t)
+    moved = guidance.model_guidance(target[rows], labelled, average.velocity(x, t), scale)
+    return target.index_copy(0, rows, moved)
+
+
+def train_flow(pool: Pool, recipe: ShapesRecipe, folder: Path, report: Report) -> FlowNet:
+    """The class-conditional base flow of the latents."""
+    torch.manual_seed(recipe.seed + 1)
+    net = FlowNet((recipe.latents,), recipe.flow_width, recipe.depth, len(SHAPES))
+    net.gaussian.fit(pool.code.mean)
+    config = TrainConfig(
+        recipe.flow_steps, learning_rate=recipe.learning_rate, seed=recipe.seed + 1, ema=0.9995
+    )
+    trained = Trainer(net, flow_losses(pool, recipe), config, folder / "flow", report).run()
+    assert isinstance(trained, FlowNet)
+    return trained
+
+
+def map_losses(pool: Pool, teacher: FlowNet, recipe: ShapesRecipe) -> Losses:
+    """The recipe's diagonal and consistency, teacher and map being told the same."""
+
+    def objective(
+        model: nn.Module, average: nn.Module, generator: torch.Generator
+    ) -> Mapping[str, Tensor]:
+        assert isinstance(model, MetaFlowMapNet) and isinstance(average, MetaFlowMapNet)
+        x1, *told_of = batch_of(pool, recipe, generator)
+        known = Known(*told_of)
+        both = recipe.objective.build(teacher.given(known).velocity)
+        on, off = losses.make_draws(x1, recipe.context_power, generator)
+        return both(model.given(known), average.given(known), on, off)
+
+    return objective
+
+
+def train_map(
+    flow: FlowNet, pool: Pool, recipe: ShapesRecipe, folder: Path, report: Report
+) -> MetaFlowMapNet:
+    """The meta flow map, distilled from the flow label by label."""
+    torch.manual_seed(recipe.seed + 2)
+    net = MetaFlowMapNet(
+        (recipe.latents,), recipe.map_width, recipe.depth, recipe.parametrisation, len(SHAPES)
+    )
+    net.gaussian.load_state_dict(flow.gaussian.state_dict())
+    config = TrainConfig(
+        recipe.map_steps, learning_rate=recipe.learning_rate, seed=recipe.seed + 2, ema=0.999
+    )
+    trained = Trainer(net, map_losses(pool, flow, recipe), config, folder / "map", report).run()
+    assert isinstance(trained, MetaFlowMapNet)
+    return trained
+
+
+# -- the reward's model ----------------------------------------------------------------------------
+
+MAX_NOISE = 0.3
+"""Largest standard deviation of the pixel noise that the CLIP learns to ignore."""
+
+
+def clip_losses(recipe: ShapesRecipe) -> Losses:
+    """Symmetric cross-entropy between pictures and sentences of one batch.
+
+    Sentences leave attributes out, so several may be true of a picture: the loss is then a density
+    ratio, as it should be.  Half of the pictures are noisy, since rewards are asked about drawings
+    that are not clean.
+    """
+
+    def objective(
+        model: nn.Module, _: nn.Module, generator: torch.Generator
+    ) -> Mapping[str, Tensor]:
+        scenes = draw_scenes(recipe.clip_batch, generator)
+        x = render(scenes)
+        level = (2 * torch.rand(len(x), 1, 1, 1, generator=generator) - 1).clamp(min=0)
+        x = x + MAX_NOISE * level * torch.randn(x.shape, generator=generator)
+        said = [sentence(told(wish, 0.75, generator)) for wish in wishes(scenes)]
+        logits, own = model(x, tokens(said)), torch.arange(len(x))
+        cross_entropy = nn.functional.cross_entropy
+        return {"contrastive": (cross_entropy(logits, own) + cross_entropy(logits.T, own)) / 2}
+
+    return objective
+
+
+def train_clip(recipe: ShapesRecipe, folder: Path, report: Report) -> SmallCLIP:
+    """The prompt reward's model."""
+    torch.manual_seed(recipe.seed + 3)
+    config = TrainConfig(recipe.clip_steps, seed=recipe.seed + 3, ema=0.995)
+    trained = Trainer(SmallCLIP(), clip_losses(recipe), config, folder / "clip", report).run()
+    assert isinstance(trained, SmallCLIP)
+    return trained
