@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -65,30 +66,39 @@ def fingerprint(name: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
+TIMED = 150
+"""Steps of the trial from which the processor's time per step is taken."""
+
+
 class Clock:
     """Processor milliseconds per step, from the times between reports."""
 
     def __init__(self) -> None:
-        self.last, self.at, self.each = time.process_time(), 0, [0.0]
+        self.last, self.at, self.each = time.process_time(), 0, list[float]()
 
     def __call__(self, step: int, _: Mapping[str, float]) -> None:
         now = time.process_time()
-        self.each.append(1e3 * (now - self.last) / max(1, step - self.at))
+        self.each.append(1e3 * (now - self.last) / (step - self.at))
         self.last, self.at = now, step
 
-    @property
-    def median(self) -> float:
-        """Other programs on the machine make single windows unreliable."""
-        return statistics.median(self.each[1:] or self.each)
+
+def step_seconds(own: Recipe) -> float:
+    """Median over windows: other programs on the machine make single ones unreliable.
+
+    A trial of its own, so that a training that was interrupted has the same figure.
+    """
+    clock = Clock()
+    with TemporaryDirectory() as folder, torch.enable_grad():
+        train_gmm_paper(replace(own, map_steps=TIMED), Path(folder), lambda *_: clock)
+    return 1e-3 * statistics.median(clock.each)
 
 
 @torch.no_grad()
 def measured(name: str, folder: Path, say: Callable[[str], None]) -> Figures:
     """Train one variant and measure it."""
-    own, clock = recipe(name), Clock()
+    own = recipe(name)
 
     def report(step: int, losses: Mapping[str, float]) -> None:
-        clock(step, losses)
         if step % 500 == 0:
             say(f"{name} {step}/{own.map_steps} {dict(losses)}")
 
@@ -97,7 +107,7 @@ def measured(name: str, folder: Path, say: Callable[[str], None]) -> Figures:
     mixture = paper_mixture(torch.float32)
     samplers = {f"map-{k}": MapPosterior(UnconditionalMap(net.eval()), k) for k in (1, 2)}
     figures = {str(t): w2_to_exact(mixture, samplers, t) for t in TIMES}
-    seconds = round(1e-3 * clock.median * own.map_steps, 1)
+    seconds = round(step_seconds(own) * own.map_steps, 1)
     return {"fingerprint": fingerprint(name), "cpu_seconds": seconds, "w2": figures}
 
 

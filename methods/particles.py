@@ -20,8 +20,8 @@ import torch
 from torch import Tensor
 
 from bench.api import Noise, Problem, ProblemSpec, Work, uniform
-from bench.core.estimators import log_mean_exp, value_gradient
-from bench.core.integrate import ancestral_moments, filled
+from bench.core.estimators import denoiser_shift, log_mean_exp, value_gradient
+from bench.core.integrate import ancestral_moments, at_step, filled
 from bench.core.interpolant import expand
 from bench.core.posterior import Remembered, softmax_ess
 from bench.core.work import forward
@@ -42,7 +42,8 @@ class Design:
 
     grid: K + 1 times.  tempers: {step: factor of the value seen there}; step K - 1 is one of them.
     value and draws: the posterior whose log-mean-exp reward is the value.  founders: particles at
-    the start, 1 or all.  twisted: whether the gradient of the tempered value shifts the proposal.
+    the start, 1 or all.  twisted: whether the gradient of the tempered value shifts the proposal;
+    gradient_free: whether that gradient is estimated from the draws, without back-propagation.
     """
 
     particles: int
@@ -54,6 +55,7 @@ class Design:
     select: Select
     founders: int
     twisted: bool = False
+    gradient_free: bool = False
 
     @property
     def last(self) -> int:
@@ -62,8 +64,9 @@ class Design:
 
     def work(self, spec: ProblemSpec) -> Work:
         """Rows of one population; resampling indexes what was evaluated and costs none."""
-        one = self.value.work(self.draws, self.twisted)
-        one = one + reward_work(spec, self.draws, self.twisted)
+        gradient = self.twisted and not self.gradient_free
+        one = self.value.work(self.draws, gradient)
+        one = one + reward_work(spec, self.draws, gradient)
         seen = [self.founders if k == 0 else self.particles for k in self.tempers if k < self.last]
         flow = forward("flow", self.founders + self.particles * self.last)
         return flow + one * float(sum(seen)) + reward_work(spec, self.particles)
@@ -136,7 +139,8 @@ def particle_noise(problem: Problem, k: int, particles: int) -> Noise:
 
 def look(problem: Problem, design: Design, cloud: Cloud, k: int) -> Cloud:
     """Evaluate D and, where step k sees it, the value: one flow row per particle and its draws."""
-    guided = design.twisted and k < design.last
+    twisted = design.twisted and k < design.last
+    guided = twisted and not design.gradient_free
     x = cloud.x.flatten(0, 1).detach().requires_grad_(guided)
     t, flow = filled(design.grid[k], x), Remembered(problem.flow)
     with torch.set_grad_enabled(guided and design.value.differentiates_flow):
@@ -144,15 +148,21 @@ def look(problem: Problem, design: Design, cloud: Cloud, k: int) -> Cloud:
     seen = replace(cloud, denoised=point.detach().reshape(cloud.x.shape), pull=None)
     if k not in design.tempers:
         return seen
-    with torch.set_grad_enabled(guided):
+    with at_step(k, design.grid[k]), torch.set_grad_enabled(guided):
         noise = particle_noise(problem, k, cloud.x.shape[1])
         sampler = design.value.build(problem, flow)
         x1 = point[None] if k == design.last else sampler.draw(x, t, design.draws, noise)
         r = problem.reward(x1.flatten(0, 1)).reshape(x1.shape[:2])
-        if guided:
-            pull = design.tempers[k] * value_gradient(r, x)
-            seen = replace(seen, pull=pull.reshape(cloud.x.shape))
+        if twisted:
+            pull = value_gradient(r, x) if guided else free_gradient(problem, r, x1, t)
+            seen = replace(seen, pull=design.tempers[k] * pull.reshape(cloud.x.shape))
     return weighed(design, seen, design.tempers[k] * log_mean_exp(r.detach()), k)
+
+
+def free_gradient(problem: Problem, rewards: Tensor, x1: Tensor, t: Tensor) -> Tensor:
+    """grad V = (beta / alpha^2) (D^r - D), the shift of D estimated from the draws."""
+    i = problem.interpolant
+    return expand(i.beta(t) / i.alpha(t) ** 2, x1[0]) * denoiser_shift(rewards, x1)
 
 
 def weighed(design: Design, cloud: Cloud, value: Tensor, k: int) -> Cloud:

@@ -132,8 +132,14 @@ class _SMC(Method[Any]):
 
     @property
     def needs(self) -> frozenset[Need]:
-        own = {Need.REWARD_GRADIENT} if self.twisted else set[Need]()
-        return frozenset(own | self.value.needs(self.twisted))
+        gradient = self.twisted and not self.gradient_free
+        own = {Need.REWARD_GRADIENT} if gradient else set[Need]()
+        return frozenset(own | self.value.needs(gradient))
+
+    @property
+    def gradient_free(self) -> bool:
+        """Whether the twist's gradient comes from the draws alone."""
+        return False
 
     @property
     def value(self) -> PosteriorChoice:
@@ -166,6 +172,7 @@ class _SMC(Method[Any]):
             select=adaptive(SCHEMES[p.resampling], p.threshold),
             founders=p.particles,
             twisted=self.twisted,
+            gradient_free=self.gradient_free,
         )
 
     def work(self, spec: ProblemSpec) -> Work:
@@ -212,28 +219,58 @@ class FK(_SMC):
         return dict.fromkeys([*seen, last], 1.0)
 
 
-class TDS(_SMC):
+@dataclass(frozen=True)
+class TwistedParams(ParticleParams):
+    """The gradient that shifts the proposal; the papers' is G at the Tweedie point."""
+
+    estimator: Literal["G", "GF"] = param(
+        "G",
+        tunable=False,
+        help="G (back-propagate) or GF (from two or more posterior draws, no gradient)",
+    )
+
+
+class _Twisted(_SMC):
+    """Particles whose proposal follows the value's gradient."""
+
+    Params: ClassVar[type[Any]] = TwistedParams
+    twisted = True
+
+    def __init__(self, params: Any) -> None:
+        super().__init__(params)
+        if self.gradient_free and (params.posterior in POINTS or params.draws < 2):
+            raise UserError(
+                "estimator=GF learns from how posterior draws differ: take draws of 2 or more and "
+                "a posterior other than tweedie and jump, such as posterior=map,draws=16"
+            )
+
+    @property
+    def gradient_free(self) -> bool:
+        # Relatives with parameters of their own have no choice but G.
+        return getattr(self.params, "estimator", "G") == "GF"
+
+
+class TDS(_Twisted):
     """Twisted diffusion sampler: steer every particle by the reward's gradient, then correct.
 
     Wu et al. 2023 (arXiv 2306.17775), Algorithm 1: twist psi_t = e^r(D_t), proposal mean shifted by
     variance * grad log psi, weights p psi' / (q psi).  Assumes a differentiable reward; exact for
     the chain of K steps as P grows, with an unbiased estimate of Z; at small P biased towards DPS.
     Cost per sample: P (K flow + K reward forwards + (K - 1) backwards of each); with another
-    posterior the K - 1 values before the last cost its draws and their rewards instead.
+    posterior the K - 1 values before the last cost its draws and their rewards instead, without
+    backwards where `estimator` is GF: the way to go where r is sharper than the posterior.
     """
-
-    twisted = True
 
 
 @dataclass(frozen=True)
-class DASParams(ParticleParams):
+class DASParams(TwistedParams):
     """Tempered twisted diffusion, with the release's defaults."""
 
     resampling: Scheme = param("ssp", help="systematic, stratified, multinomial or ssp")
     gamma: float = param(0.008, low=0.0, high=1.0, help="growth of the temper per 1/100 of the run")
 
 
-class DAS(_SMC):
+class DAS(_Twisted):
     """Diffusion alignment as sampling: the twisted sampler with a reward that is faded in.
 
     Kim et al. 2025 (arXiv 2501.05803): psi_t = e^(lambda_t r(D_t)) with lambda = min((1 + gamma)^i
@@ -244,7 +281,6 @@ class DAS(_SMC):
     """
 
     Params = DASParams
-    twisted = True
 
     def tempers(self) -> Mapping[int, float]:
         last, growth = self.params.steps - 1, 1 + self.params.gamma

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from bench.api import Method, Need, Problem, ProblemSpec, Samples, Work
 from bench.core.estimators import denoiser_shift, log_mean_exp, value_gradient
-from bench.core.integrate import filled, uniform_grid
+from bench.core.integrate import at_step, filled, uniform_grid
 from bench.core.interpolant import expand
 from bench.core.params import param
 from bench.core.posterior import Remembered, softmax_ess
@@ -87,11 +87,12 @@ Move = Callable[[Tensor, Tensor, Tensor, int], tuple[Tensor, dict[str, float]]]
 def march(problem: Problem, grid: Sequence[float], move: Move) -> Samples:
     """The one loop: carry the initial noise over the times of `grid`.
 
-    Raises FloatingPointError at the step whose state is not finite.
+    Raises FloatingPointError at the step whose state, reward or gradient is not finite.
     """
     x, total, steps = problem.x0(), dict[str, float](), len(grid) - 1
     for k in range(steps):
-        x, info = move(x, filled(grid[k], x), filled(grid[k + 1], x), k)
+        with at_step(k, grid[k]):
+            x, info = move(x, filled(grid[k], x), filled(grid[k + 1], x), k)
         if not bool(torch.isfinite(x).all()):
             raise FloatingPointError(f"the state is not finite at step {k}, t = {grid[k + 1]:.3f}")
         problem.log(k, **info)

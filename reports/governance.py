@@ -7,10 +7,10 @@ paired by seed.  A flag is a reason to look at the pictures, not a verdict.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal
+from typing import Any, Literal
 
 from reports.numbers import percent, short
 from reports.overoptimisation import ladders, lost_share
@@ -48,6 +48,16 @@ def warnings(summary: Summary, problem: Problem) -> list[str]:
     clear = judged and not any(flag.kind in about_judge for flag in found)
     sentences = [flag.text for flag in found] + ([CLEAR] if clear else [])
     return sentences + list(_curves(summary, problem)) + _sizes(summary, problem)
+
+
+def judges(suite: Mapping[str, Any], problem: Problem) -> str:
+    """Which metric is the target, which may be tuned on, and which are held out."""
+    of = [b.get("judges", {}) for b in suite.get("blocks", []) if problem.task in b["tasks"]]
+    tuning = dict.fromkeys(name for block in of for name in block.get("tuning", []))
+    held = dict.fromkeys(name for block in of for name in block.get("held-out", ["judge"]))
+    tuned = ", ".join(f"`{name}`" for name in tuning) or "none named"
+    apart = ", ".join(f"`{name}`" for name in held or ["judge"])
+    return f"Target: `reward`, of `{problem.reward}`. Tuning judges: {tuned}. Held out: {apart}."
 
 
 def flags(summary: Summary, problem: Problem) -> list[Flag]:

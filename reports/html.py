@@ -70,7 +70,7 @@ def _context(run: Run) -> dict[str, Any]:
         "css": Markup((TEMPLATES / "style.css").read_text(encoding="utf-8")),
         "script": Markup((TEMPLATES / "report.js").read_text(encoding="utf-8")),
         **_account(run, summary, looks),
-        "problems": [_problem(summary, problem, looks) for problem in summary.problems],
+        "problems": [_problem(run, summary, problem, looks) for problem in summary.problems],
         "reward_curves": _curves(summary, looks, "reward"),
         "distance_curves": _curves(summary, looks, "distance"),
         "has_exact": any(e.name == "exact" and len(e.done) for e in summary.entries),
@@ -93,7 +93,7 @@ def _account(run: Run, summary: Summary, looks: Looks) -> dict[str, Any]:
     }
 
 
-def _problem(summary: Summary, problem: Problem, looks: Looks) -> dict[str, Any]:
+def _problem(run: Run, summary: Summary, problem: Problem, looks: Looks) -> dict[str, Any]:
     distance = summary.distance(problem)
     tested = [m for m in ("reward", distance) if m and summary.has(problem, m)]
     tests = [(metric, differences_grid(summary, problem, metric, looks)) for metric in tested]
@@ -104,7 +104,7 @@ def _problem(summary: Summary, problem: Problem, looks: Looks) -> dict[str, Any]
         "tests": [(metric, grid) for metric, grid in tests if grid],
         "distance": distance,
         "judge": Markup(judge_against_reward(summary, looks, problem)),
-        "warnings": governance.warnings(summary, problem),
+        "warnings": [governance.judges(run.suite, problem), *governance.warnings(summary, problem)],
         "compute": ledger.compute_grid(summary, problem, looks),
         "break_evens": break_evens(summary, problem, looks),
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from matplotlib.axes import Axes
 from reports.curves import Looks
 from reports.endlabels import End, name_ends
 from reports.palette import Look
+from reports.statistics import Estimate
 from reports.summary import Entry, Problem, Summary
 from reports.svg import panels, render, styled
 
@@ -35,10 +37,15 @@ def _trail(axis: Axes, entries: list[Entry], look: Look) -> End:
     x, y = ([e.estimate(metric) for e in entries] for metric in ("reward", "judge"))
     points = ([v.mean for v in x], [v.mean for v in y])
     errors: dict[str, Any] = {
-        "xerr": np.nan_to_num([v.half for v in x]),
-        "yerr": np.nan_to_num([v.half for v in y]),
+        "xerr": _drawn(x),
+        "yerr": _drawn(y),
     }
     axis.errorbar(*points, **errors, color=look.colour, lw=1.0, elinewidth=0.8, alpha=0.8)
     sizes = np.linspace(60, 26, len(entries))[::-1]
     axis.scatter(*points, s=sizes, color=look.colour, marker=look.marker, ec="white", zorder=3)
     return End(points[1][-1], entries[-1].method, look)
+
+
+def _drawn(estimates: list[Estimate]) -> list[float]:
+    """Half-widths of the intervals; an unknown or infinite one has no bar."""
+    return [e.half if math.isfinite(e.half) else 0.0 for e in estimates]

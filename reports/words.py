@@ -116,7 +116,7 @@ METRICS = {
     "brightness": "mean luma of the pictures, from 0 to 1",
     "saturation": "mean saturation of the pictures, from 0 to 1",
     "high-frequency": "share of the pictures' power in fine detail",
-    "compressed-size": "bits per pixel of the pictures as JPEG",
+    "compressed-size": "bits per pixel of the pictures as JPEG, beyond those of a plain picture",
 }
 
 TASKS = {

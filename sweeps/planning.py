@@ -171,7 +171,8 @@ class Planner:
         least = self.method.with_params(**{e: bounds(self.method, e)[0] for e in free})
 
         def fits(value: int) -> bool:
-            return least.with_params(**{axis.name: value}).work(self.bound.spec).cost(unit) <= limit
+            method = least.with_params(**{axis.name: value})
+            return method.work(self.bound.spec).cost(unit) <= limit and self._fit_fits(method)
 
         low, high = int(axis.default), int(axis.high)
         if unit in ("flops", "seconds") or fits(high):
@@ -180,6 +181,15 @@ class Planner:
             middle = (low + high) // 2
             low, high = (middle, high) if fits(middle) else (low, middle)
         return low
+
+    def _fit_fits(self, method: Method[Any]) -> bool:
+        """Whether the shortest fit of a method is within the budget for it."""
+        limit = self.spec.limit.fit_budget
+        if limit is None or not isinstance(method, FineTuning):
+            return True
+        least = method.with_params(**{e: bounds(method, e)[0] for e in method.fit_effort})
+        assert isinstance(least, FineTuning)
+        return least.fit_work(self.bound.spec).cost(self.spec.limit.unit) <= limit
 
     @cached_property
     def fixed(self) -> Values:

@@ -27,7 +27,7 @@ from bench.core.params import UserError
 from bench.runner.cells import Planned, canonical
 from bench.runner.store import Store
 from sweeps.proposals import rebuild
-from sweeps.spec import Spec
+from sweeps.spec import TUNING_SEED, Spec
 from sweeps.study import Study, Trial
 
 SCHEMA = 1
@@ -73,7 +73,8 @@ def write(store: Store, spec: Spec, studies: Sequence[Study]) -> None:
             for study in studies
         ],
     }
-    store.write(SWEEP, json.dumps(content, indent=1, sort_keys=True).encode())
+    # Not sorted: the order of a proposal's values is that of its label, also when it is read again.
+    store.write(SWEEP, json.dumps(content, indent=1).encode())
 
 
 # -- tables ---------------------------------------------------------------------------------------
@@ -185,6 +186,7 @@ def _reported(study: Study, results: pd.DataFrame, label: str, objective: str) -
         return math.nan
     own = problem(study)
     rows = results[(results["method"] == label) & (results["status"] == "ok")]
+    rows = rows[rows["seed"] < TUNING_SEED]  # tables hold the trials as well, under the same label
     for column in ("task", "reward", "budget"):
         rows = rows[rows[column] == own[column]]
     if objective == "seconds":

@@ -250,8 +250,12 @@ class Study:
 
     def spent(self, trials: Iterable[Trial] | None = None) -> float:
         """Work of trials (default: all), planned where it is to come, every cell once."""
+        return sum(self._bill(self.trials if trials is None else trials).values())
+
+    def _bill(self, trials: Iterable[Trial]) -> dict[str, float]:
+        """Cost by cell and fit of trials."""
         total: dict[str, float] = {}
-        for trial in self.trials if trials is None else trials:
+        for trial in trials:
             if trial.number not in self._bills:
                 costs = self._costs(trial, self._rounds(trial))
                 if self.outcome(trial).state == "running":
@@ -259,15 +263,15 @@ class Study:
                     continue
                 self._bills[trial.number] = costs
             total |= self._bills[trial.number]
-        return sum(total.values())
+        return total
 
     @property
     def work(self) -> float:
-        """All tuning work so far, re-scoring included."""
-        final: dict[str, float] = {}
+        """All tuning work so far, re-scoring included, which samples from fits paid for already."""
+        total = self._bill(self.trials)
         for trial, index in self.finals if self.closed else ():
-            final |= self._costs(trial, [index])
-        return self.spent() + sum(final.values())
+            total |= self._costs(trial, [index])
+        return sum(total.values())
 
     # -- what to run -----------------------------------------------------------------------------
 

@@ -78,7 +78,7 @@ def _spec(tune: Tune, block: Block, say: Callable[[str], None]) -> Spec | None:
         reward=block.rewards[0],
         methods=tuple(block.methods),
         budget=block.budgets[0],
-        objectives=tuple(tune.objectives),
+        objectives=tuple(tune.objectives or block.judges.tuning),
         trials=tune.trials,
         sampler=tune.sampler,
         seed=tune.seed,
@@ -92,8 +92,19 @@ def _spec(tune: Tune, block: Block, say: Callable[[str], None]) -> Spec | None:
         seconds=block.seconds,
     )
     spec = checked(spec)
+    _kept_apart(spec, block)
     able = [label for label in spec.methods if _able(spec, label, say)]
     return replace(spec, methods=tuple(able), space=_known(spec, able)) if able else None
+
+
+def _kept_apart(spec: Spec, block: Block) -> None:
+    """An objective, chosen by default or not, is never a judge that is held out."""
+    for name in spec.objectives:
+        if name in block.judges.held_out:
+            raise UserError(
+                f"'{name}' is held out on {spec.task} and would be tuned on: name a tuning judge, "
+                "e.g. judges: {tuning: [reward]}"
+            )
 
 
 def _able(spec: Spec, label: str, say: Callable[[str], None]) -> bool:

@@ -13,6 +13,7 @@ from bench.models.meta_flow_map import MetaFlowMapNet
 from bench.models.mixture import Mixture, paper_mixture
 from bench.training import losses, recipes
 from bench.training.objectives import CONSISTENCIES, DIAGONALS, MapObjective
+from benchmarks import objectives as study
 
 PAIRS = [(d, c) for d in DIAGONALS for c in CONSISTENCIES]
 
@@ -156,3 +157,18 @@ def test_every_objective_finds_the_exact_map_of_a_gaussian(diagonal, consistency
         schedule.step()
     assert float(family.on.detach()) == pytest.approx(truth, abs=0.1)
     assert float(family.off.detach()) == pytest.approx(0, abs=0.15)
+
+
+def test_the_page_shows_the_figures_that_were_measured():
+    """docs/objectives.md holds the table of docs/objectives.json, for today's recipes; objectives
+    in the default parametrisation meet what is asked: 1.5 floors for the best, 3 for the others."""
+    results = study.kept()
+    assert set(results) == set(study.VARIANTS)
+    assert study.table(results) in study.PAGE.read_text(encoding="utf-8")
+    worst = {
+        name: max(study.ratio(figures, t) for t in study.TIMES)
+        for name, figures in results.items()
+        if study.recipe(name).parametrisation == recipes.GMM_PAPER.parametrisation
+    }
+    assert len(worst) == len(study.VARIANTS) - 2
+    assert min(worst.values()) <= 1.5 and max(worst.values()) <= 3

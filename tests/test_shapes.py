@@ -370,7 +370,7 @@ def test_work_through_the_decoder_is_counted_as_predicted():
         "tasks": ["shapes"],
         "rewards": ["prompt:strength=30"],
         "n": 4,
-        "methods": ["mfm-g:draws=2,steps=4", "dps:steps=4", "best-of-n:candidates=3,steps=4"],
+        "methods": ["mfm-g:draws=2,steps=5", "dps:steps=5", "best-of-n:candidates=3,steps=10"],
         "seeds": 1,
     }
     for planned in expand(build_suite(content))[:3]:
@@ -386,10 +386,9 @@ def test_conformance_of_task_and_reward():
     from bench.core.conformance.rewards import CHECKS as REWARD_CHECKS
     from bench.core.conformance.rewards import RewardSubject
     from bench.core.conformance.tasks import CHECKS, TaskSubject
-    from bench.core.params import NoParams
-    from bench.tasks.shapes import Shapes
+    from bench.tasks.shapes import Shapes, ShapesParams
 
-    task = TaskSubject(Shapes, NoParams())
+    task = TaskSubject(Shapes, ShapesParams())
     reward = RewardSubject(Prompt.create(), Shapes.create())
     pairs = itertools.chain(
         ((check, task) for check in CHECKS), ((check, reward) for check in REWARD_CHECKS)

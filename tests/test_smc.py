@@ -120,6 +120,8 @@ GAUSSIAN = [
     TDS.create(particles=64, steps=12, threshold=0.9),
     DAS.create(particles=64, steps=12, threshold=1.0),
     TDS.create(particles=64, steps=12, posterior="gaussian", draws=2),
+    TDS.create(particles=64, steps=12, posterior="exact", draws=8, estimator="GF"),
+    DAS.create(particles=64, steps=12, posterior="gaussian", draws=8, estimator="GF"),
 ]
 
 
@@ -181,6 +183,7 @@ def z_score(method, log_z_of_chain, runs=200):
         TDS.create(particles=16, threshold=1.0),
         TDS.create(particles=4, posterior="gaussian", draws=2, threshold=1.0),
         DAS.create(particles=16, threshold=1.0),
+        TDS.create(particles=8, posterior="map", draws=4, estimator="GF"),
     ],
 )
 def test_the_estimate_of_z_is_unbiased(method, log_z_of_chain):
@@ -295,6 +298,21 @@ def test_values_from_posterior_draws_repair_a_sharp_reward():
     assert found["tweedie"] > 1 and found["gaussian"] < 0.5 * found["tweedie"], found
 
 
+def test_a_gradient_free_twist_meets_a_sharp_reward():
+    """What r(D_t) gets wrong, its values and the gradients of its proposal, draws repair."""
+    n, found = 512, {}
+    scene = stage(cell_of(reward="inverse", n=n))
+    exact = scene.task.reference(scene.target.reward, 1.0, None, n, 7).x
+    twists = {"point": {}, "draws": {"posterior": "exact", "draws": 64, "estimator": "GF"}}
+    for name, twist in twists.items():
+        method = TDS.create(particles=n, output="population", **twist)
+        samples = method.sample(problem_of(reward="inverse", n=n), n)
+        u = torch.rand(1, n, generator=torch.Generator().manual_seed(0)).double()
+        index = SCHEMES["systematic"](samples.log_weight[None], u)[0]
+        found[name] = sliced_w2(samples.x[index], exact)
+    assert found["point"] > 1 and found["draws"] < 0.4 * found["point"], found
+
+
 def test_draw_and_argmax_are_different_things():
     """The arg-max of 16 scores higher than a draw; with one particle there is no choice."""
     draw, best = (TDS.create(particles=16, output=output) for output in ("draw", "argmax"))
@@ -331,6 +349,7 @@ EVERYWHERE = [
     TDS.create(steps=5, particles=2, posterior="map", draws=3, inner_steps=2),
     TDS.create(steps=5, particles=2, posterior="glass", draws=2, inner_steps=3),
     DAS.create(steps=6, threshold=1.0),
+    DAS.create(steps=5, particles=2, posterior="map", draws=3, estimator="GF"),
     SVDD.create(steps=6, candidates=5),
     SVDD.create(steps=6, candidates=3, alpha=0.0, posterior="sde", draws=2, inner_steps=2),
 ]
@@ -384,6 +403,11 @@ def test_needs_follow_from_the_parameters():
     assert FK.create().needs == SVDD.create().needs == frozenset()
     assert TDS.create().needs == DAS.create().needs == {Need.REWARD_GRADIENT}
     assert Need.FLOW_MAP in TDS.create(posterior="map").needs
+    free = TDS.create(posterior="exact", draws=2, estimator="GF")
+    assert free.needs == {Need.POSTERIOR}  # neither a reward gradient nor pathwise draws
+    for draws in ({}, {"posterior": "map"}, {"draws": 2}):
+        with pytest.raises(UserError, match="draws of 2 or more"):
+            TDS.create(estimator="GF", **draws)
     assert Need.PATHWISE_POSTERIOR in TDS.create(posterior="exact").needs
     assert FK.create(posterior="exact").needs == {Need.POSTERIOR}
 

@@ -251,6 +251,8 @@ def plan(
         typer.echo(json.dumps(rows))
     else:
         _print_plan(rows, alternatives)
+        for judges in dict.fromkeys(str(block.judges) for block in resolved.blocks):
+            typer.echo(f"Judges: {judges}.")
 
 
 def _plan_row(row: Planned, store: Store) -> dict[str, Any]:

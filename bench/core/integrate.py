@@ -6,7 +6,8 @@ rollouts, training targets and samplers all use it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import pairwise
 from typing import Literal
 
@@ -34,6 +35,15 @@ def uniform_grid(steps: int, start: float = 0.0, end: float = 1.0) -> list[float
 def filled(t: float, like: Tensor) -> Tensor:
     """A (batch,) tensor holding the time t, on the device and dtype of `like`."""
     return torch.full((like.shape[0],), t, device=like.device, dtype=like.dtype)
+
+
+@contextmanager
+def at_step(k: int, t: float) -> Iterator[None]:
+    """Errors about values that are not finite say at which step, and time, they arose."""
+    try:
+        yield
+    except FloatingPointError as error:
+        raise FloatingPointError(f"{error} at step {k}, t = {t:.3f}") from error
 
 
 def integrate(step: Step, x: Tensor, grid: Sequence[float]) -> Tensor:

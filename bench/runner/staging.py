@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 from bench.core import adapters, plugins
 from bench.core.contracts import FineTuning, Flow, Method, Target, Task
 from bench.core.guarded import MeteredModule, metered_clone
-from bench.core.metering import Meter
+from bench.core.metering import Meter, refuse_transforms
 from bench.core.noise import NoiseSource
 from bench.core.params import build
 from bench.core.problem import (
@@ -125,9 +126,9 @@ def _scored(
     """Strength times the reward of what a sample decodes to; decoder and reward counted apart."""
 
     def scored(x: Tensor) -> Tensor:
-        return checked(target.reward(x, cell.condition), cell.reward) * target.strength
+        return target.reward(x, cell.condition) * target.strength
 
-    rewarded = meter.wrap("reward", scored, key=key)
+    rewarded = guarded(meter.wrap("reward", scored, key=key), cell.reward)
     return rewarded if decode is None else lambda x: rewarded(decode(x))
 
 
@@ -164,10 +165,44 @@ def make_fit_problem(cell: Cell, scene: Scene, meter: Meter) -> FitProblem:
     return FitProblem(problem, [cell.condition], data, trainable)
 
 
-def checked(scores: Tensor, name: str) -> Tensor:
+def guarded(reward: Decoder, name: str) -> Decoder:
+    """`reward` without silent NaNs: a value or gradient that is not finite is an error.
+
+    It names the reward, the sample and the call within the cell; the loops add the step.  Outside
+    the meter, so that calls made to count FLOPs are no calls of the method.
+    """
+    calls = itertools.count(1)
+
+    def score(x: Tensor) -> Tensor:
+        refuse_transforms("reward")
+        call = f" in call {next(calls)} of the reward"
+        arrived: list[Tensor] = []
+        if isinstance(x, Tensor) and x.requires_grad and torch.is_grad_enabled():
+            # A view of its own: the hook sees what passes through this call and nothing else.
+            x = x.view_as(x)
+            x.register_hook(  # type: ignore[no-untyped-call]
+                lambda slope: _blamed(slope, arrived, name, call)
+            )
+        scores = checked(reward(x), name, call)
+        if scores.requires_grad:
+            scores.register_hook(  # type: ignore[no-untyped-call]
+                lambda slope: arrived.__setitem__(slice(None), [slope])
+            )
+        return scores
+
+    return score
+
+
+def _blamed(slope: Tensor, arrived: list[Tensor], name: str, call: str) -> None:
+    """Refuse a gradient that the reward spoilt; what came broken is not the reward's fault."""
+    if all(bool(torch.isfinite(came).all()) for came in arrived):
+        checked(slope, name, call, what="the gradient of the reward")
+
+
+def checked(scores: Tensor, name: str, call: str = "", what: str = "the reward") -> Tensor:
     """Scores, if they are finite; a NaN is an error that names the reward and the sample."""
     bad = ~torch.isfinite(scores.detach())
     if bool(bad.any()):
         first = int(bad.nonzero()[0, 0])
-        raise FloatingPointError(f"the reward '{name}' is not finite for sample {first}")
+        raise FloatingPointError(f"{what} '{name}' is not finite for sample {first}{call}")
     return scores

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,10 @@ from pydantic import (
     ValidationError,
     field_validator,
     model_serializer,
+    model_validator,
 )
 
+from bench.core import plugins
 from bench.core.params import UserError, nearest, parse_name, parse_value
 from bench.core.work import UNITS, Budget
 from bench.runner import presets
@@ -23,6 +26,39 @@ from bench.runner import presets
 BASELINES = ("prior", "best-of-n", "best-of-n-fewstep")
 
 SHIPPED = Path(__file__).parent / "suites"
+
+
+class Judges(BaseModel):
+    """Which metrics may be looked at while tuning, and which are kept for the report.
+
+    The target is the reward itself (metric `reward`).  `tuning` is what sweeps optimise; none
+    named leaves it to the sweep.  `held-out` defaults to the reward's own judge.
+    """
+
+    model_config = ConfigDict(extra="forbid", populate_by_name=True, serialize_by_alias=True)
+
+    tuning: list[str] = Field(default_factory=list)
+    held_out: list[str] = Field(default_factory=lambda: ["judge"], alias="held-out")
+
+    @field_validator("tuning", "held_out", mode="before")
+    @classmethod
+    def _listed(cls, value: Any) -> Any:
+        return value if isinstance(value, list) else [value]
+
+    @model_validator(mode="after")
+    def _apart(self) -> Judges:
+        if "reward" in self.held_out:
+            raise ValueError("the reward is what methods optimise: it cannot be held out")
+        shared = [name for name in self.tuning if name in self.held_out]
+        if shared:
+            raise ValueError(
+                f"'{shared[0]}' cannot be tuned on and held out: name another judge for one of them"
+            )
+        return self
+
+    def __str__(self) -> str:
+        tuned = ", ".join(self.tuning) or "none named"
+        return f"target reward; tuning {tuned}; held out {', '.join(self.held_out)}"
 
 
 class Block(BaseModel):
@@ -40,6 +76,7 @@ class Block(BaseModel):
     threads: int = Field(1, gt=0)
     seconds: float | None = Field(None, gt=0)
     baselines: bool = False
+    judges: Judges = Field(default_factory=Judges)
 
     @field_validator("tasks", "rewards", "methods", "budgets", mode="before")
     @classmethod
@@ -91,6 +128,20 @@ class Suite(BaseModel):
     description: str = ""
     blocks: list[Block]
     tune: Tune | None = None
+
+    @model_validator(mode="after")
+    def _tuned_apart(self) -> Suite:
+        """What is tuned on is a tuning judge, and never one that is held out."""
+        chosen = [name for name in self.tune.objectives if name != "seconds"] if self.tune else []
+        for block in self.blocks if chosen else ():
+            if block.judges.tuning and set(block.judges.tuning) != set(chosen):
+                raise ValueError(
+                    f"tune.objectives ({', '.join(chosen)}) are not the tuning judges "
+                    f"({', '.join(block.judges.tuning)}): leave one of them out"
+                )
+            block.judges = block.judges.model_copy(update={"tuning": chosen})
+            Judges.model_validate(block.judges.model_dump())
+        return self
 
     @model_serializer(mode="wrap")
     def _plain(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
@@ -181,18 +232,26 @@ def build_suite(content: dict[str, Any], root: str | None = None) -> Suite:
     except ValidationError as error:
         raise UserError(_explain(error)) from error
     for block in suite.blocks:
+        _known_metrics((*block.judges.tuning, *block.judges.held_out))
         seeds = block.seed_list()
         block.methods = [presets.resolved(text, seeds, root) for text in block.methods]
     return suite
 
 
+def _known_metrics(names: Iterable[str]) -> None:
+    known = plugins.points("metrics")
+    for name in names:
+        if name not in known:
+            raise UserError(f"unknown judge '{name}': {nearest(name, known)}")
+
+
 def _explain(error: ValidationError) -> str:
     """The first problem of a suite, in one sentence."""
     first = error.errors()[0]
-    where = ".".join(str(part) for part in first["loc"])
+    where = ".".join(str(part) for part in first["loc"]) or "tune"
     if first["type"] == "extra_forbidden":
         key = str(first["loc"][-1])
-        known = BLOCK_KEYS | set(Suite.model_fields)
+        known = BLOCK_KEYS | set(Suite.model_fields) | {"tuning", "held-out"}
         return f"unknown suite key '{key}': {nearest(key, known)}"
     if first["type"] == "missing":
         return f"the suite lacks '{where}'"

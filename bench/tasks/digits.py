@@ -27,6 +27,12 @@ class Digits(Task[NoParams]):
         "mmd2-features",
         "mmd2-data",
         "diversity",
+        "vendi",
+        "modes",
+        "tilt-size",
+        "brightness",
+        "high-frequency",
+        "compressed-size",
     )
     event_shape = EVENT_SHAPE
 

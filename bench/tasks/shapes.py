@@ -84,6 +84,13 @@ class Shapes(Task[ShapesParams]):
         "mmd2-pixels",
         "free-entropy",
         "diversity",
+        "vendi",
+        "modes",
+        "tilt-size",
+        "brightness",
+        "saturation",
+        "high-frequency",
+        "compressed-size",
     )
     event_shape = shapes.EVENT_SHAPE
 

@@ -51,13 +51,15 @@ Objective = Callable[[MapModel, MapModel, Draw], tuple[Tensor, Tensor]]
 """(model, target model, draw) -> (prediction, target); the target carries no gradient."""
 
 
-def sample_context_times(n: int, generator: torch.Generator, power: float = 2.0) -> Tensor:
-    """t = U^power with probability 0.9 and 0 otherwise; the paper's power is 2.
+def sample_context_times(
+    n: int, generator: torch.Generator, power: float = 2.0, zeros: float = 0.1
+) -> Tensor:
+    """t = U^power with probability 1 - zeros and 0 otherwise; the paper's power is 2.
 
     The zeros keep the unconditional map; a power above 1 favours early times.
     """
     u = torch.rand(n, generator=generator)
-    return u**power * (torch.rand(n, generator=generator) < 0.9)
+    return u**power * (torch.rand(n, generator=generator) < 1 - zeros)
 
 
 def sample_inner_times(
@@ -77,13 +79,22 @@ def make_draw(x1: Tensor, t: Tensor, s: Tensor, u: Tensor, generator: torch.Gene
     return Draw(x1, Linear().noised(x1, context_noise, t), t, noise, s, u, split)
 
 
-def make_draws(x1: Tensor, power: float, generator: torch.Generator) -> tuple[Draw, Draw]:
-    """Draws on and off the diagonal at shared data and context times U^power."""
+def make_draws(
+    x1: Tensor,
+    power: float,
+    generator: torch.Generator,
+    zeros: float = 0.1,
+    full: float = 0.25,
+) -> tuple[Draw, Draw]:
+    """Draws on and off the diagonal at shared data and context times U^power.
+
+    zeros, full: see `sample_context_times` and `sample_inner_times`.
+    """
     batch = len(x1)
-    t = sample_context_times(batch, generator, power)
+    t = sample_context_times(batch, generator, power, zeros)
     on = torch.rand(batch, generator=generator)
     diagonal = make_draw(x1, t, on, on, generator)
-    s, u = sample_inner_times(batch, generator)
+    s, u = sample_inner_times(batch, generator, full)
     return diagonal, make_draw(x1, t, s, u, generator)
 
 

@@ -63,6 +63,7 @@ def train_shapes(recipe: Recipe, folder: Path, stage: Stage) -> Networks:
     pool = shapes.make_pool(code, recipe.pool, recipe.seed + 1)
     flow = shapes.train_flow(pool, recipe, folder, stage("flow", recipe.flow_steps))
     net = shapes.train_map(flow, pool, recipe, folder, stage("map", recipe.map_steps))
+    net = shapes.polish_map(net, flow, pool, recipe, folder, stage("polish", recipe.polish_steps))
     clip = shapes.train_clip(recipe, folder, stage("clip", recipe.clip_steps))
     return {"code": code.half(), "flow": flow.half(), "map": net.half(), "clip": clip.half()}
 
