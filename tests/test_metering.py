@@ -168,3 +168,17 @@ def _plain(net, x, t, train):
     out = net(x, t)
     if train:
         out.sum().backward()
+
+
+def test_what_a_first_call_computes_once_is_not_in_the_price():
+    """A reward that encodes its prompt when it is first asked costs its pictures' rows only."""
+    known = []
+
+    def reward(x):
+        if not known:
+            known.append(torch.ones(50, 40) @ torch.ones(40, 30))
+        return (x @ torch.ones(3, 2)).sum(-1)
+
+    meter = Meter(count_flops=True)
+    meter.wrap("reward", reward, key=("remembers",))(torch.ones(10, 3))
+    assert meter.work().flops == 10 * 2 * 3 * 2

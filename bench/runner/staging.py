@@ -6,6 +6,7 @@ import hashlib
 import itertools
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, cast
@@ -18,7 +19,7 @@ from bench.core.contracts import FineTuning, Flow, Method, Target, Task
 from bench.core.guarded import MeteredModule, metered_clone
 from bench.core.metering import Meter, refuse_transforms
 from bench.core.noise import NoiseSource
-from bench.core.params import build
+from bench.core.params import UserError, build
 from bench.core.problem import (
     FitProblem,
     MeteredFlow,
@@ -149,6 +150,8 @@ FIT_ROWS = 1 << 20
 
 def make_fit_problem(cell: Cell, scene: Scene, meter: Meter) -> FitProblem:
     """What the fit of a cell of part "fit" is handed; its noise is apart from that of sampling."""
+    with suppress(UserError):  # reading or encoding data, once, belongs to no fit
+        scene.task.draw_data(1, torch.Generator().manual_seed(0))
     base = make_problem(cell, replace(scene, adapted=None), meter, range(FIT_ROWS))
     problem = replace(base, source=replace(base.source, task=f"{cell.task}/fit"))
 

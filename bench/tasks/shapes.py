@@ -13,7 +13,8 @@ from torch import Tensor
 from bench.core.contracts import Condition, Flow, MetaFlowMap, Reference, Reward, Task
 from bench.core.params import param
 from bench.models import shapes, weights
-from bench.models.shapes_render import draw_scenes, pictures, render
+from bench.models.autoencoder import Code
+from bench.models.shapes_render import pictures
 
 REPORT = (
     "a red circle on a white background",
@@ -47,6 +48,13 @@ def _real(split: str, rows: int) -> _Real:
     """Renders of a split, a function of its seed."""
     x, scenes = pictures(rows, SEEDS.get(split, SEEDS["report"]))
     return _Real(x, scenes.shape)
+
+
+@cache
+@torch.no_grad()
+def _codes() -> Code:
+    """The training renders, encoded once."""
+    return shapes.autoencoder().encode(_real("train", ROWS).x)
 
 
 def _heaviest(x: Tensor, weight: Tensor) -> Reference:
@@ -132,11 +140,12 @@ class Shapes(Task[ShapesParams]):
     def data(self, split: str) -> Tensor:
         return _real(split, ROWS).x
 
-    @torch.no_grad()
     def draw_data(self, n: int, generator: torch.Generator) -> Tensor:
-        """Latents of fresh renders."""
-        code = shapes.autoencoder().encode(render(draw_scenes(n, generator)))
-        return code.draw(torch.randn(code.mean.shape, generator=generator))
+        """Latents of the training renders, each time drawn anew from their codes."""
+        codes = _codes()
+        rows = torch.randint(len(codes.mean), (n,), generator=generator)
+        noise = torch.randn(n, *self.event_shape, generator=generator)
+        return Code(codes.mean[rows], codes.sigma[rows]).draw(noise)
 
     @torch.no_grad()
     def reference(
