@@ -102,7 +102,7 @@ METRICS = {
     "mmd2": "unbiased squared MMD to exact samples of the tilted law (zero when the laws agree)",
     "frechet": "Frechet distance to real data weighted by the tilt",
     "mmd2-features": "unbiased squared MMD in feature space to real data weighted by the tilt",
-    "mmd2-pixels": "unbiased squared MMD in pixels to renders weighted by the tilt",
+    "mmd2-pixels": "unbiased squared MMD, on thumbnails, to renders weighted by the tilt",
     "prompt-match": "share of samples that show everything the prompt asks for, measured in pixels",
     "class-agreement": "share of samples that show the prompt's noun, which the flow was told",
     "free-entropy": "bits of variety left in the attributes that the prompt does not mention",

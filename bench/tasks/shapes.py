@@ -32,7 +32,7 @@ TUNE = (
 
 SEEDS = {"train": 11, "held-out": 12, "report": 13}
 ROWS = 4000
-REFERENCE_ROWS = (8_000, 32_000)
+REFERENCE_ROWS = (8_000, 16_000)
 ENOUGH = 500
 """Effective renders with which a reference is large enough."""
 ZOOM = 2
@@ -153,7 +153,7 @@ class Shapes(Task[ShapesParams]):
     ) -> Reference | None:
         """Renders of the prompt's class, weighted by e^(strength * reward).
 
-        Renders are endless: more are made while too few carry the weight, up to 8,000 of a class;
+        Renders are endless: more are made while too few carry the weight, up to 4,000 of a class;
         those that together carry a thousandth of it are left out.
         """
         label = shapes.label_of(condition)
