@@ -181,8 +181,8 @@ def test_counted_flops_do_not_depend_on_gradients(path):
 
     reward, x = HPSv2.create(weights=path), PICTURES["random"]
     with torch.no_grad():
-        blind = price(("hps", "no grad"), lambda x: reward(x, "a cat"), (x,))
-    seen = price(("hps", "grad"), lambda x: reward(x, "a cat"), (x.clone().requires_grad_(),))
+        blind, _ = price(("hps", "no grad"), lambda x: reward(x, "a cat"), (x,))
+    seen, _ = price(("hps", "grad"), lambda x: reward(x, "a cat"), (x.clone().requires_grad_(),))
     assert blind.forward.per_row == seen.forward.per_row > 0
     assert torch.backends.mha.get_fastpath_enabled()
 
@@ -501,7 +501,7 @@ def test_classifier_is_timm_with_its_own_preprocessing(tmp_path):
 class Pictures:
     """As much of a task as rewards look at."""
 
-    event_shape = (3, 8, 8)
+    event_shape = data_shape = (3, 8, 8)
 
     def __init__(self):
         self.held_out = torch.rand(4, 3, 8, 8, generator=torch.Generator().manual_seed(0)) * 2 - 1
