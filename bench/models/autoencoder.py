@@ -22,6 +22,11 @@ class Code(NamedTuple):
         """z = mean + sigma * noise, (batch, latents)."""
         return self.mean + self.sigma * noise
 
+    def pick(self, rows: Tensor, generator: torch.Generator) -> Tensor:
+        """Latents of some rows (n,), drawn anew from their codes."""
+        mean = self.mean[rows]
+        return mean + self.sigma[rows] * torch.randn(mean.shape, generator=generator)
+
     def divergence(self) -> Tensor:
         """KL(q || N(0, I)) in nats, (batch,)."""
         square = self.mean.square() + self.sigma.square()

@@ -143,9 +143,7 @@ class Shapes(Task[ShapesParams]):
     def draw_data(self, n: int, generator: torch.Generator) -> Tensor:
         """Latents of the training renders, each time drawn anew from their codes."""
         codes = _codes()
-        rows = torch.randint(len(codes.mean), (n,), generator=generator)
-        noise = torch.randn(n, *self.event_shape, generator=generator)
-        return Code(codes.mean[rows], codes.sigma[rows]).draw(noise)
+        return codes.pick(torch.randint(len(codes.mean), (n,), generator=generator), generator)
 
     @torch.no_grad()
     def reference(

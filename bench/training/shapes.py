@@ -123,9 +123,7 @@ class Pool(NamedTuple):
     def pick(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """n random rows: (latents drawn from their codes, labels)."""
         rows = torch.randint(len(self.label), (n,), generator=generator)
-        mean, sigma = self.code.mean[rows], self.code.sigma[rows]
-        noise = torch.randn(mean.shape, generator=generator)
-        return Code(mean, sigma).draw(noise), self.label[rows]
+        return self.code.pick(rows, generator), self.label[rows]
 
 
 @torch.no_grad()
