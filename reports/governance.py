@@ -7,7 +7,7 @@ paired by seed.  A flag is a reason to look at the pictures, not a verdict.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Literal
@@ -25,8 +25,8 @@ DRIFT_SHARE = 0.1
 """Drift below this share of the base model's own value is not worth a flag."""
 
 CLEAR = (
-    "No method raised the reward while the judge clearly fell, neither against the prior nor from "
-    "one budget or one strength to the next."
+    "No method raised the reward while a held-out judge clearly fell, neither against the prior "
+    "nor from one budget or one strength to the next."
 )
 
 
@@ -40,34 +40,49 @@ class Flag:
     text: str
 
 
-def warnings(summary: Summary, problem: Problem) -> list[str]:
-    """Sentences about methods whose reward and judge disagree; one sentence if none does."""
-    judged = any(e.estimate("judge").known for e in summary.of(problem))
-    found = flags(summary, problem)
+JUDGES = ("judge",)
+"""Held out where a suite names nothing else."""
+
+
+def section(suite: Mapping[str, Any], summary: Summary, problem: Problem) -> list[str]:
+    """Who judges, and what they find, for the report."""
+    return [judges(suite, problem), *warnings(summary, problem, named(suite, problem, "held-out"))]
+
+
+def warnings(summary: Summary, problem: Problem, judges: Sequence[str] = JUDGES) -> list[str]:
+    """Sentences about methods whose reward and judges disagree; one sentence if none does."""
+    judged = any(_known(e, judges) for e in summary.of(problem))
+    found = flags(summary, problem, judges)
     about_judge = ("unconfirmed", "judge falls", "over-optimised")
     clear = judged and not any(flag.kind in about_judge for flag in found)
     sentences = [flag.text for flag in found] + ([CLEAR] if clear else [])
     return sentences + list(_curves(summary, problem)) + _sizes(summary, problem)
 
 
+def named(suite: Mapping[str, Any], problem: Problem, part: str) -> tuple[str, ...]:
+    """The judges that a suite names for a problem: "tuning" or "held-out"."""
+    blocks = [b for b in suite.get("blocks", []) if problem.task in b["tasks"]]
+    of = (name for block in blocks for name in block.get("judges", {}).get(part, []))
+    return tuple(dict.fromkeys(of)) or (JUDGES if part == "held-out" else ())
+
+
 def judges(suite: Mapping[str, Any], problem: Problem) -> str:
     """Which metric is the target, which may be tuned on, and which are held out."""
-    of = [b.get("judges", {}) for b in suite.get("blocks", []) if problem.task in b["tasks"]]
-    tuning = dict.fromkeys(name for block in of for name in block.get("tuning", []))
-    held = dict.fromkeys(name for block in of for name in block.get("held-out", ["judge"]))
-    tuned = ", ".join(f"`{name}`" for name in tuning) or "none named"
-    apart = ", ".join(f"`{name}`" for name in held or ["judge"])
+    tuned, apart = (
+        ", ".join(f"`{name}`" for name in named(suite, problem, part)) or "none named"
+        for part in ("tuning", "held-out")
+    )
     return f"Target: `reward`, of `{problem.reward}`. Tuning judges: {tuned}. Held out: {apart}."
 
 
-def flags(summary: Summary, problem: Problem) -> list[Flag]:
-    """All flags of a problem, judges first."""
+def flags(summary: Summary, problem: Problem, judges: Sequence[str] = JUDGES) -> list[Flag]:
+    """All flags of a problem, those of the held-out `judges` (metrics) first."""
     entries = [e for e in summary.of(problem) if e.name not in ("prior", "exact")]
-    judged = [e for e in entries if e.estimate("judge").known]
+    judged = [e for e in entries if _known(e, judges)]
     return [
-        *_against_prior(summary, judged),
-        *_over_budgets(summary, problem, judged),
-        *_over_strengths(summary, problem),
+        *_against_prior(summary, judged, judges),
+        *_over_budgets(summary, problem, judged, judges),
+        *_over_strengths(summary, problem, judges),
         *(flag for e in entries for flag in _less_diverse(summary, e)),
         *(flag for e in entries for flag in _drifted(summary, e)),
         *(flag for e in entries for flag in _disagreeing(summary, e)),
@@ -84,54 +99,107 @@ def _prior(summary: Summary, entry: Entry) -> Entry | None:
     return same or next(others, None)
 
 
-def _against_prior(summary: Summary, entries: list[Entry]) -> Iterator[Flag]:
-    """Reward above the prior's, judge below it or at least not above it."""
+def _against_prior(summary: Summary, entries: list[Entry], judges: Sequence[str]) -> Iterator[Flag]:
+    """Reward above the prior's, and a judge worse than there or none better."""
     for entry in entries:
         prior = _prior(summary, entry)
         if prior is None:
             continue
-        reward, judge = _gaps(entry, prior)
-        if not _above(reward) or _above(judge):
+        reward = difference(entry.estimate("reward"), prior.estimate("reward"))
+        if not _above(reward):
             continue
+        verdicts = _verdicts(summary, entry, prior, judges)
         start = f"`{entry.method}`{_at(entry)}: the reward rises by {short(reward.mean)} over the "
-        if _below(judge):
-            text = f"{start}prior's while the judge falls by {short(-judge.mean)}."
+        for verdict in (v for v in verdicts if v.worse):
+            text = f"{start}prior's while {verdict.told}."
             yield Flag("judge falls", entry.method, entry.budget, text)
-        else:
-            text = f"{start}prior's, which the judge does not confirm ({_change(judge)})."
+        if not any(v.worse or v.better for v in verdicts):
+            seen = ", ".join(_change(v.gap) for v in verdicts)
+            whom = " and ".join(v.name for v in verdicts)
+            verb = "does" if len(verdicts) == 1 else "do"
+            text = f"{start}prior's, which {whom} {verb} not confirm ({seen})."
             yield Flag("unconfirmed", entry.method, entry.budget, text)
 
 
-def _over_budgets(summary: Summary, problem: Problem, entries: list[Entry]) -> Iterator[Flag]:
-    """More compute, more reward, and a lower judge."""
+def _over_budgets(
+    summary: Summary, problem: Problem, entries: list[Entry], judges: Sequence[str]
+) -> Iterator[Flag]:
+    """More compute, more reward, and a worse judge."""
     place = {(e.method, e.budget): e for e in entries}
     for small, large in pairwise(summary.budgets(problem)):
         for method in dict.fromkeys(e.method for e in entries):
             more, less = place.get((method, large)), place.get((method, small))
             if more is None or less is None:
                 continue
-            reward, judge = _gaps(more, less)
-            if _above(reward) and _below(judge):
-                text = (
-                    f"`{method}` from `{small}` to `{large}`: the reward rises by "
-                    f"{short(reward.mean)} while the judge falls by {short(-judge.mean)}: "
-                    "over-optimisation."
-                )
-                yield Flag("over-optimised", method, large, text)
+            start = f"`{method}` from `{small}` to `{large}`"
+            yield from _over_optimised(summary, less, more, judges, start)
 
 
-def _over_strengths(summary: Summary, problem: Problem) -> Iterator[Flag]:
-    """A stronger push, more reward, and a lower judge."""
+def _over_strengths(summary: Summary, problem: Problem, judges: Sequence[str]) -> Iterator[Flag]:
+    """A stronger push, more reward, and a worse judge."""
     for ladder in ladders(summary, problem):
         for less, more in pairwise(ladder.entries):
-            reward, judge = _gaps(more, less)
-            if more.problem == problem and _above(reward) and _below(judge):
-                text = (
-                    f"`{more.method}`{_at(more)} against the weaker `{less.method}`"
-                    f"{_strength(less, more)}: the reward rises by {short(reward.mean)} while the "
-                    f"judge falls by {short(-judge.mean)}: over-optimisation."
-                )
-                yield Flag("over-optimised", more.method, more.budget, text)
+            if more.problem == problem:
+                weaker = f"the weaker `{less.method}`{_strength(less, more)}"
+                start = f"`{more.method}`{_at(more)} against {weaker}"
+                yield from _over_optimised(summary, less, more, judges, start)
+
+
+def _over_optimised(
+    summary: Summary, less: Entry, more: Entry, judges: Sequence[str], start: str
+) -> Iterator[Flag]:
+    reward = difference(more.estimate("reward"), less.estimate("reward"))
+    for verdict in _verdicts(summary, more, less, judges) if _above(reward) else ():
+        if verdict.worse:
+            text = (
+                f"{start}: the reward rises by {short(reward.mean)} while {verdict.told}: "
+                "over-optimisation."
+            )
+            yield Flag("over-optimised", more.method, more.budget, text)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """How a held-out metric changed from one entry to another; direction: which way is better."""
+
+    metric: str
+    gap: Difference
+    direction: str
+
+    @property
+    def name(self) -> str:
+        """For sentences."""
+        return "the judge" if self.metric == "judge" else f"`{self.metric}`"
+
+    @property
+    def worse(self) -> bool:
+        """Clearly worse."""
+        return _below(self.gap) if self.direction == "higher" else _above(self.gap)
+
+    @property
+    def better(self) -> bool:
+        """Clearly better."""
+        return _above(self.gap) if self.direction == "higher" else _below(self.gap)
+
+    @property
+    def told(self) -> str:
+        """'the judge falls by 0.1'."""
+        verb = "rises" if self.gap.mean > 0 else "falls"
+        return f"{self.name} {verb} by {short(abs(self.gap.mean))}"
+
+
+def _verdicts(summary: Summary, entry: Entry, other: Entry, judges: Sequence[str]) -> list[Verdict]:
+    """Of every judge that knows which way is better and has measured both."""
+    both = [m for m in judges if entry.estimate(m).known and other.estimate(m).known]
+    found = [
+        Verdict(m, difference(entry.estimate(m), other.estimate(m)), summary.info[m].direction)
+        for m in both
+    ]
+    return [verdict for verdict in found if verdict.direction in ("higher", "lower")]
+
+
+def _known(entry: Entry, judges: Sequence[str]) -> bool:
+    return any(entry.estimate(metric).known for metric in judges)
 
 
 def _strength(less: Entry, more: Entry) -> str:
@@ -216,11 +284,6 @@ def _sizes(summary: Summary, problem: Problem) -> list[str]:
     if known is None:
         return []
     return [f"Strength times the reward's deviation under the base model: {short(known.mean)}."]
-
-
-def _gaps(a: Entry, b: Entry) -> tuple[Difference, Difference]:
-    reward, judge = (difference(a.estimate(m), b.estimate(m)) for m in ("reward", "judge"))
-    return reward, judge
 
 
 def _above(gap: Difference) -> bool:

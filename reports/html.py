@@ -104,7 +104,7 @@ def _problem(run: Run, summary: Summary, problem: Problem, looks: Looks) -> dict
         "tests": [(metric, grid) for metric, grid in tests if grid],
         "distance": distance,
         "judge": Markup(judge_against_reward(summary, looks, problem)),
-        "warnings": [governance.judges(run.suite, problem), *governance.warnings(summary, problem)],
+        "warnings": governance.section(run.suite, summary, problem),
         "compute": ledger.compute_grid(summary, problem, looks),
         "break_evens": break_evens(summary, problem, looks),
     }

@@ -23,6 +23,7 @@ HACKED = BASE | {
     "saturation": 0.9, "high-frequency": 0.4, "compressed-size": 6.0, "ensemble-disagreement": 2.0,
 }  # fmt: skip
 PROBLEM = Problem("shapes", "prompt", 1.0)
+WAYS = {"judge": "higher", "class-agreement": "higher", "mmd2-pixels": "lower"}
 
 
 def summary_of(methods, strength=1.0, seed=0, spread=0.01):
@@ -38,7 +39,8 @@ def summary_of(methods, strength=1.0, seed=0, spread=0.01):
                           "n": 64, "status": "ok"})  # fmt: skip
             for metric, mean in means.items():
                 noise = spread * mean * (common[s] + rng.standard_normal())
-                metrics.append({"cell": cell, "metric": metric, "value": mean + noise})
+                metrics.append({"cell": cell, "metric": metric, "value": mean + noise,
+                                "direction": WAYS.get(metric, "")})  # fmt: skip
     return summarise(tidy_cells(pd.DataFrame(cells)), tidy_metrics(pd.DataFrame(metrics)))
 
 
@@ -60,6 +62,38 @@ def test_the_base_model_itself_is_never_flagged(seed):
     summary = summary_of({"prior": BASE, "prior:steps=20": BASE, "exact": HACKED}, seed=seed)
     assert not governance.flags(summary, PROBLEM)
     assert governance.CLEAR in governance.warnings(summary, PROBLEM)
+
+
+def test_every_held_out_judge_is_heard():
+    """Reward and judge rise, the shape that was asked for is lost, and the law is further away."""
+    held = ("judge", "class-agreement", "mmd2-pixels")
+    told = {"class-agreement": 0.99, "mmd2-pixels": 0.1}
+    lost = {"class-agreement": 0.7, "mmd2-pixels": 0.3}
+    summary = summary_of(
+        {
+            "prior": BASE | told,
+            "good": BETTER | told,
+            "mfm-g:guidance=1": BETTER | told,
+            "mfm-g:guidance=3": BETTER | {"reward": 0.5, "judge": 0.9} | lost,
+        }
+    )
+    found = governance.flags(summary, PROBLEM, held)
+    assert {flag.method for flag in found} == {"mfm-g:guidance=3"}
+    assert [flag.kind for flag in found] == ["judge falls"] * 2 + ["over-optimised"] * 2
+    assert "while `class-agreement` falls by 0.2" in found[0].text
+    assert "while `mmd2-pixels` rises by 0.2" in found[1].text
+    assert not governance.flags(summary, PROBLEM)
+
+
+def test_one_judge_that_rises_confirms():
+    """A judge that cannot rise any more contradicts nobody."""
+    told = {"class-agreement": 0.99}
+    summary = summary_of(
+        {"prior": BASE | told, "good": BETTER | told, "idle": BETTER | {"judge": 0.5} | told}
+    )
+    found = governance.flags(summary, PROBLEM, ("judge", "class-agreement"))
+    assert [(flag.method, flag.kind) for flag in found] == [("idle", "unconfirmed")]
+    assert "which the judge and `class-agreement` do not confirm" in found[0].text
 
 
 def test_small_but_sure_drifts_are_no_flags():
