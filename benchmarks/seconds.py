@@ -27,7 +27,7 @@ def main() -> None:
         "name": "seconds",
         "tasks": ["digits"],
         "rewards": ["template:strength=20"],
-        "n": 64,
+        "n": 256,
         "methods": METHODS,
         "budgets": [f"seconds={BUDGET}"],
         "seeds": 1,

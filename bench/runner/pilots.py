@@ -2,7 +2,8 @@
 
 Rows are known from parameters alone; FLOPs and seconds are not.  A pilot runs the method itself,
 once at its least effort for FLOPs per row, and for seconds again at the matched effort until the
-prediction holds, because loops, noise and estimators take time that no row shows.
+prediction holds, because loops, noise and estimators take time that no row shows.  Seconds are
+those at the pace that the machine had at the run's first pilot (`bench.runner.pace`).
 What a pilot found is kept with the run, so that the same command finds the same cells.
 """
 
@@ -11,6 +12,7 @@ from __future__ import annotations
 import json
 import platform
 import statistics
+import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from typing import Any, cast
@@ -23,14 +25,21 @@ from bench.core.metering import Meter
 from bench.core.work import KINDS, ROLES, Kind, Role, Work, row_weight
 from bench.runner.cells import Cell, canonical, digest
 from bench.runner.execute import sample_in_batches
+from bench.runner.pace import Pace
 from bench.runner.planning import Question, Rates, fit_cell
 from bench.runner.staging import make_fit_problem, make_problem, stage
 
 CLOSE = 0.02
 """Relative error of the seconds' prediction at which piloting stops."""
 
+NEAR = 0.2
+"""Relative error beyond which earlier readings say nothing about the effort that is now matched."""
+
+ENOUGH = 15.0
+"""Seconds of piloting before which it does not stop: machines are slow and fast for a while."""
+
 MOST_PILOTS = 6
-REPEATS = 5
+"""Readings near the match that are taken at most."""
 
 WARM_ROWS = 8
 """Samples of the run that loads weights and fills caches before anything is timed."""
@@ -69,9 +78,9 @@ def pilot_fit(cell: Cell, method: FineTuning[Any]) -> Measured:
     return Measured(meter.work(), meter.flop_rates())
 
 
-def _seconds(cell: Cell, method: Method[Any]) -> float:
-    """Seconds per sample: the median of a few pilots, since machines are noisy."""
-    return statistics.median(pilot(cell, method, cell.n).work.seconds for _ in range(REPEATS))
+def _seconds(cell: Cell, method: Method[Any], pace: Pace) -> float:
+    """Seconds per sample, at the run's pace."""
+    return pace.seconds(lambda: pilot(cell, method, cell.n).work.seconds)
 
 
 class Pilots:
@@ -90,14 +99,14 @@ class Pilots:
         kept = read()
         self._known: dict[str, dict[str, Any]] = json.loads(kept) if kept else {}
         self._write = write
+        self._paces: dict[str, Pace] = {}
 
     def match(self, question: Question) -> Match:
         """As `bench.core.matching.match`, for a budget in FLOPs or seconds."""
         key = self._key(question)
         if key not in self._known:
-            found = {**asdict(_search(question)), "alternatives": []}
-            self._known[key] = found
-            self._write(canonical(self._known).encode())
+            found = _search(question, lambda: self._pace(question.cell))
+            self._keep(key, {**asdict(found), "alternatives": []})
         return Match(**{**self._known[key], "alternatives": ()})
 
     def fit_rates(self, question: Question) -> Rates:
@@ -107,9 +116,21 @@ class Pilots:
             assert isinstance(question.method, FineTuning)
             found = pilot_fit(question.cell, question.method)
             rates = {f"{role} {kind}": v for (role, kind), v in _rates(question, found).items()}
-            self._known[key] = rates
-            self._write(canonical(self._known).encode())
+            self._keep(key, rates)
         return {_role_kind(name): value for name, value in self._known[key].items()}
+
+    def _pace(self, cell: Cell) -> Pace:
+        """The pace of a task, a batch size and a machine, which all their pilots share."""
+        parts = [cell.task, cell.task_params, str(cell.condition), cell.n, cell.batch, cell.threads]
+        key = digest([*parts, platform.node(), platform.processor()]) + "/pace"
+        if key not in self._paces:
+            self._paces[key] = Pace(cell, self._known.get(key, {}).get("seconds"))
+            self._keep(key, {"seconds": self._paces[key].length})
+        return self._paces[key]
+
+    def _keep(self, key: str, found: dict[str, Any]) -> None:
+        self._known[key] = found
+        self._write(canonical(self._known).encode())
 
     @staticmethod
     def _key(question: Question) -> str:
@@ -134,7 +155,7 @@ def _role_kind(name: str) -> tuple[Role, Kind]:
     return cast(Role, role), cast(Kind, kind)
 
 
-def _search(question: Question) -> Match:
+def _search(question: Question, pace: Callable[[], Pace]) -> Match:
     cell, method = question.cell, question.method
     free = [name for name in method.effort if name not in question.given]
     least = method.with_params(**{name: bounds(method, name)[0] for name in free})
@@ -146,24 +167,32 @@ def _search(question: Question) -> Match:
     def cost(work: Work) -> float:
         return work.priced(rates) or work.cost("paper-nfe")
 
-    return _by_seconds(question, least, cost)
+    return _by_seconds(question, least, cost, pace())
 
 
-def _by_seconds(question: Question, least: Method[Any], cost: Cost) -> Match:
-    """Match, time the match, correct the seconds per unit of cost, until they agree."""
+def _by_seconds(question: Question, least: Method[Any], cost: Cost, pace: Pace) -> Match:
+    """Match, time the match, correct the seconds per unit of cost, until they agree.
+
+    Readings near the match are kept together: their median is steadier than the last of them.
+    """
+    cell, spec, method = question.cell, question.spec, question.method
+
+    def rate_of(trial: Method[Any]) -> float:
+        return _seconds(cell, trial, pace) / cost(trial.work(spec))
 
     def at(rate: float) -> Match:
         return question.match(lambda work: rate * cost(work))
 
-    rate = _seconds(question.cell, least) / cost(least.work(question.spec))
+    rate, readings, started = rate_of(least), list[float](), time.perf_counter()
     found = at(rate)
     for _ in range(MOST_PILOTS):
         if not found.feasible:
             break
-        trial = question.method.with_params(**found.values)
-        ratio = _seconds(question.cell, trial) / found.cost
-        rate *= ratio
-        previous, found = found, at(rate)
-        if abs(ratio - 1) < CLOSE or found.values == previous.values:
+        reading = rate_of(method.with_params(**found.values))
+        off = abs(reading / rate - 1)
+        readings = [reading] if off > NEAR else [*readings, reading]
+        rate = statistics.median(readings)
+        found = at(rate)
+        if off < CLOSE and time.perf_counter() - started > ENOUGH:
             break
     return found
