@@ -139,6 +139,15 @@ def semigroup(model: MapModel, target: MapModel, draw: Draw) -> tuple[Tensor, Te
     return model.velocity(draw.x_bar, draw.s, draw.u, draw.x, draw.t), goal
 
 
+def endpoints(model: MapModel, _: MapModel, draw: Draw) -> tuple[Tensor, Tensor]:
+    """v_{s,u} against (x_1 - x_bar_s) / (1 - s), for draws along a solved trajectory with u = 1.
+
+    x1 is then where the teacher's flow takes x_bar, and not data.  Cost: 1 forward.
+    """
+    goal = (draw.x1 - draw.x_bar) / expand(1 - draw.s, draw.x1)
+    return model.velocity(draw.x_bar, draw.s, draw.u, draw.x, draw.t), goal
+
+
 Inner = Callable[[MapModel, Draw], Callable[[Tensor, Tensor], Tensor]]
 """(target model, draw) -> (x_bar, s) -> the velocity of the posterior flow there, no gradient."""
 

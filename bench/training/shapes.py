@@ -11,7 +11,7 @@ import copy
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
@@ -23,7 +23,9 @@ from bench.models.nets import GUIDED
 from bench.models.shapes_prompts import sentence, told, wishes
 from bench.models.shapes_render import SHAPES, SIDE, draw_scenes, pictures, render
 from bench.training import guidance, losses
+from bench.training.objectives import POWER
 from bench.training.recipes import Recipe
+from bench.training.solved import Solved, solve
 from bench.training.trainer import Losses, Report, TrainConfig, Trainer
 
 NULL = len(SHAPES)
@@ -38,8 +40,8 @@ class ShapesRecipe(Recipe):
     further apart in the latents, and a flow that lands between two of them is rarer: 92 % of
     50-step samples showed their label at 0.7, 96 % at 0.35 with a fifth of the training.
     pool: pictures that are encoded once and for all; every visit draws another latent of one.
-    polish_steps, polish_zeros, polish_full: a second training of the map, from its average, on more
-    whole jumps from pure noise, which are its samples of the base law.
+    polish_steps: a second training of the map, from its average, in which `pairs` solved
+    trajectories of the flow, in `pair_steps` steps of Heun, teach it the whole jump from noise too.
     label_dropout: share of rows without a label.  guided_share: share of the labelled rows that
     model guidance trains at scale `GUIDED`.
     """
@@ -50,29 +52,31 @@ class ShapesRecipe(Recipe):
     code_batch: int = 128
     pixel_noise: float = 0.3
     pool: int = 60_000
-    polish_steps: int = 10_000
-    polish_zeros: float = 0.3
-    polish_full: float = 0.4
+    polish_steps: int = 12_000
     polish_learning_rate: float = 7e-4
+    pairs: int = 150_000
+    pair_steps: int = 16
     label_dropout: float = 0.15
     guided_share: float = 0.25
     clip_steps: int = 2500
     clip_batch: int = 128
 
     def training(self) -> dict[str, float]:
-        """Paper-nfe of flow and map: as everywhere, and two forwards more for a guided row."""
+        """Paper-nfe of flow and map: as everywhere, and two forwards more for a guided row.
+
+        Of a solved pair: its trajectory, and a forward and a backward whenever it is drawn.
+        """
         plain, guided = super().training(), (1 - self.label_dropout) * self.guided_share
         extra = 2 * guided * self.batch * self.flow_steps
         share = 1 + self.polish_steps / self.map_steps
-        return {"flow": plain["flow"] + extra, "map": plain["map"] * share}
+        solved = 2 * self.batch * self.polish_steps + 2 * self.pair_steps * self.pairs
+        return {"flow": plain["flow"] + extra, "map": plain["map"] * share + solved}
 
     def shortened(self, factor: float) -> Self:
         """The same recipe with its training lengths multiplied."""
-        own = (self.code_steps, self.polish_steps, self.clip_steps)
-        code, polish, clip = (max(1, int(n * factor)) for n in own)
-        return replace(
-            super().shortened(factor), code_steps=code, polish_steps=polish, clip_steps=clip
-        )
+        own = ("code_steps", "polish_steps", "clip_steps", "pairs")
+        lengths: dict[str, Any] = {k: max(1, int(getattr(self, k) * factor)) for k in own}
+        return replace(super().shortened(factor), **lengths)
 
 
 SHAPES_RECIPE = ShapesRecipe(
@@ -191,9 +195,7 @@ def train_flow(pool: Pool, recipe: ShapesRecipe, folder: Path, report: Report) -
     return trained
 
 
-def map_losses(
-    pool: Pool, teacher: FlowNet, recipe: ShapesRecipe, zeros: float = 0.1, full: float = 0.25
-) -> Losses:
+def map_losses(pool: Pool, teacher: FlowNet, recipe: ShapesRecipe) -> Losses:
     """The recipe's diagonal and consistency, teacher and map being told the same."""
 
     def objective(
@@ -203,7 +205,7 @@ def map_losses(
         x1, *told_of = batch_of(pool, recipe, generator)
         known = Known(*told_of)
         both = recipe.objective.build(teacher.given(known).velocity)
-        on, off = losses.make_draws(x1, recipe.context_power, generator, zeros, full)
+        on, off = losses.make_draws(x1, recipe.context_power, generator)
         return both(model.given(known), average.given(known), on, off)
 
     return objective
@@ -226,6 +228,32 @@ def train_map(
     return trained
 
 
+def solved_pairs(flow: FlowNet, recipe: ShapesRecipe) -> Solved:
+    """Trajectories of the flow from fresh noise, with labels and scales as in training."""
+    generator = torch.Generator().manual_seed(recipe.seed + 4)
+    noise = torch.randn(recipe.pairs, recipe.latents, generator=generator)
+    label = torch.randint(len(SHAPES), (recipe.pairs,), generator=generator)
+    label = guidance.drop_labels(label, NULL, recipe.label_dropout, generator)
+    scale = guidance.draw_scales(label, NULL, GUIDED, recipe.guided_share, generator)
+    return solve(flow, noise, Known(label, scale), recipe.pair_steps)
+
+
+def polish_losses(pool: Pool, pairs: Solved, teacher: FlowNet, recipe: ShapesRecipe) -> Losses:
+    """The map's objectives, and whole jumps against the ends of solved trajectories."""
+    usual = map_losses(pool, teacher, recipe)
+
+    def objective(
+        model: nn.Module, average: nn.Module, generator: torch.Generator
+    ) -> Mapping[str, Tensor]:
+        assert isinstance(model, MetaFlowMapNet) and isinstance(average, MetaFlowMapNet)
+        some = pairs.pick(recipe.batch, generator)
+        told, told_average = model.given(some.known), average.given(some.known)
+        ends = losses.endpoints(told, told_average, some.draw())
+        return {**usual(model, average, generator), "endpoints": losses.adaptive(*ends, POWER)}
+
+    return objective
+
+
 def polish_map(
     net: MetaFlowMapNet,
     flow: FlowNet,
@@ -234,9 +262,9 @@ def polish_map(
     folder: Path,
     report: Report,
 ) -> MetaFlowMapNet:
-    """Train the map again, on more whole jumps from pure noise."""
+    """Train the map again, on solved trajectories too."""
     net = copy.deepcopy(net).requires_grad_(True)
-    objective = map_losses(pool, flow, recipe, recipe.polish_zeros, recipe.polish_full)
+    objective = polish_losses(pool, solved_pairs(flow, recipe), flow, recipe)
     config = TrainConfig(
         recipe.polish_steps,
         learning_rate=recipe.polish_learning_rate,
