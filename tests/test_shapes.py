@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from bench.core.integrate import euler, integrate, uniform_grid
 from bench.core.params import UserError
 from bench.models import weights
 from bench.models.autoencoder import Autoencoder, Code
@@ -20,14 +21,15 @@ from bench.models.shapes_render import SHAPES, draw_scenes, pictures, render
 from bench.runner.execute import execute
 from bench.runner.planning import expand
 from bench.runner.suite import build_suite
-from bench.training import guidance
+from bench.training import guidance, losses
 from bench.training.shapes import (
     SHAPES_RECIPE,
     clip_losses,
     code_losses,
     flow_losses,
     make_pool,
-    map_losses,
+    polish_losses,
+    solved_pairs,
 )
 from rewards.prompt import Prompt
 
@@ -182,7 +184,8 @@ def test_null_label_scale_and_batch_of_a_map(form):
 
 
 def small_world():
-    recipe = replace(SHAPES_RECIPE, batch=16, code_batch=8, clip_batch=8, latents=4, code_width=16)
+    small = {"batch": 16, "code_batch": 8, "clip_batch": 8, "latents": 4, "code_width": 16}
+    recipe = replace(SHAPES_RECIPE, **small, pairs=64)
     code = Autoencoder((3, 32, 32), 4, 16)
     return recipe, code, make_pool(code, 50, 0, chunk=20)
 
@@ -207,14 +210,14 @@ def test_losses_are_finite_and_reach_every_parameter():
     recipe, code, pool = small_world()
     flow = FlowNet((4,), 16, 1, classes=4)
     net = MetaFlowMapNet((4,), 16, 1, classes=4)
-    for losses, model in (
+    for objective, model in (
         (code_losses(recipe), code),
         (flow_losses(pool, recipe), flow),
-        (map_losses(pool, flow, recipe), net),
+        (polish_losses(pool, solved_pairs(flow, recipe), flow, recipe), net),
         (clip_losses(recipe), SmallCLIP()),
     ):
         for step in range(4):  # the last layers start at zero and shield those before them
-            found = losses(model, model, generator(step))
+            found = objective(model, model, generator(step))
             sum(found.values()).backward()
             with torch.no_grad():
                 for parameter in model.parameters():
@@ -222,6 +225,43 @@ def test_losses_are_finite_and_reach_every_parameter():
         assert all(torch.isfinite(value) for value in found.values())
         frozen = (p for p in flow.parameters() if model is net)
         assert all(p.grad is not None for p in model.parameters() if p not in set(frozen))
+
+
+def test_pairs_are_trajectories_of_the_flow_given_label_and_scale():
+    recipe, _, _ = small_world()
+    flow = FlowNet((4,), 16, 1, classes=4)
+    with torch.no_grad():
+        for parameter in flow.parameters():
+            parameter += 0.2 * torch.randn(parameter.shape, generator=generator(3))
+    pairs = solved_pairs(flow, replace(recipe, pairs=2100, pair_steps=32))
+    assert set(pairs.label.tolist()) == {0, 1, 2, 3, 4}
+    assert set(pairs.scale.tolist()) == {1.0, GUIDED}
+    few = pairs.pick(64, generator())
+    with torch.no_grad():
+        grid = uniform_grid(2000)
+        fine = integrate(euler(flow.given(few.known).velocity), few.noise, grid)
+        none = integrate(euler(flow.velocity), few.noise, grid)
+    torch.testing.assert_close(few.end, fine, atol=5e-3, rtol=0)
+    told = few.label < 4
+    assert (few.end - none)[told].abs().max(-1).values.min() > 0.01
+
+
+def test_whole_jumps_are_taught_where_trajectories_end():
+    """The loss of a map that jumps straight to the ends vanishes; its context is t = 0."""
+    recipe, _, _ = small_world()
+    flow = FlowNet((4,), 16, 1, classes=4)
+    pairs = solved_pairs(flow, recipe)
+
+    class Right:
+        def velocity(self, x_bar, s, u, x, t):
+            assert not s.any() and bool((u == 1).all()) and not t.any() and not x.any()
+            assert torch.equal(x_bar, pairs.noise)
+            return pairs.end - pairs.noise
+
+    prediction, goal = losses.endpoints(Right(), None, pairs.draw())
+    torch.testing.assert_close(prediction, goal)
+    prediction, goal = losses.endpoints(Right(), None, pairs._replace(end=pairs.end + 1).draw())
+    torch.testing.assert_close(prediction + 1, goal)
 
 
 def test_what_guidance_costs_is_in_the_recipe():
