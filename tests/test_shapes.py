@@ -243,7 +243,7 @@ def test_pairs_are_trajectories_of_the_flow_given_label_and_scale():
         none = integrate(euler(flow.velocity), few.noise, grid)
     torch.testing.assert_close(few.end, fine, atol=5e-3, rtol=0)
     told = few.label < 4
-    assert (few.end - none)[told].abs().max(-1).values.min() > 0.01
+    assert (few.end - none)[told].abs().amax(-1).median() > 0.02
 
 
 def test_whole_jumps_are_taught_where_trajectories_end():
