@@ -57,3 +57,21 @@ def test_a_stored_length_stands_for_the_first_yardstick(monkeypatch):
     machine.slow = 3.0
     later = Pace(a_cell(), length=0.001)
     assert later.seconds(lambda: machine.spend(2.0)) == pytest.approx(2.0)
+
+
+def test_prompts_of_one_suite_share_a_pilot(monkeypatch):
+    """Matching depends on no condition: what one prompt's pilot found serves the next."""
+    from bench.runner import pilots
+
+    searched = []
+    real = pilots._search
+    monkeypatch.setattr(pilots, "_search", lambda q, p: searched.append(q) or real(q, p))
+    content = {
+        "name": "prompts", "tasks": ["shapes"], "rewards": ["prompt"], "n": 4, "seeds": 1,
+        "methods": ["dps"], "budgets": ["flops=1e8"],
+    }  # fmt: skip
+    rows = expand(build_suite(content), pilots.Pilots())
+    own = [row for row in rows if row.cell.method == "dps"]
+    assert len({str(row.cell.condition) for row in own}) > 1
+    assert len(searched) == len({row.cell.method for row in rows})
+    assert len({str(row.matched) for row in own}) == 1

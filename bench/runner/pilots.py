@@ -35,7 +35,7 @@ CLOSE = 0.02
 NEAR = 0.2
 """Relative error beyond which earlier readings say nothing about the effort that is now matched."""
 
-ENOUGH = 15.0
+ENOUGH = 10.0
 """Seconds of piloting before which it does not stop: machines are slow and fast for a while."""
 
 MOST_PILOTS = 6
@@ -121,7 +121,7 @@ class Pilots:
 
     def _pace(self, cell: Cell) -> Pace:
         """The pace of a task, a batch size and a machine, which all their pilots share."""
-        parts = [cell.task, cell.task_params, str(cell.condition), cell.n, cell.batch, cell.threads]
+        parts = [cell.task, cell.task_params, cell.n, cell.batch, cell.threads]
         key = digest([*parts, platform.node(), platform.processor()]) + "/pace"
         if key not in self._paces:
             self._paces[key] = Pace(cell, self._known.get(key, {}).get("seconds"))
@@ -134,10 +134,15 @@ class Pilots:
 
     @staticmethod
     def _key(question: Question) -> str:
-        """What a pilot depends on: the cell without effort and seed, the budget, the machine."""
-        parts = asdict(replace(question.cell, seed=0, method_params=question.given))
+        """What a pilot depends on: the cell without effort and seed, the budget, the machine.
+
+        Not on the condition either: of all prompts, the first is piloted.
+        """
+        cell = replace(question.cell, seed=0, condition=None, method_params=question.given)
         own = [question.fit_cost] if question.fit_cost else []
-        return digest([parts, str(question.budget), platform.node(), platform.processor(), *own])
+        return digest(
+            [asdict(cell), str(question.budget), platform.node(), platform.processor(), *own]
+        )
 
 
 def _rates(question: Question, found: Measured) -> Rates:
