@@ -9,17 +9,15 @@ from itertools import pairwise
 
 import pytest
 import torch
+from one_gaussian import mixture_problem
 
 from bench.core import quadratic
 from bench.core.interpolant import Linear, Trigonometric
 from bench.core.metering import Meter
-from bench.core.noise import NoiseSource
 from bench.core.params import UserError
 from bench.core.posterior import Remembered
-from bench.core.problem import MeteredFlow, MeteredMap, Problem
 from bench.core.quadratic import Quadratic, tilt_gaussian
 from bench.core.steered import DRIFT_SCALES, GRADIENT_SCALES, Scaling, Term, scaled
-from bench.models.exact import MixtureFlow
 from bench.models.mixture import Mixture, paper_mixture, random_mixture
 from bench.runner.execute import sample_in_batches
 from bench.runner.planning import expand
@@ -154,18 +152,6 @@ class GaussianMap:
     velocity = None
 
 
-def problem_of(mixture, reward, n, seed=0, flow_map=None):
-    meter = Meter()
-    return Problem(
-        flow=MeteredFlow(MixtureFlow(mixture), meter, None),
-        reward=meter.wrap("reward", reward),
-        meter=meter,
-        source=NoiseSource(seed, "gaussian", dtype=torch.float64),
-        rows=range(n),
-        flow_map=flow_map and MeteredMap(flow_map, meter, None),
-    )
-
-
 def gaussian(mean, covariance, interpolant=None):
     one = torch.ones(1).double()
     return Mixture(one, mean[None].double(), covariance[None].double(), interpolant)
@@ -209,7 +195,7 @@ def standard_errors(x, mean, cov):
 def test_dps_has_the_moments_of_its_own_affine_recursion(integrator):
     n, world = 40_000, gaussian(MEAN, COVARIANCE)
     method = DPS.create(steps=12, integrator=integrator)
-    x = method.sample(problem_of(world, BOWL, n), n).x
+    x = method.sample(mixture_problem(world, BOWL, n), n).x
     mean, cov = dps_moments(12, integrator)
     assert standard_errors(x, mean, cov) < 4
     # The bias of DPS is far larger than that: the tilted law is another one, on any grid.
@@ -221,7 +207,7 @@ def test_dps_has_the_moments_of_its_own_affine_recursion(integrator):
 
 def test_dps_is_exact_for_a_linear_reward_of_a_gaussian():
     world, slope = gaussian(MEAN, COVARIANCE), quadratic.linear(torch.tensor([0.9, -0.6]).double())
-    x = DPS.create(steps=400).sample(problem_of(world, slope, 20_000), 20_000).x
+    x = DPS.create(steps=400).sample(mixture_problem(world, slope, 20_000), 20_000).x
     tilted, _ = world.tilted(slope)
     assert float((x.mean(0) - tilted.mean()).abs().max()) < 0.02
     assert float((x.T.cov() - tilted.covariance()).abs().max()) < 0.02
@@ -267,7 +253,7 @@ REWARDS = {
 def test_the_drift_of_dps_is_the_closed_form(name, interpolant):
     plain, reward = random_mixture(3, 3, seed=2), REWARDS[name]
     mixture = Mixture(plain.weights, plain.means, plain.covariances, interpolant)
-    problem, choice = problem_of(mixture, reward, 16), PosteriorChoice("tweedie")
+    problem, choice = mixture_problem(mixture, reward, 16), PosteriorChoice("tweedie")
     for time in (0.1, 0.4, 0.8):
         x, t = states(16, 3, time)
         term = estimated(problem, DPS.create().params, choice, 1, "G")(x, t, 0)
@@ -286,7 +272,7 @@ def test_runs_tend_to_the_fine_limit_of_their_own_drift(scale):
     reward = quadratic.well(torch.tensor([1.0, -1.0]).double(), 0.3)
 
     def reference(steps, start=0.01):
-        x = problem_of(mixture, reward, n).x0()
+        x = mixture_problem(mixture, reward, n).x0()
         for k in range(steps):
             t = torch.full((n,), start + (1 - start) * k / steps).double()
             b = mixture.velocity(x, t)
@@ -297,7 +283,7 @@ def test_runs_tend_to_the_fine_limit_of_their_own_drift(scale):
         return x
 
     def gap(steps, limit):
-        x = DPS.create(steps=steps, scale=scale).sample(problem_of(mixture, reward, n), n).x
+        x = DPS.create(steps=steps, scale=scale).sample(mixture_problem(mixture, reward, n), n).x
         # Trajectories that the coarse grid sends to another mode are outliers: the median.
         return float((x - limit).norm(dim=1).median())
 
@@ -314,7 +300,7 @@ def a_term(strength=1.0, time=0.3, n=8):
     """A DPS term of a Gaussian with one observation y = a . x, and the residual (y - a . D) / s."""
     a, y, s = torch.tensor([1.0, -0.5]).double(), 0.6, 0.25
     mixture = gaussian(MEAN, COVARIANCE)
-    problem = problem_of(mixture, lambda x: -strength * (y - x @ a) ** 2 / (2 * s**2), n)
+    problem = mixture_problem(mixture, lambda x: -strength * (y - x @ a) ** 2 / (2 * s**2), n)
     x, t = states(n, 2, time)
     x = x * torch.arange(1, n + 1)[:, None]
     term = estimated(problem, DPS.create().params, PosteriorChoice("tweedie"), 1, "G")(x, t, 0)
@@ -406,7 +392,7 @@ def test_a_value_above_the_best_is_refused():
 
 
 def lgd_gradient(method, mixture, reward, x, t, seed=0):
-    problem = problem_of(mixture, reward, len(x), seed)
+    problem = mixture_problem(mixture, reward, len(x), seed)
     own = method.choice, method.draws, method.estimator
     return estimated(problem, method.params, *own)(x, t, 0).gradient
 
@@ -443,7 +429,7 @@ def test_lgd_is_exact_where_the_posterior_is_its_gaussian():
 def test_without_spread_lgd_is_dps():
     world = paper_mixture()
     out = [
-        method.sample(problem_of(world, BOWL, 16), 16).x
+        method.sample(mixture_problem(world, BOWL, 16), 16).x
         for method in (DPS.create(steps=8), LGDMC.create(steps=8, draws=3, spread=0.0))
     ]
     assert torch.allclose(*out)
@@ -534,9 +520,9 @@ def test_training_free_guidance_is_the_algorithm_of_its_paper(kind, method, inte
     def reward(x):
         return ETA * x[:, 0] - CURVATURE * x[:, 0] ** 2 / 2
 
-    x = method.sample(problem_of(world, reward, 12), 12).x
+    x = method.sample(mixture_problem(world, reward, 12), 12).x
     expected = in_diffusion_variables(
-        method.params, kind, interpolant, problem_of(world, reward, 12)
+        method.params, kind, interpolant, mixture_problem(world, reward, 12)
     )
     assert torch.allclose(x, expected, rtol=1e-6, atol=1e-6), (x - expected).abs().max()
 
@@ -558,7 +544,7 @@ def test_settings_are_settings():
     }
     for cls, values in same.items():
         out = [
-            m.sample(problem_of(paper_mixture(), BOWL, 8), 8).x
+            m.sample(mixture_problem(paper_mixture(), BOWL, 8), 8).x
             for m in (cls.create(), TFG.create(**values))
         ]
         assert torch.equal(*out), cls
@@ -567,7 +553,7 @@ def test_settings_are_settings():
 def test_forward_universal_guidance_is_dps():
     world, n = paper_mixture(), 64
     ugd = UGD.create(steps=10, mu=0.0, eta=0.0, recurrence=1)
-    out = [m.sample(problem_of(world, BOWL, n), n).x for m in (ugd, DPS.create(steps=10))]
+    out = [m.sample(mixture_problem(world, BOWL, n), n).x for m in (ugd, DPS.create(steps=10))]
     assert torch.allclose(*out, rtol=1e-9)
 
 
@@ -576,7 +562,7 @@ def test_without_guidance_it_is_the_base_sampler(eta, integrator):
     world, n = paper_mixture(), 64
     own = TFG.create(steps=10, rho=0.0, mu=0.0, eta=eta)
     base = DPS.create(steps=10, guidance=0.0, integrator=integrator)
-    out = [m.sample(problem_of(world, BOWL, n), n).x for m in (own, base)]
+    out = [m.sample(mixture_problem(world, BOWL, n), n).x for m in (own, base)]
     assert torch.allclose(*out, rtol=1e-9)
 
 
@@ -584,13 +570,13 @@ def test_recurrence_keeps_the_base_law():
     """Going back by noise and forth again leaves the marginals of a Gaussian where they are."""
     world, n = gaussian(torch.tensor([M]), torch.tensor([[V]])), 20_000
     method = TFG.create(steps=200, rho=0.0, mu=0.0, recurrence=3)
-    x = method.sample(problem_of(world, lambda x: x[:, 0], n), n).x[:, 0]
+    x = method.sample(mixture_problem(world, lambda x: x[:, 0], n), n).x[:, 0]
     assert abs(float(x.mean()) - M) < 0.03
     assert abs(float(x.var()) - V) < 0.03
 
 
 def test_reference_steps_keep_the_guidance_when_the_grid_is_refined():
-    problem = problem_of(paper_mixture(), BOWL, 2)
+    problem = mixture_problem(paper_mixture(), BOWL, 2)
     for steps in (10, 80):
         params = TFG.create(steps=steps, rho=2.0, reference_steps=100).params
         assert sum(Guided.of(problem, params).rho) == pytest.approx(200)
@@ -603,7 +589,7 @@ def test_gradients_are_cut_at_their_largest_root_mean_square():
     world = gaussian(MEAN, COVARIANCE)
     out = [
         MPGD.create(steps=6, clip=0.5)
-        .sample(problem_of(world, quadratic.linear(torch.tensor([s, 0.0]).double()), 8), 8)
+        .sample(mixture_problem(world, quadratic.linear(torch.tensor([s, 0.0]).double()), 8), 8)
         .x
         for s in (10.0, 1e6)
     ]
@@ -617,7 +603,7 @@ SLOPE = 1.2
 
 def ahead_problem(n, seed=0, error=1.0, reward=lambda x: SLOPE * x[:, 0]):
     world = gaussian(torch.tensor([M]), torch.tensor([[V]]))
-    return problem_of(world, reward, n, seed, GaussianMap(M, V, error))
+    return mixture_problem(world, reward, n, seed, GaussianMap(M, V, error))
 
 
 def test_the_look_ahead_is_the_end_of_the_trajectory():
