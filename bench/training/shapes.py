@@ -54,8 +54,8 @@ class ShapesRecipe(Recipe):
     pool: int = 60_000
     polish_steps: int = 12_000
     polish_learning_rate: float = 7e-4
-    pairs: int = 150_000
-    pair_steps: int = 16
+    pairs: int = 400_000
+    pair_steps: int = 8
     label_dropout: float = 0.15
     guided_share: float = 0.25
     clip_steps: int = 2500
