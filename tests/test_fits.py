@@ -198,7 +198,7 @@ def test_fits_are_priced_in_seconds_by_a_pilot(tmp_path, monkeypatch):
     found = Measured(replace(shortest, seconds=0.5), rates)
     monkeypatch.setattr(pilots, "pilot_fit", lambda cell, method: found)
     monkeypatch.setattr(pilots, "pilot", lambda cell, method, n: Measured(Work(), {}))
-    monkeypatch.setattr(pilots, "_seconds", lambda cell, method, pace: 0.1 * method.params.steps)
+    monkeypatch.setattr(pilots, "_seconds", lambda cell, method: 0.1 * method.params.steps)
     store = Store(str(tmp_path), "fits")
     store.open()
     suite = content("drift", budgets=["seconds=2:fit=40", "seconds=2:fit=40,served=40"], seeds=1)

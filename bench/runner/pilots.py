@@ -2,8 +2,9 @@
 
 Rows are known from parameters alone; FLOPs and seconds are not.  A pilot runs the method itself,
 once at its least effort for FLOPs per row, and for seconds again at the matched effort until the
-prediction holds, because loops, noise and estimators take time that no row shows.  Seconds are
-those at the pace that the machine had at the run's first pilot (`bench.runner.pace`).
+prediction holds, because loops, noise and estimators take time that no row shows.  Machines are now
+faster, now slower, so that the methods of one budget are in the end timed in turns, minute by
+minute under the same conditions, and matched once more.
 What a pilot found is kept with the run, so that the same command finds the same cells.
 """
 
@@ -12,7 +13,6 @@ from __future__ import annotations
 import json
 import platform
 import statistics
-import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from typing import Any, cast
@@ -25,21 +25,23 @@ from bench.core.metering import Meter
 from bench.core.work import KINDS, ROLES, Kind, Role, Work, row_weight
 from bench.runner.cells import Cell, canonical, digest
 from bench.runner.execute import sample_in_batches
-from bench.runner.pace import Pace
 from bench.runner.planning import Question, Rates, fit_cell
 from bench.runner.staging import make_fit_problem, make_problem, stage
 
-CLOSE = 0.02
+CLOSE = 0.05
 """Relative error of the seconds' prediction at which piloting stops."""
 
-NEAR = 0.2
-"""Relative error beyond which earlier readings say nothing about the effort that is now matched."""
-
-ENOUGH = 10.0
-"""Seconds of piloting before which it does not stop: machines are slow and fast for a while."""
-
 MOST_PILOTS = 6
-"""Readings near the match that are taken at most."""
+"""Corrections of one method by itself at the most."""
+
+REPEATS = 3
+"""Pilots whose median is one reading of a method by itself."""
+
+ROUNDS = 7
+"""Pilots of every method when all of a budget are timed in turns."""
+
+MOST_TURNS = 2
+"""Corrections from rounds at the most."""
 
 WARM_ROWS = 8
 """Samples of the run that loads weights and fills caches before anything is timed."""
@@ -78,9 +80,9 @@ def pilot_fit(cell: Cell, method: FineTuning[Any]) -> Measured:
     return Measured(meter.work(), meter.flop_rates())
 
 
-def _seconds(cell: Cell, method: Method[Any], pace: Pace) -> float:
-    """Seconds per sample, at the run's pace."""
-    return pace.seconds(lambda: pilot(cell, method, cell.n).work.seconds)
+def _seconds(cell: Cell, method: Method[Any]) -> float:
+    """Seconds per sample of one pilot."""
+    return pilot(cell, method, cell.n).work.seconds
 
 
 class Pilots:
@@ -99,14 +101,17 @@ class Pilots:
         kept = read()
         self._known: dict[str, dict[str, Any]] = json.loads(kept) if kept else {}
         self._write = write
-        self._paces: dict[str, Pace] = {}
+        self._unsettled: dict[str, Rate] = {}
 
     def match(self, question: Question) -> Match:
         """As `bench.core.matching.match`, for a budget in FLOPs or seconds."""
         key = self._key(question)
         if key not in self._known:
-            found = _search(question, lambda: self._pace(question.cell))
-            self._keep(key, {**asdict(found), "alternatives": []})
+            found = _searched(question)
+            if isinstance(found, Rate):
+                self._unsettled[key] = found
+                found = found.match()
+            self._keep_match(key, found)
         return Match(**{**self._known[key], "alternatives": ()})
 
     def fit_rates(self, question: Question) -> Rates:
@@ -119,14 +124,23 @@ class Pilots:
             self._keep(key, rates)
         return {_role_kind(name): value for name, value in self._known[key].items()}
 
-    def _pace(self, cell: Cell) -> Pace:
-        """The pace of a task, a batch size and a machine, which all their pilots share."""
-        parts = [cell.task, cell.task_params, cell.n, cell.batch, cell.threads]
-        key = digest([*parts, platform.node(), platform.processor()]) + "/pace"
-        if key not in self._paces:
-            self._paces[key] = Pace(cell, self._known.get(key, {}).get("seconds"))
-            self._keep(key, {"seconds": self._paces[key].length})
-        return self._paces[key]
+    def settle(self) -> bool:
+        """Time what was newly matched in seconds in turns, by problem and budget; match it again.
+
+        Returns whether any match may have changed.  A method alone has nobody to agree with.
+        """
+        groups: dict[str, dict[str, Rate]] = {}
+        for key, rate in self._unsettled.items():
+            groups.setdefault(rate.question.group, {})[key] = rate
+        self._unsettled = {}
+        together = [group for group in groups.values() if len(group) > 1]
+        for group in together:
+            for key, rate in zip(group, in_turns(list(group.values())), strict=True):
+                self._keep_match(key, rate.match())
+        return bool(together)
+
+    def _keep_match(self, key: str, found: Match) -> None:
+        self._keep(key, {**asdict(found), "alternatives": []})
 
     def _keep(self, key: str, found: dict[str, Any]) -> None:
         self._known[key] = found
@@ -160,7 +174,29 @@ def _role_kind(name: str) -> tuple[Role, Kind]:
     return cast(Role, role), cast(Kind, kind)
 
 
-def _search(question: Question, pace: Callable[[], Pace]) -> Match:
+@dataclass(frozen=True)
+class Rate:
+    """Seconds per unit of `cost` of a method's work on a question's problem."""
+
+    question: Question
+    cost: Cost
+    seconds: float
+
+    def match(self) -> Match:
+        """What spends the budget at this rate."""
+        return self.question.match(lambda work: self.seconds * self.cost(work))
+
+    def corrected(self, found: Match, seconds: float) -> Rate:
+        """The rate at which `found` would have been predicted to take `seconds`."""
+        return replace(self, seconds=self.seconds * seconds / found.cost)
+
+    def time(self, found: Match) -> float:
+        """Seconds per sample of one pilot of a match."""
+        return _seconds(self.question.cell, self.question.method.with_params(**found.values))
+
+
+def _searched(question: Question) -> Match | Rate:
+    """The match of a budget in FLOPs, or the rate that decides one in seconds."""
     cell, method = question.cell, question.method
     free = [name for name in method.effort if name not in question.given]
     least = method.with_params(**{name: bounds(method, name)[0] for name in free})
@@ -172,32 +208,31 @@ def _search(question: Question, pace: Callable[[], Pace]) -> Match:
     def cost(work: Work) -> float:
         return work.priced(rates) or work.cost("paper-nfe")
 
-    return _by_seconds(question, least, cost, pace())
+    rate = _seconds(cell, least) / cost(least.work(question.spec))
+    return _alone(Rate(question, cost, rate))
 
 
-def _by_seconds(question: Question, least: Method[Any], cost: Cost, pace: Pace) -> Match:
-    """Match, time the match, correct the seconds per unit of cost, until they agree.
-
-    Readings near the match are kept together: their median is steadier than the last of them.
-    """
-    cell, spec, method = question.cell, question.spec, question.method
-
-    def rate_of(trial: Method[Any]) -> float:
-        return _seconds(cell, trial, pace) / cost(trial.work(spec))
-
-    def at(rate: float) -> Match:
-        return question.match(lambda work: rate * cost(work))
-
-    rate, readings, started = rate_of(least), list[float](), time.perf_counter()
-    found = at(rate)
+def _alone(rate: Rate) -> Rate:
+    """Match, time the match, correct the seconds per unit of cost, until they agree."""
     for _ in range(MOST_PILOTS):
+        found = rate.match()
         if not found.feasible:
             break
-        reading = rate_of(method.with_params(**found.values))
-        off = abs(reading / rate - 1)
-        readings = [reading] if off > NEAR else [*readings, reading]
-        rate = statistics.median(readings)
-        found = at(rate)
-        if off < CLOSE and time.perf_counter() - started > ENOUGH:
+        taken = statistics.median(rate.time(found) for _ in range(REPEATS))
+        rate = rate.corrected(found, taken)
+        if abs(taken / found.cost - 1) < CLOSE:
             break
-    return found
+    return rate
+
+
+def in_turns(rates: list[Rate]) -> list[Rate]:
+    """Rates corrected by timing all their matches in rounds: a slow minute hits all alike."""
+    for _ in range(MOST_TURNS):
+        matches = [rate.match() for rate in rates]
+        pairs = [(rate, found) for rate, found in zip(rates, matches, strict=True)]
+        rounds = [[r.time(m) if m.feasible else m.cost for r, m in pairs] for _ in range(ROUNDS)]
+        taken = [statistics.median(own) for own in zip(*rounds, strict=True)]
+        rates = [r.corrected(m, t) for (r, m), t in zip(pairs, taken, strict=True)]
+        if all(abs(t / m.cost - 1) < CLOSE for m, t in zip(matches, taken, strict=True)):
+            break
+    return rates

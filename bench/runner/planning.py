@@ -12,7 +12,7 @@ from bench.core.matching import Cost, Match, match, match_fit
 from bench.core.params import UserError, parse_name
 from bench.core.work import KINDS, ROLES, Budget, Kind, Role, Work, row_weight
 from bench.runner.binding import Bound, bind, lacking
-from bench.runner.cells import Cell, Planned, PlannedFit, plain_values
+from bench.runner.cells import Cell, Planned, PlannedFit, canonical, plain_values
 from bench.runner.suite import Block, Suite, parse_budget
 
 Rates = Mapping[tuple[Role, Kind], float]
@@ -38,6 +38,14 @@ class Question:
         """The budget per returned sample."""
         return self.budget.per_sample(self.cell.n, self.fit_cost)
 
+    @property
+    def group(self) -> str:
+        """The problem and the budget: what methods are compared on."""
+        c = self.cell
+        return canonical(
+            [c.task, c.task_params, c.reward, c.reward_params, c.strength, c.n, str(self.budget)]
+        )
+
     def match(self, cost: Cost) -> Match:
         """The answer under a cost of work."""
         return match(self.method, self.spec, self.limit, cost, self.given)
@@ -52,12 +60,21 @@ class Pilot(Protocol):
         """The cost of one row of each role and kind in the fit of the question's method."""
         ...
 
+    def settle(self) -> bool:
+        """Compare the answers given so far with each other; True if any may have changed."""
+        ...
+
 
 def expand(suite: Suite, pilots: Pilot | None = None) -> list[Planned]:
     """All rows of a suite, in order, without duplicates.
 
     Budgets in FLOPs or seconds need `pilots`.
     """
+    rows = _expanded(suite, pilots)
+    return _expanded(suite, pilots) if pilots is not None and pilots.settle() else rows
+
+
+def _expanded(suite: Suite, pilots: Pilot | None) -> list[Planned]:
     rows: dict[str, Planned] = {}
     for block in suite.blocks:
         for task_text in block.tasks:
