@@ -75,6 +75,20 @@ def test_what_was_settled_is_not_piloted_again(monkeypatch):
     assert efforts(expand(suite(), again)) == first and len(machine.calls) == calls
 
 
+def test_matches_from_outside_a_plan_are_left_alone(monkeypatch):
+    """A trial of a sweep keeps its match, or it would become another trial."""
+    machine, asked = Machine(monkeypatch, lambda _: 1.0), []
+    with monkeypatch.context() as patched:
+        real = Pilots.match
+        patched.setattr(Pilots, "match", lambda self, q: asked.append(q) or real(self, q))
+        expand(suite(), Pilots())
+    known = Pilots()
+    trials = [known.match(question) for question in asked]
+    machine.load = lambda _: 2.0
+    expand(suite(["tfg"]), known)
+    assert [known.match(question) for question in asked] == trials
+
+
 def test_a_budget_below_the_least_setting_is_infeasible_and_not_timed_in_turns(monkeypatch):
     Machine(monkeypatch, lambda _: 1.0)
     rows = expand(suite(budgets=["seconds=0.02"]), Pilots())

@@ -124,6 +124,10 @@ class Pilots:
             self._keep(key, rates)
         return {_role_kind(name): value for name, value in self._known[key].items()}
 
+    def begin(self) -> None:
+        """What was matched before, as the trials of a sweep are, stays as it is."""
+        self._unsettled = {}
+
     def settle(self) -> bool:
         """Time what was newly matched in seconds in turns, by problem and budget; match it again.
 
@@ -132,7 +136,7 @@ class Pilots:
         groups: dict[str, dict[str, Rate]] = {}
         for key, rate in self._unsettled.items():
             groups.setdefault(rate.question.group, {})[key] = rate
-        self._unsettled = {}
+        self.begin()
         together = [group for group in groups.values() if len(group) > 1]
         for group in together:
             for key, rate in zip(group, in_turns(list(group.values())), strict=True):

@@ -60,8 +60,12 @@ class Pilot(Protocol):
         """The cost of one row of each role and kind in the fit of the question's method."""
         ...
 
+    def begin(self) -> None:
+        """A comparison begins: earlier answers are no part of it."""
+        ...
+
     def settle(self) -> bool:
-        """Compare the answers given so far with each other; True if any may have changed."""
+        """Compare the answers given since with each other; True if any may have changed."""
         ...
 
 
@@ -70,6 +74,8 @@ def expand(suite: Suite, pilots: Pilot | None = None) -> list[Planned]:
 
     Budgets in FLOPs or seconds need `pilots`.
     """
+    if pilots is not None:
+        pilots.begin()
     rows = _expanded(suite, pilots)
     return _expanded(suite, pilots) if pilots is not None and pilots.settle() else rows
 
