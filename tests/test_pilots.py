@@ -75,6 +75,18 @@ def test_what_was_settled_is_not_piloted_again(monkeypatch):
     assert efforts(expand(suite(), again)) == first and len(machine.calls) == calls
 
 
+def test_a_plan_that_is_killed_before_the_turns_is_piloted_again(monkeypatch):
+    """What was matched while the machine was slow is not remembered as settled."""
+    machine, kept = Machine(monkeypatch, lambda _: 2.0), [b"{}"]
+    with monkeypatch.context() as patched:
+        patched.setattr(pilots, "in_turns", lambda rates: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            expand(suite(), Pilots(write=kept.append))
+    machine.load = lambda _: 1.0
+    again = Pilots(read=lambda: kept[-1])
+    assert efforts(expand(suite(), again)) == {"dps": 333, "lgd-mc": 1000}
+
+
 def test_matches_from_outside_a_plan_are_left_alone(monkeypatch):
     """A trial of a sweep keeps its match, or it would become another trial."""
     machine, asked = Machine(monkeypatch, lambda _: 1.0), []

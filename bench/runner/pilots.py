@@ -102,6 +102,7 @@ class Pilots:
         self._known: dict[str, dict[str, Any]] = json.loads(kept) if kept else {}
         self._write = write
         self._unsettled: dict[str, Rate] = {}
+        self._comparing = False
 
     def match(self, question: Question) -> Match:
         """As `bench.core.matching.match`, for a budget in FLOPs or seconds."""
@@ -126,7 +127,7 @@ class Pilots:
 
     def begin(self) -> None:
         """What was matched before, as the trials of a sweep are, stays as it is."""
-        self._unsettled = {}
+        self._unsettled, self._comparing = {}, True
 
     def settle(self) -> bool:
         """Time what was newly matched in seconds in turns, by problem and budget; match it again.
@@ -134,13 +135,16 @@ class Pilots:
         Returns whether any match may have changed.  A method alone has nobody to agree with.
         """
         groups: dict[str, dict[str, Rate]] = {}
+        fresh = bool(self._unsettled)
         for key, rate in self._unsettled.items():
             groups.setdefault(rate.question.group, {})[key] = rate
-        self.begin()
         together = [group for group in groups.values() if len(group) > 1]
         for group in together:
             for key, rate in zip(group, in_turns(list(group.values())), strict=True):
                 self._keep_match(key, rate.match())
+        self._unsettled, self._comparing = {}, False
+        if fresh:
+            self._save()
         return bool(together)
 
     def _keep_match(self, key: str, found: Match) -> None:
@@ -148,7 +152,13 @@ class Pilots:
 
     def _keep(self, key: str, found: dict[str, Any]) -> None:
         self._known[key] = found
-        self._write(canonical(self._known).encode())
+        self._save()
+
+    def _save(self) -> None:
+        """Write what is known, without what a comparison has yet to settle: it may be killed."""
+        open_ones = self._unsettled if self._comparing else {}
+        kept = {key: found for key, found in self._known.items() if key not in open_ones}
+        self._write(canonical(kept).encode())
 
     @staticmethod
     def _key(question: Question) -> str:
