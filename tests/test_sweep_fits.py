@@ -4,6 +4,7 @@ import json
 from dataclasses import replace
 
 import pytest
+from small_sweep import small_sweep
 
 from bench.core.params import UserError
 from bench.runner.executors import Inline
@@ -11,26 +12,15 @@ from bench.runner.pilots import Pilots
 from bench.runner.store import Store
 from sweeps.driver import run_sweep
 from sweeps.planning import Planner
-from sweeps.spec import TUNING_SEED, Spec
+from sweeps.spec import TUNING_SEED
 
 FIT = 6000.0
 SMALL = {"ema": "off", "clip": "off", "start": "off", "batch": "16..512:log"}
 
 
 def spec(method, **changes):
-    asked = Spec(
-        "gmm-paper",
-        "inverse",
-        (method,),
-        f"paper-nfe=20:fit={FIT:g}",
-        objectives=("reward",),
-        trials=5,
-        sampler="tpe:startup=3",
-        tuning_seeds=1,
-        seeds=(0,),
-        n=16,
-        space={**SMALL, **({"draws": "1..4", "inner_steps": "off"} if method == "mfm-ft" else {})},
-    )
+    space = {**SMALL, **({"draws": "1..4", "inner_steps": "off"} if method == "mfm-ft" else {})}
+    asked = small_sweep(method, f"paper-nfe=20:fit={FIT:g}", trials=5, space=space)
     return replace(asked, **changes)
 
 

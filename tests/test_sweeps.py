@@ -13,6 +13,7 @@ from typing import ClassVar
 
 import pytest
 import torch
+from small_sweep import small_sweep
 
 from bench.api import Method, Samples, Task, forward
 from bench.core import plugins
@@ -32,7 +33,7 @@ from sweeps.planning import Planner
 from sweeps.proposals import Told, propose
 from sweeps.samplers import SAMPLERS, make_sampler
 from sweeps.space import Axis, Space, parse_change
-from sweeps.spec import TUNING_SEED, Spec, check_conditions, check_disjoint, checked
+from sweeps.spec import TUNING_SEED, check_conditions, check_disjoint, checked
 from sweeps.study import Study
 
 
@@ -89,32 +90,11 @@ def registered(monkeypatch):
         monkeypatch.setitem(plugins.points("methods"), name.lower(), point)
 
 
-TOY = Spec(
-    "gmm-paper",
-    "linear",
-    ("shift",),
-    "paper-nfe=20",
-    objectives=("reward",),
-    trials=12,
-    sampler="tpe:startup=4",
-    tuning_seeds=1,
-    seeds=(0,),
-    n=16,
+TOY = small_sweep(
+    "shift", "paper-nfe=20", reward="linear", trials=12, sampler="tpe:startup=4", space={}
 )
 SMALL = {"guidance": "0.1..10:log", "scale": "off", "start": "off", "noise_level": "off"}
-REAL = Spec(
-    "gmm-paper",
-    "inverse",
-    ("mfm-g",),
-    "paper-nfe=60",
-    objectives=("reward",),
-    trials=8,
-    sampler="tpe:startup=3",
-    tuning_seeds=1,
-    seeds=(0,),
-    n=16,
-    space={**SMALL, "inner_steps": "off"},
-)
+REAL = small_sweep("mfm-g", "paper-nfe=60", trials=8, space={**SMALL, "inner_steps": "off"})
 
 
 def sweep(root, spec=TOY, name="s", **options):
@@ -433,16 +413,10 @@ def command(root, *extra):
     return [sys.executable, "-m", "bench", *text.split(), "--root", str(root), *extra]
 
 
-COMMANDED = Spec(
-    "gmm-paper",
-    "inverse",
-    ("dps",),
+COMMANDED = small_sweep(
+    "dps",
     "paper-nfe=60",
-    objectives=("reward",),
     trials=12,
-    sampler="tpe:startup=3",
-    tuning_seeds=1,
-    seeds=(0,),
     n=32,
     space=dict(map(parse_change, ("guidance=0.1..10:log", "scale=off", "start=off"))),
 )
