@@ -183,7 +183,7 @@ class ImplicitTiltMatching(_Matching):
 class MFMFTParams(MatchingParams):
     """MFM-FT: which posterior, how many draws, and the release's constant variance."""
 
-    posterior: Kind = param("map", help="map, glass, sde, gaussian or tweedie")
+    posterior: Kind = param("map", help="map, glass, glass-heun, sde, gaussian or tweedie")
     draws: int = param(1, low=1, high=1024, log=True, help="posterior draws N per point")
     inner_steps: int = param(1, low=1, high=1000, help="steps inside one posterior draw")
     variance: Variance = param(

@@ -15,7 +15,7 @@ from bench.core.problem import Problem
 from bench.core.work import Role, Work, backward, forward
 from bench.models.map_posterior import MapPosterior
 
-Kind = Literal["tweedie", "gaussian", "glass", "sde", "map", "exact", "jump"]
+Kind = Literal["tweedie", "gaussian", "glass", "glass-heun", "sde", "map", "exact", "jump"]
 Width = Literal["signal", "noise"]
 
 POINTS = ("tweedie", "jump")
@@ -86,8 +86,9 @@ class Rigid:
 class PosteriorChoice:
     """A posterior sampler by name.
 
-    inner_steps: Euler steps of GLASS, steps of an SDE rollout, or jumps of the map.  spread, width:
-    deviation of the Gaussian.  jacobian: whether gradients pass through the networks of a draw.
+    inner_steps: Euler or Heun steps of GLASS, steps of an SDE rollout, or jumps of the map.
+    spread, width: deviation of the Gaussian.  jacobian: whether gradients pass through the
+    networks of a draw.
     """
 
     kind: Kind
@@ -108,6 +109,7 @@ class PosteriorChoice:
         if self.kind in ("tweedie", "gaussian"):
             return 0
         own = {"map": self.inner_steps, "jump": self.inner_steps, "exact": 1}
+        own["glass-heun"] = 2 * self.inner_steps - 1
         return own.get(self.kind, self.inner_steps - 1)
 
     @property
@@ -146,8 +148,8 @@ class PosteriorChoice:
         if self.kind == "exact":
             assert problem.posterior is not None
             return problem.posterior
-        if self.kind == "glass":
-            return Glass(flow, self.inner_steps)
+        if self.kind in ("glass", "glass-heun"):
+            return Glass(flow, self.inner_steps, "euler" if self.kind == "glass" else "heun")
         if self.kind == "sde":
             return SDERollout(flow, self.inner_steps)
         if self.kind == "tweedie":

@@ -36,7 +36,9 @@ class SearchParams:
     )
     power: float = param(2.5, low=0.1, high=10.0, help="times are (even spacing)^power")
     start: float = param(0.01, low=1e-4, high=0.5, help="first time before the power is taken")
-    posterior: Kind = param("map", help="map, glass, sde, exact, gaussian, tweedie or jump")
+    posterior: Kind = param(
+        "map", help="map, glass, glass-heun, sde, exact, gaussian, tweedie or jump"
+    )
     inner_steps: int = param(1, low=1, high=1000, help="steps inside one posterior draw")
 
 

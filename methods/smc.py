@@ -45,7 +45,9 @@ class ParticleParams:
         "draw", tunable=False, help="draw by weight, argmax of the reward, or all (population)"
     )
     start: float = param(0.01, low=1e-4, high=0.5, help="first time; x ~ N(0, I) there")
-    posterior: Kind = param("tweedie", help="tweedie, jump, gaussian, glass, sde, map or exact")
+    posterior: Kind = param(
+        "tweedie", help="tweedie, jump, gaussian, glass, glass-heun, sde, map or exact"
+    )
     draws: int = param(1, low=1, high=4096, log=True, help="draws per value; tweedie is one point")
     inner_steps: int = param(1, low=1, high=1000, help="steps inside one posterior draw")
 

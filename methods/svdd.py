@@ -23,7 +23,9 @@ class SVDDParams:
     steps: int = param(20, low=5, high=2000, log=True, help="time steps K")
     alpha: float = param(1.0, low=0.0, high=100.0, help="temperature of the choice; 0: arg-max")
     start: float = param(0.01, low=1e-4, high=0.5, help="first time; x ~ N(0, I) there")
-    posterior: Kind = param("tweedie", help="tweedie, jump, gaussian, glass, sde, map or exact")
+    posterior: Kind = param(
+        "tweedie", help="tweedie, jump, gaussian, glass, glass-heun, sde, map or exact"
+    )
     draws: int = param(1, low=1, high=4096, log=True, help="draws per value; a point is one")
     inner_steps: int = param(1, low=1, high=1000, help="steps inside one posterior draw")
 

@@ -106,6 +106,17 @@ def test_simulated_posteriors_reach_the_exact_one(sampler):
     assert torch.allclose(draws.std(0), exact.std(0), rtol=0.06)
 
 
+def test_heun_keeps_the_spread_that_as_many_euler_evaluations_lose():
+    mixture, n = paper_mixture(), 4000
+    x, t = torch.tensor([[-0.8, -0.9]]).double(), torch.full((1,), 0.1).double()
+    exact = MixturePosterior(mixture).draw(x, t, 20 * n, noise_of(1, 1)).std(0)
+    flow, lost = MixtureFlow(mixture), {}
+    for solver, steps in (("euler", 16), ("heun", 8)):
+        draws = Glass(flow, steps, solver).draw(x, t, n, noise_of(0, 1))
+        lost[solver] = float((1 - draws.std(0) / exact).abs().max())
+    assert lost["heun"] < lost["euler"] / 3, lost
+
+
 def test_one_glass_step_is_tweedie_and_shares_the_velocity():
     calls = []
 

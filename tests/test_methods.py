@@ -24,6 +24,8 @@ METHODS = [
     "rollout:steps=5,draws=2,inner_steps=3",
     "rollout:steps=5,draws=2,posterior=sde,inner_steps=3,integrator=ancestral",
     "rollout:steps=5,draws=2,inner_steps=2,estimator=G",
+    "rollout:steps=5,draws=2,posterior=glass-heun,inner_steps=1",
+    "rollout:steps=5,draws=2,posterior=glass-heun,inner_steps=2,estimator=G",
     "mfm-g:steps=5,draws=2,scale=clip",
     "mfm-g:steps=5,draws=2,inner_steps=2",
     "mfm-g:steps=5,draws=2,posterior=glass,inner_steps=3",
