@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from reports import store
+from reports import store, sweep, trials
+from reports.grid import Cell, Grid
 from reports.summary import Entry, Problem, Summary, summarise
 from reports.words import RATIO
 
@@ -12,11 +13,15 @@ from reports.words import RATIO
 def markdown(run: Path) -> str:
     """A table per problem: budget, method, metrics, cost; multiples of the floor if known.
 
-    The floor is the sliced W2 of `exact`, the mean over the same seeds.  ± is a standard error.
+    The floor is the sliced W2 of `exact`, the mean over its seeds.  ± is a standard error.  Where
+    the run tuned, a table per problem of default against tuned follows.
     """
-    loaded = store.load(run)
+    loaded, sweeps = store.load(run), trials.load(run)
     summary = summarise(loaded.cells, loaded.metrics)
-    return "\n\n".join(_table(summary, problem) for problem in summary.problems) + "\n"
+    parts = [_table(summary, problem) for problem in summary.problems]
+    tuned = [] if sweeps is None or sweeps.tuning.empty else sweep.tables(sweeps)
+    parts += [f"**Tuning: {title}**\n\n{_grid(grid)}" for title, grid in tuned]
+    return "\n\n".join(parts) + "\n"
 
 
 def _table(summary: Summary, problem: Problem) -> str:
@@ -26,11 +31,24 @@ def _table(summary: Summary, problem: Problem) -> str:
     budgets = len({entry.budget for entry in entries}) > 1
     head = [*(["budget"] if budgets else []), "method", *metrics]
     head += [*(["times the floor"] if floor else []), "paper-nfe", *(["fit"] if fits else [])]
-    rows = [_row(entry, metrics, floor, budgets, fits) for entry in entries]
-    lines = [head, ["---"] * len(head), *rows]
-    table = "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    table = _lines(head, [_row(entry, metrics, floor, budgets, fits) for entry in entries])
     title = f"**{problem.title}**" + (f" (floor of {RATIO}: {floor:.3f})" if floor else "")
     return f"{title}\n\n{table}"
+
+
+def _lines(head: list[str], rows: list[list[str]]) -> str:
+    return "\n".join("| " + " | ".join(row) + " |" for row in (head, ["---"] * len(head), *rows))
+
+
+def _grid(grid: Grid) -> str:
+    """A table of the report without its colours and tooltips."""
+
+    def shown(cell: Cell) -> str:
+        words = f"`{cell.text}`" if cell.code else cell.text
+        return f"{words} {cell.minor}".strip()
+
+    rows = [[shown(cell) for cell in line.cells] for group in grid.groups for line in group.lines]
+    return _lines([column.title for column in grid.columns], rows)
 
 
 def _floor(entries: list[Entry]) -> float | None:

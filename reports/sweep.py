@@ -54,6 +54,14 @@ def _section(sweeps: Sweeps, key: Any, trials: pd.DataFrame) -> dict[str, Any]:
     }
 
 
+def tables(sweeps: Sweeps) -> Iterator[tuple[str, Grid]]:
+    """Default against tuned alone: title and table per task, reward and budget."""
+    for key, tuning in sweeps.tuning.groupby(PROBLEM, sort=False):
+        task, reward, budget = key
+        looks = choose_looks({name: name.partition(":")[0] for name in tuning["method"].unique()})
+        yield f"{task} · {reward} at {budget}", _grid(tuning, looks)
+
+
 def _of(table: pd.DataFrame, key: Any) -> pd.DataFrame:
     if table.empty:
         return table
