@@ -54,8 +54,18 @@ def tune_first(
             say(f"tuning {', '.join(spec.methods)} on {spec.task}, {spec.reward}, {spec.budget}")
             swept = run_sweep(spec, store, executor, watcher, report=False, session=session)
             sweeps.append(swept)
+            for lost in (study.label for study in swept.studies if study.best is None):
+                say(_lost(spec, lost))
             blocks.append(_beside(part, swept))
     return Tuned(suite.model_copy(update={"blocks": blocks, "tune": None}), sweeps)
+
+
+def _lost(spec: Spec, label: str) -> str:
+    """Why there is no tuned row: it would otherwise just be missing."""
+    return (
+        f"not tuned: no trial of {label} on {spec.task}, {spec.reward} ended with a finite "
+        f"{spec.objectives[0]}; the default is compared alone"
+    )
 
 
 def _parts(suite: Suite) -> list[Block]:

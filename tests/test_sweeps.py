@@ -83,9 +83,16 @@ class Timid(Shift):
         return Samples(x + self.params.shift)
 
 
+class Adrift(Shift):
+    """Never arrives."""
+
+    def sample(self, problem, n):
+        raise FloatingPointError("lost at sea")
+
+
 @pytest.fixture(autouse=True)
 def registered(monkeypatch):
-    for name in ("Shift", "Timid"):
+    for name in ("Shift", "Timid", "Adrift"):
         point = EntryPoint(name.lower(), f"test_sweeps:{name}", "bench.methods")
         monkeypatch.setitem(plugins.points("methods"), name.lower(), point)
 
@@ -547,3 +554,16 @@ def test_a_suite_tunes_every_method_that_can_be_tuned(tmp_path):
     head, _, told = markdown(store.folder).partition("**Tuning: gmm-paper · linear")
     assert "**gmm-paper · inverse" in head and "| optimism |" in told
     assert told.count("| `shift` |") == told.count("| `timid` |") == 2
+
+
+def test_a_method_without_a_single_good_trial_is_named(tmp_path):
+    from sweeps.driver import Silent
+    from sweeps.suites import tune_first
+
+    content = {"name": "lost", "tasks": ["gmm-paper"], "rewards": ["linear"], "n": 16}
+    content |= {"budgets": [TOY.budget], "methods": ["adrift"], "seeds": 1}
+    content |= {"tune": {"trials": 2, "objectives": ["reward"], "sampler": "random"}}
+    said = []
+    tuned = tune_first(build_suite(content), str(tmp_path), Inline, Silent(), said.append)
+    assert tuned.suite.blocks[0].methods == ["adrift"]
+    assert any("no trial of adrift on gmm-paper, linear ended with a finite" in t for t in said)
