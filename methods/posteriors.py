@@ -108,9 +108,9 @@ class PosteriorChoice:
         """Rows per draw beyond the velocity at (x, t), which the step has anyway."""
         if self.kind in ("tweedie", "gaussian"):
             return 0
-        own = {"map": self.inner_steps, "jump": self.inner_steps, "exact": 1}
-        own["glass-heun"] = 2 * self.inner_steps - 1
-        return own.get(self.kind, self.inner_steps - 1)
+        steps = self.inner_steps
+        own = {"map": steps, "jump": steps, "exact": 1, "glass-heun": 2 * steps - 1}
+        return own.get(self.kind, steps - 1)
 
     @property
     def differentiates_flow(self) -> bool:
