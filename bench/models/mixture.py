@@ -143,8 +143,7 @@ class Mixture:
         post = self.posterior(x, t)
         k = _categorical(post.log_gamma, u)
         rows = torch.arange(len(x), device=x.device).expand_as(k)
-        factor = post.factor.expand(len(x), *post.factor.shape[1:])[rows, k]
-        return post.mean[rows, k] + (factor @ z[..., None]).squeeze(-1)
+        return post.mean[rows, k] + _moved(post.factor, z, k)
 
     def draws(self, u: Tensor, z: Tensor) -> Tensor:
         """Exact i.i.d. draws of the mixture: u uniform (n,), z normal (n, d)."""
@@ -205,6 +204,17 @@ def _categorical(log_p: Tensor, u: Tensor) -> Tensor:
     cumulative = log_p.exp().cumsum(-1)
     total = cumulative[:, -1]
     return (u[..., None] * total[:, None] > cumulative).sum(-1).clamp(max=log_p.shape[-1] - 1)
+
+
+def _moved(factor: Tensor, z: Tensor, k: Tensor) -> Tensor:
+    """F_k z with factors (batch or 1, K, d, d), z (n, batch, d) and k (n, batch)."""
+    if factor.shape[1] <= factor.shape[-1]:
+        # The products with all K matrices are less to hold than one gathered matrix per draw.
+        every = torch.einsum("bkij,nbj->nbki", factor, z)
+        return every.take_along_dim(k[..., None, None], dim=-2).squeeze(-2)
+    rows = torch.arange(z.shape[1], device=z.device).expand_as(k)
+    chosen = factor.expand(z.shape[1], *factor.shape[1:])[rows, k]
+    return (chosen @ z[..., None]).squeeze(-1)
 
 
 def paper_mixture(dtype: torch.dtype = torch.float64) -> Mixture:
