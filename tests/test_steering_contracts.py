@@ -1,13 +1,16 @@
 """Steering methods: predicted work, samples whatever the batch, and a reward that rises."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 
+from bench.core import plugins
 from bench.core.metering import Meter
 from bench.core.params import UserError
 from bench.core.steered import DRIFT_SCALES, GRADIENT_SCALES
+from bench.runner.binding import bind, lacking
 from bench.runner.execute import sample_in_batches
 from bench.runner.planning import expand
 from bench.runner.staging import make_problem, stage
@@ -62,6 +65,15 @@ def test_predicted_work_is_measured_work(task, reward):
         x, problem = sampled(row)
         assert problem.meter.work().same_rows(row.predicted * row.cell.n), row.method_label
         assert torch.isfinite(x).all()
+
+
+@pytest.mark.parametrize("name", ["fmtt", "fmrg", "mfm-g", "mfm-gf"])
+def test_a_task_without_a_map_is_refused_with_the_reason(name):
+    bound = bind("gmm:dimension=3", "linear")
+    method = plugins.load("methods", name).create()
+    assert lacking(method, bound.spec, bound.task) is None
+    without = replace(bound.spec, has_flow_map=False)
+    assert lacking(method, without, bound.task) == "needs a flow map"
 
 
 @pytest.mark.parametrize("method", METHODS)
