@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from bench.training.worlds import Networks
 
 EXAMPLES = (
-    "bench train digits --to my-weights   (half an hour on two cores)",
+    "bench train digits --threads 2 --to my-weights   (half an hour on two cores)",
     "bench train gmm-paper --shorten 0.01 --to trial   (minutes, to try)",
     "bench train digits --workers 2   (two processes share each batch)",
     "bench train digits --device cuda --validate-every 500",
