@@ -34,7 +34,7 @@ class IntegratedMap:
     """A meta flow map by Heun's method, with an error of order steps^-2 and no distillation error.
 
     `jump` follows the base flow; `velocity` follows the flow of the posterior, which GLASS gives in
-    closed form (maths: section 2.2 of arXiv 2601.14430).  Either evaluates the base velocity
+    closed form (arXiv 2601.14430, Eq. 32).  Either evaluates the base velocity
     2 `steps` times.  The ledger counts one row of the map, as for a learned one that were perfect;
     FLOPs and seconds count what the evaluations take.
     """
