@@ -148,8 +148,8 @@ def not_matched(cells: pd.DataFrame) -> list[str]:
         _spread(ok, "seconds", 1, "s", "Latency"),
     ]
     out.append(
-        "Training: the flow map of map-based methods was trained beforehand; its cost stands in "
-        "the recipe beside the weights and in no budget."
+        "Training: learned flows and maps were trained beforehand; what that cost stands in the "
+        "recipe beside the weights and in no budget."
     )
     out.append("Tuning: no parameter was tuned in this run, beyond what matching chose.")
     return out
