@@ -14,7 +14,16 @@ from torch import Tensor
 from torch.autograd import forward_ad
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils.checkpoint import checkpoint
-from tricks import ADVERSARIES, REFUSED, Adversary, B, both, played, trick
+from tricks import (
+    ADVERSARIES,
+    REFUSED,
+    Adversary,
+    B,
+    assert_counted_or_refused,
+    both,
+    played,
+    trick,
+)
 
 from bench.api import Problem, backward, forward
 
@@ -225,13 +234,7 @@ CASES = [(adversary, task) for adversary in ADVERSARIES for task in adversary.ta
 @pytest.mark.filterwarnings("ignore")  # recorders warn before they are refused
 @pytest.mark.parametrize(("adversary", "task"), CASES, ids=lambda v: getattr(v, "__name__", v))
 def test_a_trick_on_a_problem_is_counted_or_refused(adversary: type[Adversary], task: str) -> None:
-    end, work = played(adversary, task)
-    if adversary.expected is REFUSED:
-        assert end == "Unmeterable"
-        assert work.cost("paper-nfe") <= B  # a forward that was made before the trick
-    else:
-        assert end == "done"
-        assert work.same_rows(adversary.expected), work
+    assert_counted_or_refused(*played(adversary, task), adversary.expected)
 
 
 @pytest.mark.parametrize(

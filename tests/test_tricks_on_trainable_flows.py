@@ -12,7 +12,16 @@ import torch
 from torch import Tensor, nn
 from torch.autograd import forward_ad
 from torch.utils.checkpoint import checkpoint, checkpoint_sequential
-from tricks import CHEATS, REFUSED, B, Cheat, both, cheat, fitted
+from tricks import (
+    CHEATS,
+    REFUSED,
+    B,
+    Cheat,
+    assert_counted_or_refused,
+    both,
+    cheat,
+    fitted,
+)
 
 from bench.api import backward, forward
 from bench.core.guarded import MeteredModule, metered_clone
@@ -278,13 +287,7 @@ def parameters_for_more_rows(flow: MeteredModule, x: Tensor, t: Tensor) -> None:
 @pytest.mark.filterwarnings("ignore")  # recorders warn before they are refused
 @pytest.mark.parametrize("cls", CHEATS, ids=lambda cls: cls.__name__)
 def test_a_trick_on_a_trainable_flow_is_counted_or_refused(cls: type[Cheat]) -> None:
-    end, work = fitted(cls)
-    if cls.expected is REFUSED:
-        assert end == "Unmeterable"
-        assert work.cost("paper-nfe") <= B  # a forward that was made before the trick
-    else:
-        assert end == "done"
-        assert work.same_rows(cls.expected), work
+    assert_counted_or_refused(*fitted(cls), cls.expected)
 
 
 @pytest.mark.parametrize(

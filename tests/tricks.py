@@ -112,6 +112,16 @@ def played(adversary: type[Adversary], task: str, limit: float | None = None) ->
     return "done", meter.work()
 
 
+def assert_counted_or_refused(end: str, work: Work, expected: Work | None) -> None:
+    """The trick ended with its rows on the ledger, or was stopped before it had any."""
+    if expected is REFUSED:
+        assert end == "Unmeterable", end
+        assert work.cost("paper-nfe") <= B  # a forward that was made before the trick
+    else:
+        assert end == "done", end
+        assert work.same_rows(expected), work
+
+
 # -- tricks on a trainable flow -------------------------------------------------------------------
 
 

@@ -44,19 +44,15 @@ class IntegratedMap:
 
     def jump(self, x: Tensor, s: Tensor, u: Tensor, condition: Condition = None) -> Tensor:
         """X_{s,u}(x) of the base flow."""
-
-        def base(state: Tensor, time: Tensor) -> Tensor:
-            return self.flow.velocity(state, time, condition)
-
-        return x + expand(u - s, x) * average_velocity(base, x, s, u, self.steps)
+        return x + expand(u - s, x) * average_velocity(self._base(condition), x, s, u, self.steps)
 
     def velocity(
         self, x_bar: Tensor, s: Tensor, u: Tensor, x: Tensor, t: Tensor, condition: Condition = None
     ) -> Tensor:
         """v_{s,u}(x_bar; t, x)."""
-
-        def base(state: Tensor, time: Tensor) -> Tensor:
-            return self.flow.velocity(state, time, condition)
-
+        base = self._base(condition)
         inner = glass.posterior_velocity(self.flow.interpolant, base, x, t)
         return average_velocity(inner, x_bar, s, u, self.steps)
+
+    def _base(self, condition: Condition) -> Velocity:
+        return lambda x, t: self.flow.velocity(x, t, condition)
