@@ -146,14 +146,17 @@ def test_velocity_score_and_denoiser_agree(d):
     assert torch.isfinite(mixture.velocity(x, torch.zeros_like(t))).all()
 
 
-def test_posterior_draws_have_the_posterior_moments():
-    mixture = paper_mixture()
-    x = torch.tensor([[0.5, 0.2], [-1.0, -1.2]]).double()
-    t = torch.full((2,), 0.4).double()
+@pytest.mark.parametrize("times", [(0.4, 0.4), (0.4, 0.6)], ids=["one time", "two times"])
+@pytest.mark.parametrize("mixture", [paper_mixture(), random_mixture(4, 3, seed=0)], ids=["2", "4"])
+def test_posterior_draws_have_the_posterior_moments(mixture, times):
+    """With more components than dimensions and with fewer, which go different ways."""
+    d = mixture.dimension
+    x = torch.tensor([[0.5, 0.2], [-1.0, -1.2]]).double().repeat(1, d // 2)
+    t = torch.tensor(times).double()
     g = torch.Generator().manual_seed(0)
     n = 40_000
     u = torch.rand(n, 2, generator=g, dtype=torch.float64)
-    z = torch.randn(n, 2, 2, generator=g, dtype=torch.float64)
+    z = torch.randn(n, 2, d, generator=g, dtype=torch.float64)
     draws = mixture.posterior_draws(x, t, u, z)
     post = mixture.posterior(x, t)
     mean = mixture.denoiser(x, t)
