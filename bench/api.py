@@ -28,9 +28,9 @@ from bench.core.contracts import (
 )
 from bench.core.estimators import denoiser_shift, log_mean_exp, value_gradient
 from bench.core.integrate import filled, integrate, ode_step, uniform_grid
-from bench.core.interpolant import Interpolant, Linear, Trigonometric, expand
 from bench.core.noise import uniform
 from bench.core.params import NoParams, UserError, param
+from bench.core.paths import Interpolant, Linear, Trigonometric, expand
 from bench.core.posterior import Gaussian, Glass, Remembered, SDERollout, Tweedie
 from bench.core.problem import FitProblem, Problem
 from bench.core.quadratic import Quadratic

@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from bench.runner.store import Store
+from bench.record.store import Store
 from bench.tracking_artifacts import Record, read_curve, read_files, read_records
 from bench.tracking_database import connect, experiment_of, one_sentence, tracking_uri
 from bench.tracking_models import put_models

@@ -19,9 +19,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from bench.core.cells import canonical, digest
 from bench.core.params import UserError
-from bench.runner.cells import canonical, digest
-from bench.runner.store import Store
+from bench.record.store import Store
 
 Row = Mapping[str, Any]
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.core.params import UserError
-from bench.runner.store import Store
+from bench.record.store import Store
 
 SQLITE = "sqlite:///"
 

@@ -9,10 +9,10 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from bench.runner.cells import Planned
-from bench.runner.execute import Payload
-from bench.runner.store import Store
-from bench.runner.tables import cell_row, outcome_of
+from bench.core.cells import Planned
+from bench.record.store import Store
+from bench.record.tables import cell_row, outcome_of
+from bench.runner.cell import Payload
 from bench.tracking import Mirror
 from bench.tracking_artifacts import clean, make_record
 from bench.tracking_database import connect, experiment_of

@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from bench.runner.store import Store
+from bench.record.store import Store
 from bench.tracking_artifacts import clean
 
 RUN, FIT, ATTEMPT = "tiltbench.run", "tiltbench.fit", "tiltbench.attempt"

@@ -19,11 +19,11 @@ import numpy as np
 import pandas as pd
 import torch
 
-from bench.runner.cells import digest
+from bench.core.cells import digest
+from bench.plan.suite import build_suite
+from bench.record.store import Store
 from bench.runner.executors import Inline
 from bench.runner.run import run_suite
-from bench.runner.store import Store
-from bench.runner.suite import build_suite
 from sweeps.driver import Silent
 
 METRIC = "sliced-w2"

@@ -11,10 +11,10 @@ from typing import Any
 import torch
 
 from bench.core.metering import Meter
-from bench.runner.execute import sample_in_batches
-from bench.runner.planning import expand
-from bench.runner.staging import make_problem, stage
-from bench.runner.suite import build_suite
+from bench.plan.expand import expand
+from bench.plan.suite import build_suite
+from bench.runner.cell import sample_in_batches
+from bench.runner.scene import make_problem, stage
 from benchmarks.timing import median_ratio, seconds
 
 

@@ -22,10 +22,10 @@ from typing import Any
 
 import torch
 
+from bench.core.map_posterior import MapPosterior
 from bench.core.work import Work
 from bench.metrics.world_quality import w2_to_exact
 from bench.models.digits import UnconditionalMap
-from bench.models.map_posterior import MapPosterior
 from bench.models.mixture import paper_mixture
 from bench.training.recipes import GMM_PAPER, Recipe
 from bench.training.worlds import train_gmm_paper

@@ -10,11 +10,11 @@ import tempfile
 
 import torch
 
-from bench.runner.execute import execute
-from bench.runner.planning import expand
+from bench.plan.expand import expand
+from bench.plan.suite import build_suite
+from bench.record.store import Store
+from bench.runner.cell import execute
 from bench.runner.run import pilots_of
-from bench.runner.store import Store
-from bench.runner.suite import build_suite
 
 METHODS = ["best-of-n-fewstep", "mfm-g", "dps"]
 BUDGET = 0.02

@@ -27,7 +27,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bench.runner.store import Store
+from bench.record.store import Store
 
 ASKED = (
     "sweep dps -t gmm-paper -r inverse -b paper-nfe=60 --n 128 --tuning-seeds 1 --seeds 1 "

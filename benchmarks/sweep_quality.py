@@ -18,11 +18,11 @@ from typing import Any
 
 import torch
 
-from bench.runner.cells import digest
+from bench.core.cells import digest
+from bench.plan.suite import build_suite
+from bench.record.store import Store
 from bench.runner.executors import Inline
 from bench.runner.run import run_suite
-from bench.runner.store import Store
-from bench.runner.suite import build_suite
 from sweeps.driver import Silent, Swept, run_sweep
 from sweeps.space import parse_change
 from sweeps.spec import Spec

@@ -21,9 +21,9 @@ from typing import Any
 
 import torch
 
-from bench.runner.execute import Payload
+from bench.record.store import Store
+from bench.runner.cell import Payload
 from bench.runner.executors import Inline, RayTune, cluster
-from bench.runner.store import Store
 from sweeps.driver import Silent, run_sweep
 from sweeps.spec import Spec
 from sweeps.study import Study

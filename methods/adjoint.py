@@ -16,10 +16,10 @@ import torch
 from torch import Tensor
 
 from bench.api import FitProblem, Flow, Need, Problem, ProblemSpec, Work, expand, filled, uniform
-from bench.core.guarded import MeteredModule
 from bench.core.integrate import ancestral, ancestral_moments
-from bench.core.interpolant import Interpolant, safe
 from bench.core.params import param
+from bench.core.paths import Interpolant, safe
+from bench.core.trainable import MeteredModule
 from bench.core.work import backward, forward
 from methods.finetuning import FineTuned, FitParams, Losses, rows_of
 from methods.steering import reward_work

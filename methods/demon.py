@@ -10,8 +10,8 @@ from torch import Tensor
 
 from bench.api import Method, Need, Problem, ProblemSpec, Samples, Work
 from bench.core.integrate import ancestral_moments, filled, uniform_grid
-from bench.core.interpolant import expand
 from bench.core.params import param
+from bench.core.paths import expand
 from bench.core.work import forward
 from methods.candidates import Look, LookAhead, first_shared
 from methods.particles import finite, particle_noise

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from bench.api import FitProblem, Need, ProblemSpec, Work, integrate, ode_step, uniform_grid
-from bench.core.guarded import MeteredModule
 from bench.core.noise import NoiseSource
 from bench.core.params import param
+from bench.core.trainable import MeteredModule
 from bench.core.work import backward, forward
 from methods.finetuning import FineTuned, FitParams, Losses, rows_of
 from methods.steering import reward_work

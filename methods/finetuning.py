@@ -31,9 +31,9 @@ from bench.api import (
     Work,
 )
 from bench.core.adapters import trained_state
-from bench.core.guarded import MeteredModule
 from bench.core.integrate import Solver
 from bench.core.params import param
+from bench.core.trainable import MeteredModule
 from bench.core.work import KINDS, ROLES
 from bench.training.trainer import Setting, TrainConfig, Trainer
 from methods.reference import Prior, PriorParams

@@ -17,9 +17,9 @@ import torch
 from torch import Tensor
 
 from bench.api import FitProblem, Flow, ProblemSpec, Work, expand, filled, uniform_grid
-from bench.core.guarded import MeteredModule
-from bench.core.interpolant import Interpolant
 from bench.core.params import param
+from bench.core.paths import Interpolant
+from bench.core.trainable import MeteredModule
 from bench.core.work import backward, forward
 from methods.finetuning import FineTuned, FitParams, Losses, rows_of
 from methods.steering import reward_work

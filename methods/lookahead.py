@@ -17,8 +17,8 @@ from torch import Tensor
 from bench.api import Method, Need, Problem, ProblemSpec, Samples, Work
 from bench.core.estimators import value_gradient
 from bench.core.integrate import uniform_grid
-from bench.core.interpolant import expand
 from bench.core.params import param
+from bench.core.paths import expand
 from bench.core.posterior import Remembered
 from bench.core.steered import DRIFT_SCALES, Scale, Scaling, Term
 from bench.core.work import forward

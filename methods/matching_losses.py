@@ -25,10 +25,10 @@ from bench.api import (
     log_mean_exp,
     uniform,
 )
-from bench.core.guarded import MeteredModule
-from bench.core.interpolant import Interpolant
 from bench.core.params import param
+from bench.core.paths import Interpolant
 from bench.core.posterior import Remembered
+from bench.core.trainable import MeteredModule
 from bench.core.work import backward, forward
 from methods.finetuning import FineTuned, FitParams, Losses, rows_of
 from methods.posteriors import Kind, PosteriorChoice

@@ -16,8 +16,8 @@ from torch import Tensor
 
 from bench.api import Method, Need, Problem, ProblemSpec, Samples, Work
 from bench.core.integrate import euler, integrate, uniform_grid
-from bench.core.interpolant import expand
 from bench.core.params import param
+from bench.core.paths import expand
 from bench.core.work import Role, backward, forward
 from methods.candidates import chosen
 from methods.particles import finite

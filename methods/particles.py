@@ -22,7 +22,7 @@ from torch import Tensor
 from bench.api import Noise, Problem, ProblemSpec, Work, uniform
 from bench.core.estimators import denoiser_shift, log_mean_exp, value_gradient
 from bench.core.integrate import ancestral_moments, at_step, filled
-from bench.core.interpolant import expand
+from bench.core.paths import expand
 from bench.core.posterior import Remembered, softmax_ess
 from bench.core.work import forward
 from methods.posteriors import PosteriorChoice

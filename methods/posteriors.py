@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from bench.core.contracts import Condition, FlowMap, Need, Noise, PosteriorSampler
-from bench.core.interpolant import expand
+from bench.core.map_posterior import MapPosterior
+from bench.core.paths import expand
 from bench.core.posterior import Gaussian, Glass, Remembered, SDERollout, Tweedie, denoised
 from bench.core.problem import Problem
 from bench.core.work import Role, Work, backward, forward
-from bench.models.map_posterior import MapPosterior
 
 Kind = Literal["tweedie", "gaussian", "glass", "glass-heun", "sde", "map", "exact", "jump"]
 Width = Literal["signal", "noise"]

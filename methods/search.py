@@ -10,8 +10,8 @@ from torch import Tensor
 
 from bench.api import Method, Need, Problem, ProblemSpec, Samples, Work
 from bench.core.integrate import filled, uniform_grid
-from bench.core.interpolant import expand, safe
 from bench.core.params import param
+from bench.core.paths import expand, safe
 from bench.core.posterior import Remembered
 from bench.core.work import forward
 from methods.candidates import best, chosen, first_shared

@@ -22,8 +22,8 @@ from torch import Tensor
 from bench.api import Method, Need, Problem, ProblemSpec, Samples, Work
 from bench.core.estimators import denoiser_shift, log_mean_exp, value_gradient
 from bench.core.integrate import at_step, filled, uniform_grid
-from bench.core.interpolant import expand
 from bench.core.params import param
+from bench.core.paths import expand
 from bench.core.posterior import Remembered, softmax_ess
 from bench.core.steered import (
     DRIFT_SCALES,

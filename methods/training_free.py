@@ -24,7 +24,7 @@ from torch import Tensor
 from bench.api import Problem
 from bench.core.estimators import value_gradient
 from bench.core.integrate import ancestral_moments, uniform_grid
-from bench.core.interpolant import Interpolant, expand, safe
+from bench.core.paths import Interpolant, expand, safe
 from bench.core.posterior import draws_of
 from bench.core.steered import limited, signal_level
 from methods.steering import steering_ratio

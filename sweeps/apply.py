@@ -9,8 +9,8 @@ from typing import Any
 import pandas as pd
 
 from bench.core.params import UserError, parse_name
-from bench.runner import presets
-from bench.runner.store import Store
+from bench.plan import presets
+from bench.record.store import Store
 from sweeps.record import SWEEP
 from sweeps.spec import SEEDS_APART, TUNING_SEED
 

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from bench.runner.cells import Cell
-from bench.runner.execute import Payload
+from bench.core.cells import Cell
+from bench.record.store import Store
+from bench.runner.cell import Payload
 from bench.runner.executors import Job
-from bench.runner.store import Store
 from sweeps.study import Study, lag
 
 Told = Callable[[Study, Payload], None]

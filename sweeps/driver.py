@@ -7,13 +7,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from bench.runner.execute import Payload
+from bench.plan.expand import expand
+from bench.plan.suite import Block, Suite
+from bench.record.store import Store
+from bench.record.tables import write_tables
+from bench.runner.cell import Payload
 from bench.runner.executors import Executor, RayTune, cluster
-from bench.runner.planning import expand
 from bench.runner.run import pilots_of, run_suite
-from bench.runner.store import Store
-from bench.runner.suite import Block, Suite
-from bench.runner.tables import write_tables
 from sweeps import record
 from sweeps.desk import Desk
 from sweeps.lock import driving

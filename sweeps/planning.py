@@ -9,14 +9,14 @@ from functools import cached_property
 from typing import Any
 
 from bench.core import plugins
+from bench.core.cells import Planned, plain_values
 from bench.core.contracts import FineTuning, Method
-from bench.core.matching import bounds
 from bench.core.params import UserError, format_name, parse_name
-from bench.runner.binding import Bound, bind
-from bench.runner.cells import Planned, plain_values
+from bench.plan.binding import Bound, bind
+from bench.plan.expand import Question, expand
+from bench.plan.matching import bounds
+from bench.plan.suite import Block, Suite
 from bench.runner.pilots import Pilots
-from bench.runner.planning import Question, expand
-from bench.runner.suite import Block, Suite
 from sweeps.space import Axis, Space, Values, axes_of, changes_for
 from sweeps.spec import Spec
 

@@ -23,9 +23,9 @@ from typing import Any
 
 import pandas as pd
 
+from bench.core.cells import Planned, canonical
 from bench.core.params import UserError
-from bench.runner.cells import Planned, canonical
-from bench.runner.store import Store
+from bench.record.store import Store
 from sweeps.proposals import rebuild
 from sweeps.spec import TUNING_SEED, Spec
 from sweeps.study import Study, Trial

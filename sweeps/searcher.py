@@ -13,7 +13,7 @@ from typing import Any
 from ray import tune
 from ray.tune.search import Searcher
 
-from bench.runner.execute import Payload
+from bench.runner.cell import Payload
 from bench.runner.executors import Job
 from bench.runner.ray_cell import CellTrainable, Courier, Mailbox, quiet_run
 from sweeps.desk import Desk

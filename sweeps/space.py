@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from bench.core.params import Range, UserError, build, nearest, parse_value, range_of
-from bench.runner.binding import STRENGTH
+from bench.plan.binding import STRENGTH
 
 Values = dict[str, Any]
 Change = Mapping[str, Any] | None

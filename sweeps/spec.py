@@ -8,13 +8,13 @@ from importlib.metadata import version
 from typing import Any
 
 from bench.core import plugins
+from bench.core.cells import digest
 from bench.core.contracts import Task
 from bench.core.params import UserError, build, nearest, param, parse_name
 from bench.core.work import Budget
-from bench.runner.binding import bind
-from bench.runner.cells import digest
+from bench.plan.binding import bind
+from bench.plan.suite import parse_budget
 from bench.runner.measuring import wanted_metrics
-from bench.runner.suite import parse_budget
 from sweeps.samplers import make_sampler
 from sweeps.space import check_known
 

@@ -16,11 +16,11 @@ from functools import cached_property
 from importlib.metadata import version
 from typing import Any
 
+from bench.core.cells import Cell, Planned, digest
 from bench.core.params import UserError, parse_name
-from bench.runner.cells import Cell, Planned, digest
+from bench.record.store import Store
 from bench.runner.executors import Job
 from bench.runner.measuring import wanted_metrics
-from bench.runner.store import Store
 from sweeps.planning import Planner, extended
 from sweeps.proposals import State, Told, propose
 from sweeps.samplers import make_sampler

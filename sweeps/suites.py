@@ -11,10 +11,10 @@ import pandas as pd
 
 from bench.core import plugins
 from bench.core.params import UserError, parse_name
+from bench.plan.suite import Block, Suite, Tune, parse_budget
+from bench.record.store import Store
 from bench.runner.executors import Executor
 from bench.runner.pilots import Pilots
-from bench.runner.store import Store
-from bench.runner.suite import Block, Suite, Tune, parse_budget
 from sweeps import record
 from sweeps.driver import Swept, Watcher, run_sweep
 from sweeps.planning import Planner

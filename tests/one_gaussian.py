@@ -5,8 +5,8 @@ import torch
 from bench.core.metering import Meter
 from bench.core.noise import NoiseSource
 from bench.core.problem import MeteredFlow, MeteredMap, MeteredPosterior, Problem
-from bench.models.exact import MixtureFlow, MixturePosterior
 from bench.models.mixture import Mixture
+from bench.models.mixture_roles import MixtureFlow, MixturePosterior
 
 MEAN, VARIANCE, SLOPE = 0.7, 0.6, 1.2
 

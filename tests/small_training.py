@@ -2,7 +2,7 @@
 
 import torch
 
-from bench.core.interpolant import Linear
+from bench.core.paths import Linear
 from bench.models.meta_flow_map import MetaFlowMapNet
 from bench.models.mixture import Mixture
 from bench.training import losses

@@ -10,7 +10,7 @@ from tiny_networks import NAME, PICTURES, SHAPES, SIDE, small_image_reward
 
 from bench.core.params import UserError
 from bench.models import preprocess
-from bench.runner.staging import checked
+from bench.runner.scene import checked
 from rewards import clip_scores
 from rewards.clip_scores import Aesthetic, CLIPScore, HPSv2, PickScore
 

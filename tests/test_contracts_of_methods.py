@@ -13,7 +13,7 @@ from contract_findings import failed
 from torch import Tensor
 
 from bench.api import Method, Problem, ProblemSpec, Samples, Work, backward, forward, param
-from bench.runner.binding import bind
+from bench.plan.binding import bind
 from bench.runner.conformance import check_method
 
 # -- broken methods -------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from contract_findings import Bowl, failed
 from torch import Tensor
 
 from bench.api import Condition, Quadratic, Task
-from bench.runner.binding import make_task
+from bench.plan.binding import make_task
 from bench.runner.conformance import check_reward
 
 # -- broken rewards -------------------------------------------------------------------------------

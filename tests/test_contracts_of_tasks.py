@@ -14,9 +14,9 @@ from bench.api import Condition, Linear, Noise, NoParams, ProblemSpec, Reference
 from bench.core import plugins
 from bench.core.params import parse_name
 from bench.core.posterior import draws_of
-from bench.models.exact import MixtureFlow, MixtureOracle, MixturePosterior
 from bench.models.mixture import Mixture
-from bench.runner.binding import Bound
+from bench.models.mixture_roles import MixtureFlow, MixtureOracle, MixturePosterior
+from bench.plan.binding import Bound
 from bench.runner.conformance import check_method, check_task
 
 # -- broken tasks ---------------------------------------------------------------------------------

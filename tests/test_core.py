@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 from bench.core import glass
 from bench.core.estimators import denoiser_shift, log_mean_exp, value_gradient
 from bench.core.integrate import ancestral, integrate, ode_step, uniform_grid
-from bench.core.interpolant import Linear, Trigonometric
+from bench.core.paths import Linear, Trigonometric
 from bench.core.posterior import Gaussian, Glass, Remembered, SDERollout, Tweedie
 from bench.core.quadratic import linear
 from bench.core.steered import RELEASE_CAP, SteeredStep, guidance_factor, scaled
-from bench.models.exact import MixtureFlow, MixturePosterior
 from bench.models.mixture import Mixture, paper_mixture
+from bench.models.mixture_roles import MixtureFlow, MixturePosterior
 
 SCHEDULES = [Linear(), Trigonometric()]
 times = st.floats(0.02, 0.98)

@@ -8,10 +8,10 @@ import torch
 from tiny_dit import TINY, ready
 from torch import Tensor
 
+from bench.core.map_posterior import MapPosterior
 from bench.core.params import UserError
 from bench.models.checkpoints import bare_names
 from bench.models.dit import DiT, DiTConfig, DiTFlow, DiTMap, exact_attention
-from bench.models.map_posterior import MapPosterior
 
 # Fixtures: pytest looks for them in this module.
 released, inputs = tiny_dit.released, tiny_dit.inputs

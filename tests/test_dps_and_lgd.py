@@ -15,7 +15,7 @@ from steered_mixtures import (
 )
 
 from bench.core import quadratic
-from bench.core.interpolant import Linear, Trigonometric
+from bench.core.paths import Linear, Trigonometric
 from bench.core.quadratic import tilt_gaussian
 from bench.models.mixture import Mixture, paper_mixture, random_mixture
 from methods.lgd import LGDMC

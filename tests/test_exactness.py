@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from bench.metrics.two_sample import sliced_w2
-from bench.runner.binding import make_reward, make_task
-from bench.runner.execute import execute
-from bench.runner.planning import expand
-from bench.runner.suite import build_suite
+from bench.plan.binding import make_reward, make_task
+from bench.plan.expand import expand
+from bench.plan.suite import build_suite
+from bench.runner.cell import execute
 
 N, SEEDS, PAIRS = 4096, 20, 200
 

@@ -8,8 +8,8 @@ import torch
 from small_fits import DOUBLE, fit_problem
 
 from bench.api import Linear
-from bench.core.guarded import metered_clone
 from bench.core.metering import Meter
+from bench.core.trainable import metered_clone
 from methods import draft, grpo
 from rewards.quadratic import LinearReward
 

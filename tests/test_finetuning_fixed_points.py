@@ -10,8 +10,8 @@ from small_fits import DOUBLE, fit_problem
 
 from bench.api import Linear
 from bench.core import quadratic
-from bench.models.exact import MixtureFlow
 from bench.models.mixture import Mixture
+from bench.models.mixture_roles import MixtureFlow
 from methods import adjoint, matching_losses
 from rewards.quadratic import LinearReward
 

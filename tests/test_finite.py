@@ -7,10 +7,10 @@ import torch
 
 from bench.core.integrate import at_step
 from bench.core.metering import Meter
-from bench.runner.execute import execute
-from bench.runner.planning import expand
-from bench.runner.staging import guarded
-from bench.runner.suite import build_suite
+from bench.plan.expand import expand
+from bench.plan.suite import build_suite
+from bench.runner.cell import execute
+from bench.runner.scene import guarded
 from rewards.quadratic import LinearReward
 
 

@@ -12,14 +12,14 @@ from bench.core.adapters import trained_state
 from bench.core.integrate import euler, integrate, uniform_grid
 from bench.core.params import UserError, param
 from bench.core.work import Budget, Work
+from bench.plan.expand import expand
+from bench.plan.suite import build_suite, parse_budget
+from bench.record.store import Store
 from bench.runner import pilots
 from bench.runner.audit import audit
 from bench.runner.executors import Inline
 from bench.runner.pilots import Measured
-from bench.runner.planning import expand
 from bench.runner.run import pilots_of, run_suite
-from bench.runner.store import Store
-from bench.runner.suite import build_suite, parse_budget
 
 BATCH = 8
 

@@ -161,7 +161,7 @@ def test_the_size_of_the_tilt_is_stated():
 
 
 def suite_with(**keys):
-    from bench.runner.suite import build_suite
+    from bench.plan.suite import build_suite
 
     plain = {"name": "x", "tasks": ["digits"], "rewards": ["class"], "methods": ["prior"]}
     return build_suite(plain | keys)
@@ -292,9 +292,9 @@ MODERATE = ["mfm-g:steps=20,draws=4,guidance=0.5", "mfm-g:steps=20,draws=4"]
 @pytest.fixture(scope="module")
 def digits_summary():
     """Steering towards an 8, harder and harder, and at moderate strength; five seeds."""
-    from bench.runner.execute import execute
-    from bench.runner.planning import expand
-    from bench.runner.suite import build_suite
+    from bench.plan.expand import expand
+    from bench.plan.suite import build_suite
+    from bench.runner.cell import execute
 
     content = {
         "name": "hacking-digits", "tasks": ["digits"], "rewards": ["class:label=8"], "seeds": SEEDS,

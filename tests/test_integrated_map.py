@@ -4,11 +4,11 @@ import pytest
 import torch
 
 from bench.core.integrate import heun, integrate, uniform_grid
-from bench.models.exact import MixtureFlow
-from bench.models.integrated import IntegratedMap
-from bench.models.map_posterior import MapPosterior
+from bench.core.map_posterior import MapPosterior
 from bench.models.mixture import Mixture, paper_mixture, random_mixture
-from bench.runner.binding import make_task
+from bench.models.mixture_roles import MixtureFlow
+from bench.models.solved_map import IntegratedMap
+from bench.plan.binding import make_task
 
 D = 4
 

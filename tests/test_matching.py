@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from bench.core import plugins
 from bench.core.contracts import ProblemSpec
-from bench.core.matching import GOOD_USE, bounds, match
+from bench.plan.matching import GOOD_USE, bounds, match
 
 SPEC = ProblemSpec((2,), True, False, True, True, True)
 METHODS = ["prior", "oracle", "best-of-n", "best-of-n-fewstep", "dps", "rollout", "mfm-g", "mfm-gf"]

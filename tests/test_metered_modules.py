@@ -13,11 +13,11 @@ from torch.utils.checkpoint import checkpoint
 from tricks import B, both, cell_of
 
 from bench.api import forward
-from bench.core.guarded import MeteredModule, Part, metered_clone
 from bench.core.metering import Meter, OverBudget, Unmeterable
+from bench.core.trainable import MeteredModule, Part, metered_clone
 from bench.models.meta_flow_map import FlowNet
 from bench.models.mixture import Mixture
-from bench.runner.staging import make_problem, stage
+from bench.runner.scene import make_problem, stage
 
 # -- the trainable flow is otherwise the flow -----------------------------------------------------
 

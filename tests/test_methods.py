@@ -4,13 +4,13 @@ import pytest
 import torch
 
 from bench.core import plugins
+from bench.core.cells import Cell
 from bench.core.metering import Meter
-from bench.runner.binding import bind
-from bench.runner.cells import Cell
-from bench.runner.execute import execute, sample_in_batches
-from bench.runner.planning import expand
-from bench.runner.staging import make_problem, stage
-from bench.runner.suite import build_suite
+from bench.plan.binding import bind
+from bench.plan.expand import expand
+from bench.plan.suite import build_suite
+from bench.runner.cell import execute, sample_in_batches
+from bench.runner.scene import make_problem, stage
 
 METHODS = [
     "prior",

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from bench.core.contracts import Samples, Target
+from bench.core.map_posterior import MapPosterior
 from bench.core.noise import NoiseSource
 from bench.metrics.digits import ClassError, Frechet, frechet
 from bench.metrics.distance import SlicedWasserstein, systematic
@@ -21,10 +22,9 @@ from bench.metrics.reward import weighted_mean
 from bench.metrics.two_sample import mmd2, sliced_w2
 from bench.models import digits
 from bench.models.digits_data import load
-from bench.models.map_posterior import MapPosterior
-from bench.runner.binding import make_reward, make_task
+from bench.plan.binding import make_reward, make_task
 from bench.runner.measuring import evaluate
-from bench.runner.staging import Scene
+from bench.runner.scene import Scene
 
 
 def target_of(task_name, reward_text):

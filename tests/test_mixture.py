@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from bench.core import glass
-from bench.core.interpolant import Linear, Trigonometric
+from bench.core.paths import Linear, Trigonometric
 from bench.core.quadratic import Quadratic, linear, observation, tilt_gaussian, well
 from bench.models.mixture import Mixture, paper_mixture, random_mixture
 

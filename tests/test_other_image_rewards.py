@@ -10,7 +10,7 @@ from tiny_networks import PICTURES
 
 from bench.core.params import UserError
 from bench.models import preprocess
-from bench.runner.staging import checked
+from bench.runner.scene import checked
 
 # Fixtures: pytest looks for them in this module.
 tiny, path = tiny_networks.tiny, tiny_networks.path

@@ -4,10 +4,10 @@ from itertools import pairwise
 
 import pytest
 
+from bench.plan.expand import expand
+from bench.plan.suite import build_suite
 from bench.runner import pilots
 from bench.runner.pilots import Pilots
-from bench.runner.planning import expand
-from bench.runner.suite import build_suite
 
 EACH = {"DPS": 0.03}
 """Seconds per sample of a step on the idle machine; 0.01 for all other methods."""

@@ -20,7 +20,7 @@ from bench.api import UserError
 from bench.cli import plugin as verbs
 from bench.metrics.two_sample import sliced_w2
 from bench.models.mixture import Mixture
-from bench.runner.binding import bind
+from bench.plan.binding import bind
 from bench.runner.conformance import conform
 from bench.runner.conformance.subject import MethodSubject
 

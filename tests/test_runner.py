@@ -13,14 +13,14 @@ import pandas as pd
 import pytest
 import torch
 
+from bench.core.map_posterior import MapPosterior
 from bench.core.params import UserError
-from bench.models.map_posterior import MapPosterior
+from bench.plan.expand import expand
+from bench.plan.suite import build_suite, load_suite, shipped
+from bench.record.store import Store, open_run
 from bench.runner.audit import audit
 from bench.runner.executors import Inline
-from bench.runner.planning import expand
 from bench.runner.run import pilots_of, run_suite
-from bench.runner.store import Store, open_run
-from bench.runner.suite import build_suite, load_suite, shipped
 
 CONTENT = {
     "name": "small",

@@ -13,8 +13,8 @@ from search_problems import problem_of
 import methods.smc as smc
 from bench.core import plugins
 from bench.core.contracts import Need, ProblemSpec, Samples
-from bench.core.matching import GOOD_USE, bounds, match
 from bench.core.params import UserError
+from bench.plan.matching import GOOD_USE, bounds, match
 from methods.best_of_n import BestOfN, BestOfNFewStep
 from methods.demon import Demon
 from methods.noise_search import ReNO, ZeroOrder

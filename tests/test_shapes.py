@@ -12,9 +12,9 @@ from bench.models import weights
 from bench.models.shapes_judge import measure
 from bench.models.shapes_prompts import parse
 from bench.models.shapes_render import SHAPES, pictures
-from bench.runner.execute import execute
-from bench.runner.planning import expand
-from bench.runner.suite import build_suite
+from bench.plan.expand import expand
+from bench.plan.suite import build_suite
+from bench.runner.cell import execute
 from rewards.prompt import Prompt
 
 # -- the shipped networks --------------------------------------------------------------------------

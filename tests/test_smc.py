@@ -15,11 +15,11 @@ from bench.core.contracts import Need
 from bench.core.metering import Meter
 from bench.core.params import UserError
 from bench.metrics.two_sample import sliced_w2
-from bench.runner.binding import bind
-from bench.runner.execute import sample_in_batches
-from bench.runner.planning import expand
-from bench.runner.staging import make_problem, stage
-from bench.runner.suite import build_suite
+from bench.plan.binding import bind
+from bench.plan.expand import expand
+from bench.plan.suite import build_suite
+from bench.runner.cell import sample_in_batches
+from bench.runner.scene import make_problem, stage
 from methods.particles import Cloud
 from methods.resampling import SCHEMES, adaptive
 from methods.smc import DAS, FK, TDS, run

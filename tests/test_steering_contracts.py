@@ -10,11 +10,11 @@ from bench.core import plugins
 from bench.core.metering import Meter
 from bench.core.params import UserError
 from bench.core.steered import DRIFT_SCALES, GRADIENT_SCALES
-from bench.runner.binding import bind, lacking
-from bench.runner.execute import sample_in_batches
-from bench.runner.planning import expand
-from bench.runner.staging import make_problem, stage
-from bench.runner.suite import build_suite
+from bench.plan.binding import bind, lacking
+from bench.plan.expand import expand
+from bench.plan.suite import build_suite
+from bench.runner.cell import sample_in_batches
+from bench.runner.scene import make_problem, stage
 
 MILD = "linear:a=0.5|-0.3"
 

@@ -7,8 +7,8 @@ import torch
 from one_gaussian import mixture_problem
 from steered_mixtures import COVARIANCE, MEAN, gaussian, states
 
-from bench.core.interpolant import Linear
 from bench.core.params import UserError
+from bench.core.paths import Linear
 from bench.core.steered import DRIFT_SCALES, GRADIENT_SCALES, Scaling, Term, scaled
 from methods.posteriors import PosteriorChoice
 from methods.steering import DPS, estimated

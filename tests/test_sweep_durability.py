@@ -15,8 +15,8 @@ from small_sweep import small_sweep
 from toy_sweeps import REAL, TOY, planner, suggestions, sweep
 
 from bench.core.params import UserError
+from bench.record.store import Store
 from bench.runner.executors import Inline
-from bench.runner.store import Store
 from sweeps.desk import Desk
 from sweeps.driver import run_sweep
 from sweeps.lock import driving

@@ -11,9 +11,9 @@ from toy_sweeps import REAL, TOY, planner, sweep
 
 from bench.api import Task
 from bench.core.params import UserError
-from bench.runner.planning import expand
-from bench.runner.store import Store
-from bench.runner.suite import build_suite
+from bench.plan.expand import expand
+from bench.plan.suite import build_suite
+from bench.record.store import Store
 from sweeps.space import parse_change
 from sweeps.spec import TUNING_SEED, check_conditions, check_disjoint, checked
 from sweeps.study import Study

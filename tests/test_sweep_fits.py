@@ -7,9 +7,9 @@ import pytest
 from small_sweep import small_sweep
 
 from bench.core.params import UserError
+from bench.record.store import Store
 from bench.runner.executors import Inline
 from bench.runner.pilots import Pilots
-from bench.runner.store import Store
 from sweeps.driver import run_sweep
 from sweeps.planning import Planner
 from sweeps.spec import TUNING_SEED

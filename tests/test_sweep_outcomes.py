@@ -8,11 +8,11 @@ import toy_sweeps
 from toy_sweeps import TOY, sweep
 
 from bench.core.params import UserError
-from bench.runner import presets
+from bench.plan import presets
+from bench.plan.expand import expand
+from bench.plan.suite import build_suite
+from bench.record.store import Store
 from bench.runner.executors import Inline
-from bench.runner.planning import expand
-from bench.runner.store import Store
-from bench.runner.suite import build_suite
 from sweeps import record
 from sweeps.apply import apply
 from sweeps.spec import TUNING_SEED, checked

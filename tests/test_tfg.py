@@ -9,7 +9,7 @@ from one_gaussian import mixture_problem
 from steered_mixtures import BOWL, COVARIANCE, CURVATURE, ETA, MEAN, M, V, gaussian
 
 from bench.core import quadratic
-from bench.core.interpolant import Linear, Trigonometric
+from bench.core.paths import Linear, Trigonometric
 from bench.models.mixture import paper_mixture
 from methods.steering import DPS
 from methods.tfg import MPGD, TFG, UGD, FreeDoM

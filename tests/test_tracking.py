@@ -13,12 +13,12 @@ import pytest
 from safetensors.numpy import save
 from typer.testing import CliRunner
 
+from bench.core.cells import Cell, Planned, PlannedFit
 from bench.core.params import UserError
 from bench.core.work import Budget, Rows, Work
-from bench.runner.cells import Cell, Planned, PlannedFit
-from bench.runner.execute import Payload
-from bench.runner.store import Store
-from bench.runner.tables import write_tables
+from bench.record.store import Store
+from bench.record.tables import write_tables
+from bench.runner.cell import Payload
 from bench.tracking import PARENT, rebuild, sync
 from bench.tracking_artifacts import picture
 from bench.tracking_database import connect, create_database, tracking_uri

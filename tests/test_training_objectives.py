@@ -6,11 +6,11 @@ from small_training import draw_of, gaussian_map, gaussian_world
 from torch import nn
 
 from bench.core import glass
-from bench.core.interpolant import Linear
+from bench.core.paths import Linear
 from bench.metrics import validation
-from bench.models.exact import MixtureFlow, MixturePosterior
 from bench.models.meta_flow_map import MetaFlowMapNet
 from bench.models.mixture import paper_mixture
+from bench.models.mixture_roles import MixtureFlow, MixturePosterior
 from bench.training import losses
 
 

@@ -24,8 +24,8 @@ from tricks import (
 )
 
 from bench.api import backward, forward
-from bench.core.guarded import MeteredModule, metered_clone
 from bench.core.metering import Meter, Unmeterable
+from bench.core.trainable import MeteredModule, metered_clone
 from bench.models.meta_flow_map import FlowNet
 
 

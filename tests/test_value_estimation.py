@@ -11,15 +11,15 @@ from typer.testing import CliRunner
 
 from bench.cli.main import app
 from bench.core.estimators import log_mean_exp, value_gradient
+from bench.core.map_posterior import MapPosterior
 from bench.core.noise import NoiseSource
 from bench.core.params import UserError
 from bench.core.posterior import Glass, denoised
 from bench.metrics import value_estimation as ve
 from bench.metrics import value_study as vs
 from bench.metrics.value_rates import exact_rates
-from bench.models.exact import MixtureOracle
-from bench.models.map_posterior import MapPosterior
-from bench.runner.binding import make_reward, make_task
+from bench.models.mixture_roles import MixtureOracle
+from bench.plan.binding import make_reward, make_task
 
 
 def question(task_text="gmm-paper", reward_text="linear:strength=0.5", t=0.5, n=6) -> ve.Question:

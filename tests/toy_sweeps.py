@@ -11,9 +11,9 @@ from small_sweep import small_sweep
 from bench.api import Method, Samples, forward
 from bench.core import plugins
 from bench.core.params import param
+from bench.record.store import Store
 from bench.runner.executors import Inline
 from bench.runner.pilots import Pilots
-from bench.runner.store import Store
 from sweeps.driver import run_sweep
 from sweeps.planning import Planner
 

@@ -24,13 +24,13 @@ from bench.api import (
     backward,
     forward,
 )
-from bench.core.guarded import MeteredModule, metered_clone
+from bench.core.cells import Cell
 from bench.core.metering import Meter, OverBudget, Unmeterable
-from bench.runner.cells import Cell
-from bench.runner.execute import sample_in_batches
-from bench.runner.planning import expand
-from bench.runner.staging import make_problem, stage
-from bench.runner.suite import build_suite
+from bench.core.trainable import MeteredModule, metered_clone
+from bench.plan.expand import expand
+from bench.plan.suite import build_suite
+from bench.runner.cell import sample_in_batches
+from bench.runner.scene import make_problem, stage
 
 B = 6
 REFUSED = None

@@ -91,8 +91,8 @@ def _score(text: str, own: Folder, said: list[str] | None) -> Row:
     from bench.core.params import format_name
     from bench.metrics.image_row import Row
     from bench.models import picture_folder
-    from bench.runner.binding import make_reward
-    from bench.runner.staging import checked
+    from bench.plan.binding import make_reward
+    from bench.runner.scene import checked
 
     name, reward, _ = make_reward(text)
     weights = " ".join(f"{k}:{v[:12]}" for k, v in reward.weights().items())

@@ -54,7 +54,7 @@ def list_(
 def _suites() -> list[dict[str, Any]]:
     import yaml
 
-    from bench.runner.suite import shipped
+    from bench.plan.suite import shipped
 
     out = []
     for name, path in shipped().items():
@@ -111,11 +111,11 @@ def report(
     ] = None,
 ) -> None:
     """(Re)build the HTML report, also while the run is going on."""
-    from bench.runner.planning import expand
+    from bench.plan.expand import expand
+    from bench.plan.suite import build_suite
+    from bench.record.store import open_run
+    from bench.record.tables import write_tables
     from bench.runner.run import pilots_of
-    from bench.runner.store import open_run
-    from bench.runner.suite import build_suite
-    from bench.runner.tables import write_tables
     from reports.html import build
 
     store = open_run(str(run))
@@ -134,7 +134,7 @@ def compare(
     as_json: AsJson = False,
 ) -> None:
     """Tables of two runs side by side."""
-    from bench.runner.store import open_run
+    from bench.record.store import open_run
     from reports.compare import compare as table
 
     frame = table(open_run(str(first)).folder, open_run(str(second)).folder)

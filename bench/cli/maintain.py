@@ -28,11 +28,11 @@ def audit(
     as_json: AsJson = False,
 ) -> None:
     """Recompute every cell's work from its parameters and compare with what was measured."""
+    from bench.plan.expand import expand
+    from bench.plan.suite import build_suite
+    from bench.record.store import open_run
     from bench.runner import audit as auditing
-    from bench.runner.planning import expand
     from bench.runner.run import pilots_of
-    from bench.runner.store import open_run
-    from bench.runner.suite import build_suite
 
     store = open_run(str(run))
     plan = expand(build_suite(store.suite()), pilots_of(store))

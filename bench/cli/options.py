@@ -58,7 +58,7 @@ def suite_content(
     Without SUITE and without -t, -r, -m it is the quickstart.
     """
     from bench.core.params import UserError
-    from bench.runner.suite import apply_settings, load_suite
+    from bench.plan.suite import apply_settings, load_suite
 
     given: dict[str, Any] = {
         "tasks": tasks,

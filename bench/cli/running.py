@@ -11,11 +11,11 @@ import typer
 from bench.cli import options as o
 
 if TYPE_CHECKING:
-    from bench.runner.cells import Planned
-    from bench.runner.execute import Payload
+    from bench.core.cells import Planned
+    from bench.record.store import Store
+    from bench.runner.cell import Payload
     from bench.runner.executors import Executor as Executors
     from bench.runner.run import Outcome
-    from bench.runner.store import Store
 
 
 def register(app: typer.Typer) -> None:
@@ -53,10 +53,10 @@ def run(
 ) -> None:
     """Compare methods; without arguments, the quickstart.  The same command again continues."""
     from bench.core.params import UserError
+    from bench.plan.suite import build_suite
+    from bench.record.store import Store
     from bench.runner.executors import make_executor
     from bench.runner.run import run_suite
-    from bench.runner.store import Store
-    from bench.runner.suite import build_suite
 
     if executor not in ("ray", "inline"):
         raise UserError(f"--executor must be ray or inline, not '{executor}'")
@@ -235,10 +235,10 @@ def plan(
     as_json: o.AsJson = False,
 ) -> None:
     """Show the cells, what is stored already, and the parameters that matching chose."""
-    from bench.runner.planning import expand
+    from bench.plan.expand import expand
+    from bench.plan.suite import build_suite
+    from bench.record.store import Store
     from bench.runner.run import pilots_of
-    from bench.runner.store import Store
-    from bench.runner.suite import build_suite
 
     resolved = build_suite(
         o.suite_content(suite, task, reward, method, budget, seeds, name, settings, baselines), root

@@ -73,7 +73,7 @@ def _question(task_text: str, reward_text: str, t: float, n: int) -> Question:
     """Contexts of the task's held-out data at t, and the bound reward."""
     from bench.core.params import UserError
     from bench.metrics.value_estimation import Question, contexts
-    from bench.runner.binding import make_reward, make_task
+    from bench.plan.binding import make_reward, make_task
 
     if not 0 < t < 1:
         raise UserError(f"--time must lie between 0 and 1, not {t:g}")

@@ -12,9 +12,9 @@ from bench.cli import options as o
 from bench.cli.running import Address, Executor, NoTrack, Workers
 
 if TYPE_CHECKING:
-    from bench.runner.execute import Payload
+    from bench.plan.suite import Suite
+    from bench.runner.cell import Payload
     from bench.runner.executors import Executor as Runner
-    from bench.runner.suite import Suite
     from sweeps.driver import Swept
     from sweeps.study import Study
     from sweeps.suites import Tuned
@@ -85,8 +85,8 @@ def sweep(
     """
     from bench.cli.running import _Progress, _sync
     from bench.core.params import UserError
+    from bench.record.store import Store
     from bench.runner.executors import make_executor
-    from bench.runner.store import Store
     from sweeps.driver import run_sweep
     from sweeps.space import parse_change
     from sweeps.spec import Spec
@@ -228,7 +228,7 @@ def apply(
     as_json: o.AsJson = False,
 ) -> None:
     """Write the best parameters of a sweep as a preset: METHOD@PRESET in suites and commands."""
-    from bench.runner.store import open_run
+    from bench.record.store import open_run
     from sweeps.apply import apply as write
 
     path, entries = write(open_run(sweep), name, root)

@@ -40,7 +40,7 @@ def sync(run: Run) -> None:
 
     Without MLFLOW_TRACKING_URI it is written to mlflow.db beside the run folder.
     """
-    from bench.runner.store import open_run
+    from bench.record.store import open_run
     from bench.tracking import sync
 
     typer.echo(sync(open_run(run)))
@@ -51,7 +51,7 @@ def rebuild(run: Run) -> None:
 
     MLflow marks the old one as deleted; 'mlflow gc' frees its space.
     """
-    from bench.runner.store import open_run
+    from bench.record.store import open_run
     from bench.tracking import rebuild
 
     typer.echo(rebuild(open_run(run)))
@@ -84,7 +84,7 @@ def _uri(run: str | None, root: str) -> str:
     from pathlib import Path
 
     from bench.core.params import UserError
-    from bench.runner.store import Store, open_run
+    from bench.record.store import Store, open_run
     from bench.tracking_database import SQLITE, tracking_uri
 
     uri = tracking_uri(open_run(run) if run else Store(root, "any"))

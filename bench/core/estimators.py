@@ -10,7 +10,7 @@ import math
 import torch
 from torch import Tensor
 
-from bench.core.interpolant import expand
+from bench.core.paths import expand
 
 
 def log_mean_exp(rewards: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from bench.core.integrate import Velocity
-from bench.core.interpolant import Interpolant, Linear, expand, safe
+from bench.core.paths import Interpolant, Linear, expand, safe
 
 
 class Observation(NamedTuple):

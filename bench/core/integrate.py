@@ -14,7 +14,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from bench.core.interpolant import Interpolant, expand, safe
+from bench.core.paths import Interpolant, expand, safe
 
 Velocity = Callable[[Tensor, Tensor], Tensor]
 """(x, t) -> dx/dt, with x (batch, *event) and t (batch,)."""

@@ -13,7 +13,7 @@ from torch import Tensor
 from bench.core import glass
 from bench.core.contracts import Condition, Flow, Noise
 from bench.core.integrate import Solver, ancestral, integrate, ode_step, uniform_grid
-from bench.core.interpolant import Interpolant, expand
+from bench.core.paths import Interpolant, expand
 
 
 class Remembered:

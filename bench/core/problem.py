@@ -20,10 +20,10 @@ from bench.core.contracts import (
     PosteriorSampler,
     Samples,
 )
-from bench.core.guarded import MeteredModule
-from bench.core.interpolant import Interpolant
 from bench.core.metering import Meter, refuse_shape
 from bench.core.noise import NoiseSource
+from bench.core.paths import Interpolant
+from bench.core.trainable import MeteredModule
 from bench.core.work import Budget
 
 logger = logging.getLogger(__name__)

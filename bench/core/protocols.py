@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
-from bench.core.interpolant import Interpolant
+from bench.core.paths import Interpolant
 
 Condition = Any
 """A label, a prompt, or None for an unconditional task."""

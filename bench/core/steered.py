@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from bench.core.integrate import ancestral, euler_maruyama
-from bench.core.interpolant import Interpolant, expand, safe
 from bench.core.params import UserError
+from bench.core.paths import Interpolant, expand, safe
 
 Numerics = Literal["regular", "release"]
 Integrator = Literal["ode", "sde", "ancestral"]

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from bench.core.contracts import Condition, Noise, PosteriorSampler
-from bench.core.interpolant import Linear
 from bench.core.noise import NoiseSource, uniform
+from bench.core.paths import Linear
 
 
 def gaussian_frechet(x: Tensor, y: Tensor) -> float:

@@ -8,12 +8,12 @@ import torch
 from torch import Tensor, nn
 
 from bench.core.integrate import Step, euler, integrate, uniform_grid
+from bench.core.map_posterior import MapPosterior
 from bench.core.noise import NoiseSource
 from bench.core.posterior import Glass
 from bench.metrics.posterior_quality import Contexts, draws_at, energy_distance
 from bench.models.autoencoder import Autoencoder
 from bench.models.clip_small import SmallCLIP, tokens
-from bench.models.map_posterior import MapPosterior
 from bench.models.meta_flow_map import FlowNet, MetaFlowMapNet
 from bench.models.shapes import EVENT_SHAPE, PromptedFlow, PromptedMap
 from bench.models.shapes_judge import Measured, measure

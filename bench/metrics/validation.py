@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from bench.core.contracts import Flow, PosteriorSampler
 from bench.core.estimators import log_mean_exp
 from bench.core.integrate import Step, euler, integrate, uniform_grid
+from bench.core.map_posterior import MapPosterior
 from bench.core.noise import NoiseSource
 from bench.core.posterior import Glass
 from bench.core.quadratic import Quadratic, linear
@@ -32,10 +33,9 @@ from bench.metrics.posterior_quality import Contexts, draws_at, energy_distance,
 from bench.models.autoencoder import Autoencoder
 from bench.models.digits import UnconditionalMap
 from bench.models.digits_data import load
-from bench.models.exact import MixtureFlow, MixturePosterior
-from bench.models.map_posterior import MapPosterior
 from bench.models.meta_flow_map import FlowNet, MetaFlowMapNet
 from bench.models.mixture import paper_mixture
+from bench.models.mixture_roles import MixtureFlow, MixturePosterior
 from bench.models.shapes_render import pictures
 
 TIMES = (0.2, 0.5)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from bench.core.contracts import PosteriorSampler
 from bench.core.integrate import euler, integrate, uniform_grid
+from bench.core.map_posterior import MapPosterior
 from bench.core.posterior import Glass
 from bench.metrics.posterior_quality import (
     Contexts,
@@ -22,10 +23,9 @@ from bench.metrics.shapes_quality import shapes_quality
 from bench.metrics.two_sample import sliced_w2
 from bench.models.digits import UnconditionalMap
 from bench.models.digits_data import FOLDS, load
-from bench.models.exact import MixtureFlow
-from bench.models.map_posterior import MapPosterior
 from bench.models.meta_flow_map import FlowNet, MetaFlowMapNet
 from bench.models.mixture import Mixture, paper_mixture
+from bench.models.mixture_roles import MixtureFlow
 from bench.models.nets import Classifier
 
 TIMES = (0.2, 0.5, 0.8)

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from bench.core.contracts import Condition
-from bench.core.interpolant import Interpolant, Linear, expand
 from bench.core.params import UserError
+from bench.core.paths import Interpolant, Linear, expand
 from bench.models.dit_layers import (
     Block,
     FinalLayer,

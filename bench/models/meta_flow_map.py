@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from bench.core import glass
-from bench.core.interpolant import Linear, expand
+from bench.core.paths import Linear, expand
 from bench.models.gaussian import GaussianModel
 from bench.models.nets import ModulatedMLP
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from bench.core.interpolant import Interpolant, Linear, expand
+from bench.core.paths import Interpolant, Linear, expand
 from bench.core.quadratic import Quadratic, Tilt, tilt_gaussian
 
 

@@ -8,15 +8,15 @@ from typing import Any
 import pandas as pd
 import torch
 
+from bench.core.cells import Cell, Planned
 from bench.core.contracts import FineTuning
 from bench.core.flops import counted
-from bench.core.matching import shortest
 from bench.core.metering import Meter
-from bench.runner.cells import Cell, Planned
-from bench.runner.execute import sample_in_batches
-from bench.runner.staging import make_fit_problem, make_problem, stage
-from bench.runner.store import Store
-from bench.runner.tables import fit_agrees, rows_agree
+from bench.plan.matching import shortest
+from bench.record.store import Store
+from bench.record.tables import fit_agrees, rows_agree
+from bench.runner.cell import sample_in_batches
+from bench.runner.scene import make_fit_problem, make_problem, stage
 
 FLOP_TOLERANCE = 0.01
 BATCH = 64

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from bench.runner.execute import Payload, execute
+from bench.runner.cell import Payload, execute
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from torch import Tensor
 from bench.core import plugins
 from bench.core.contracts import Samples, Task
 from bench.core.params import UserError
-from bench.runner.staging import Scene
+from bench.runner.scene import Scene
 
 RENDERED = 64
 """Samples per cell that are stored as images for galleries."""

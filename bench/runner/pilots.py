@@ -19,14 +19,14 @@ from typing import Any, cast
 
 import torch
 
+from bench.core.cells import Cell, canonical, digest
 from bench.core.contracts import FineTuning, Method
-from bench.core.matching import Cost, Match, bounds, shortest
 from bench.core.metering import Meter
 from bench.core.work import KINDS, ROLES, Kind, Role, Work, row_weight
-from bench.runner.cells import Cell, canonical, digest
-from bench.runner.execute import sample_in_batches
-from bench.runner.planning import Question, Rates, fit_cell
-from bench.runner.staging import make_fit_problem, make_problem, stage
+from bench.plan.expand import Question, Rates, fit_cell
+from bench.plan.matching import Cost, Match, bounds, shortest
+from bench.runner.cell import sample_in_batches
+from bench.runner.scene import make_fit_problem, make_problem, stage
 
 CLOSE = 0.05
 """Relative error of the seconds' prediction at which piloting stops."""
@@ -105,7 +105,7 @@ class Pilots:
         self._comparing = False
 
     def match(self, question: Question) -> Match:
-        """As `bench.core.matching.match`, for a budget in FLOPs or seconds."""
+        """As `bench.plan.matching.match`, for a budget in FLOPs or seconds."""
         key = self._key(question)
         if key not in self._known:
             found = _searched(question)

@@ -6,7 +6,7 @@ from typing import Any
 
 from ray import tune
 
-from bench.runner.execute import Payload
+from bench.runner.cell import Payload
 
 
 class Mailbox:

@@ -6,16 +6,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Protocol
 
+from bench.core.cells import Cell, Planned
 from bench.core.work import Budget
-from bench.runner.cells import Cell, Planned
-from bench.runner.execute import Payload, reevaluate
+from bench.plan.expand import expand
+from bench.plan.suite import Suite
+from bench.record.store import Store, Stored
+from bench.record.tables import outcome_of, write_tables
+from bench.runner.cell import Payload, reevaluate
 from bench.runner.executors import Executor, Job
 from bench.runner.measuring import wanted_metrics
 from bench.runner.pilots import Pilots
-from bench.runner.planning import expand
-from bench.runner.store import Store, Stored
-from bench.runner.suite import Suite
-from bench.runner.tables import outcome_of, write_tables
 
 
 class Watcher(Protocol):

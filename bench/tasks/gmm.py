@@ -14,11 +14,11 @@ from bench.core.noise import NoiseSource
 from bench.core.params import NoParams, param
 from bench.models import weights
 from bench.models.digits import UnconditionalMap
-from bench.models.exact import MixtureFlow, MixtureOracle, MixturePosterior
-from bench.models.integrated import IntegratedMap
 from bench.models.meta_flow_map import MetaFlowMapNet
 from bench.models.mixture import Mixture, paper_mixture, random_mixture
+from bench.models.mixture_roles import MixtureFlow, MixtureOracle, MixturePosterior
 from bench.models.residual import ResidualFlow
+from bench.models.solved_map import IntegratedMap
 
 P = TypeVar("P")
 METRICS = ("reward", "sliced-w2", "mmd2", "diversity")

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from bench.core import glass
 from bench.core.integrate import Velocity
-from bench.core.interpolant import Linear, expand
+from bench.core.paths import Linear, expand
 
 
 class MapModel(Protocol):

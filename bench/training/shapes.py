@@ -24,8 +24,8 @@ from bench.models.shapes_prompts import sentence, told, wishes
 from bench.models.shapes_render import SHAPES, SIDE, draw_scenes, pictures, render
 from bench.training import guidance, losses
 from bench.training.objectives import POWER
+from bench.training.ode_pairs import Solved, solve
 from bench.training.recipes import Recipe
-from bench.training.solved import Solved, solve
 from bench.training.trainer import Losses, Report, TrainConfig, Trainer
 
 NULL = len(SHAPES)

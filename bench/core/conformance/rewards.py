@@ -21,9 +21,9 @@ from bench.core.conformance.findings import (
     globals_kept,
 )
 from bench.core.contracts import Reward, Task
-from bench.core.interpolant import expand
 from bench.core.noise import NoiseSource
 from bench.core.params import NoParams
+from bench.core.paths import expand
 
 ROWS = 8
 EXTREME = 1e3

@@ -23,13 +23,13 @@ from bench.core.conformance.findings import (
     sentence,
 )
 from bench.core.contracts import Need, ProblemSpec
-from bench.core.matching import bounds
 from bench.core.metering import OverBudget
 from bench.core.params import range_of
 from bench.core.problem import Problem
 from bench.core.work import ROLES, Rows, Work
+from bench.plan.matching import bounds
+from bench.runner.cell import sample_in_batches
 from bench.runner.conformance.subject import MethodSubject, N
-from bench.runner.execute import sample_in_batches
 
 BATCH = 4
 

@@ -11,16 +11,16 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from bench.core.cells import Cell
 from bench.core.contracts import Method, ProblemSpec, Samples, Target
-from bench.core.matching import bounds
 from bench.core.metering import Meter
 from bench.core.params import range_of
 from bench.core.problem import Problem
 from bench.core.work import Budget, Work
-from bench.runner.binding import Bound
-from bench.runner.cells import Cell
-from bench.runner.execute import sample_in_batches
-from bench.runner.staging import Scene, make_problem
+from bench.plan.binding import Bound
+from bench.plan.matching import bounds
+from bench.runner.cell import sample_in_batches
+from bench.runner.scene import Scene, make_problem
 
 N = 6
 SMALL = 8

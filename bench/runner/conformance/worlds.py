@@ -19,7 +19,7 @@ from bench.core.conformance import (
 from bench.core.conformance.findings import sentence
 from bench.core.contracts import Method, Reward, Task
 from bench.core.params import UserError, build, nearest, parse_name
-from bench.runner.binding import Bound, bind, lacking, make_reward, make_task
+from bench.plan.binding import Bound, bind, lacking, make_reward, make_task
 from bench.runner.conformance.methods import CHECKS as METHOD_CHECKS
 from bench.runner.conformance.subject import MethodSubject, small
 

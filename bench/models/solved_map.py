@@ -8,7 +8,7 @@ from torch import Tensor
 from bench.core import glass
 from bench.core.contracts import Condition, Flow
 from bench.core.integrate import Velocity, heun, integrate
-from bench.core.interpolant import expand
+from bench.core.paths import expand
 
 
 def closing(steps: int) -> list[float]:

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from bench.core import adapters, plugins
+from bench.core.cells import Cell, canonical
 from bench.core.contracts import FineTuning, Flow, Method, Target, Task
-from bench.core.guarded import MeteredModule, metered_clone
 from bench.core.metering import Meter, refuse_transforms
 from bench.core.noise import NoiseSource
 from bench.core.params import UserError, build
@@ -28,8 +28,8 @@ from bench.core.problem import (
     MeteredPosterior,
     Problem,
 )
-from bench.runner.binding import declares
-from bench.runner.cells import Cell, canonical
+from bench.core.trainable import MeteredModule, metered_clone
+from bench.plan.binding import declares
 
 Decoder = Callable[[Tensor], Tensor]
 

@@ -24,9 +24,9 @@ import fsspec
 import pandas as pd
 import yaml
 
+from bench.core.cells import Cell
 from bench.core.params import UserError
-from bench.runner.cells import Cell
-from bench.runner.execute import Payload
+from bench.runner.cell import Payload
 
 
 @dataclass(frozen=True)

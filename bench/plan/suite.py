@@ -21,7 +21,7 @@ from pydantic import (
 from bench.core import plugins
 from bench.core.params import UserError, nearest, parse_name, parse_value
 from bench.core.work import UNITS, Budget
-from bench.runner import presets
+from bench.plan import presets
 
 BASELINES = ("prior", "best-of-n", "best-of-n-fewstep")
 

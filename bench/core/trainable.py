@@ -25,8 +25,8 @@ from typing import Any, cast
 from torch import Tensor, nn
 
 from bench.core.contracts import Condition, Flow
-from bench.core.interpolant import Interpolant
 from bench.core.metering import Meter, Unmeterable
+from bench.core.paths import Interpolant
 
 Plain = bool | int | float | str
 """Attributes of the network that a shell shows."""

@@ -8,10 +8,10 @@ from typing import Any
 
 import pandas as pd
 
+from bench.core.cells import Planned, canonical
 from bench.core.params import parse_name
 from bench.core.work import Rows, Work
-from bench.runner.cells import Planned, canonical
-from bench.runner.store import Store, Stored
+from bench.record.store import Store, Stored
 
 SCHEMA_VERSION = 1
 

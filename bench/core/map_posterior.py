@@ -8,7 +8,7 @@ from torch import Tensor
 
 from bench.core.contracts import Condition, Noise
 from bench.core.integrate import integrate, uniform_grid
-from bench.core.interpolant import expand
+from bench.core.paths import expand
 from bench.core.posterior import draws_of, repeated
 
 

@@ -7,13 +7,13 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from bench.core import plugins
+from bench.core.cells import Cell, Planned, PlannedFit, canonical, plain_values
 from bench.core.contracts import FineTuning, Method, ProblemSpec
-from bench.core.matching import Cost, Match, match, match_fit
 from bench.core.params import UserError, parse_name
 from bench.core.work import KINDS, ROLES, Budget, Kind, Role, Work, row_weight
-from bench.runner.binding import Bound, bind, lacking
-from bench.runner.cells import Cell, Planned, PlannedFit, canonical, plain_values
-from bench.runner.suite import Block, Suite, parse_budget
+from bench.plan.binding import Bound, bind, lacking
+from bench.plan.matching import Cost, Match, match, match_fit
+from bench.plan.suite import Block, Suite, parse_budget
 
 Rates = Mapping[tuple[Role, Kind], float]
 """Cost of one row of each role and kind."""

@@ -15,15 +15,15 @@ from typing import Any
 
 import torch
 
+from bench.core.cells import Cell
 from bench.core.contracts import FineTuning, Method, Samples
 from bench.core.metering import Meter, OverBudget, TimeIsUp
 from bench.core.problem import Problem
 from bench.core.work import UNITS, Budget, Work
 from bench.runner import memory
-from bench.runner.cells import Cell
 from bench.runner.energy import joules, spent_since
 from bench.runner.measuring import evaluate, pack_samples, unpack_samples
-from bench.runner.staging import Scene, make_fit_problem, make_problem, stage
+from bench.runner.scene import Scene, make_fit_problem, make_problem, stage
 
 
 @dataclass

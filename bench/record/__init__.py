@@ -1,0 +1,1 @@
+"""The record of a run: attempts, the store and its index, the tables made from them."""
