@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from bench.api import Condition, NoParams, Reward
-from bench.core.conformance import Finding
+from bench.conformance.findings import Finding
 
 
 def failed(findings: list[Finding]) -> set[str]:

@@ -13,8 +13,8 @@ from contract_findings import failed
 from torch import Tensor
 
 from bench.api import Method, Problem, ProblemSpec, Samples, Work, backward, forward, param
+from bench.conformance.check import check_method
 from bench.plan.binding import bind
-from bench.runner.conformance import check_method
 
 # -- broken methods -------------------------------------------------------------------------------
 

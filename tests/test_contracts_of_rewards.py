@@ -11,8 +11,8 @@ from contract_findings import Bowl, failed
 from torch import Tensor
 
 from bench.api import Condition, Quadratic, Task
+from bench.conformance.check import check_reward
 from bench.plan.binding import make_task
-from bench.runner.conformance import check_reward
 
 # -- broken rewards -------------------------------------------------------------------------------
 

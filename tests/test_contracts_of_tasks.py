@@ -11,13 +11,13 @@ from contract_findings import Bowl, failed
 from torch import Tensor, nn
 
 from bench.api import Condition, Linear, Noise, NoParams, ProblemSpec, Reference, Reward, Task
+from bench.conformance.check import check_method, check_task
 from bench.core import plugins
 from bench.core.params import parse_name
 from bench.core.posterior import draws_of
 from bench.models.mixture import Mixture
 from bench.models.mixture_roles import MixtureFlow, MixtureOracle, MixturePosterior
 from bench.plan.binding import Bound
-from bench.runner.conformance import check_method, check_task
 
 # -- broken tasks ---------------------------------------------------------------------------------
 

@@ -18,11 +18,11 @@ import torch
 
 from bench.api import UserError
 from bench.cli import plugin as verbs
+from bench.conformance.check import conform
+from bench.conformance.method_subject import MethodSubject
 from bench.metrics.two_sample import sliced_w2
 from bench.models.mixture import Mixture
 from bench.plan.binding import bind
-from bench.runner.conformance import conform
-from bench.runner.conformance.subject import MethodSubject
 
 EXAMPLE = Path(__file__).parent.parent / "examples" / "plugin"
 
@@ -78,7 +78,7 @@ def test_the_example_keeps_its_contracts(site: Site) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     assert " 0 failed" in done.stdout
     script = (
-        "from bench.runner.conformance import conform\n"
+        "from bench.conformance.check import conform\n"
         "for f in conform('reward', 'ring') + conform('task', 'two-moons'): print(f.status, f)"
     )
     lines = site.python("-c", script).stdout.splitlines()

@@ -124,10 +124,10 @@ def test_work_through_the_decoder_is_counted_as_predicted():
 
 
 def test_conformance_of_task_and_reward():
-    from bench.core.conformance.findings import Skipped
-    from bench.core.conformance.rewards import CHECKS as REWARD_CHECKS
-    from bench.core.conformance.rewards import RewardSubject
-    from bench.core.conformance.tasks import CHECKS, TaskSubject
+    from bench.conformance.findings import Skipped
+    from bench.conformance.rewards import CHECKS as REWARD_CHECKS
+    from bench.conformance.rewards import RewardSubject
+    from bench.conformance.tasks import CHECKS, TaskSubject
     from bench.tasks.shapes import Shapes, ShapesParams
 
     task = TaskSubject(Shapes, ShapesParams())

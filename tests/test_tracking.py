@@ -19,10 +19,10 @@ from bench.core.work import Budget, Rows, Work
 from bench.record.store import Store
 from bench.record.tables import write_tables
 from bench.runner.cell import Payload
-from bench.tracking import PARENT, rebuild, sync
-from bench.tracking_artifacts import picture
-from bench.tracking_database import connect, create_database, tracking_uri
-from bench.tracking_live import Follower, training_log
+from bench.tracking.artifacts import picture
+from bench.tracking.database import connect, create_database, tracking_uri
+from bench.tracking.live import Follower, training_log
+from bench.tracking.mirror import PARENT, rebuild, sync
 
 WORK = Work(flow=Rows(40), reward=Rows(4, 2), seconds=0.5)
 BUDGET = Budget("paper-nfe", 20)

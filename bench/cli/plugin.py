@@ -13,7 +13,7 @@ import typer
 from bench.cli import options as o
 
 if TYPE_CHECKING:
-    from bench.core.conformance import Finding
+    from bench.conformance.findings import Finding
 
 COLOURS = {"pass": "green", "fail": "red", "skip": "yellow"}
 NEW_KINDS = ("method", "reward")
@@ -33,7 +33,7 @@ def check(
     as_json: o.AsJson = False,
 ) -> None:
     """Run the contract tests of a plugin; exit code 1 if one fails."""
-    from bench.runner.conformance import conform
+    from bench.conformance.check import conform
 
     found = conform(kind, name, task, reward)
     if as_json:

@@ -91,7 +91,7 @@ def run(
 
 def _tracker(store: Store) -> Callable[[Planned, Payload], None]:
     """Projects finished cells to MLflow now and then, so that a long run can be followed."""
-    from bench.tracking_live import Follower
+    from bench.tracking.live import Follower
 
     return Follower(store)
 
@@ -119,7 +119,7 @@ def _finish(store: Store, outcome: Outcome, track: bool, as_json: bool) -> None:
 def _sync(store: Store) -> None:
     """Project to MLflow; the run is stored already, so a failure is a warning."""
     from bench.core.params import UserError
-    from bench.tracking import sync
+    from bench.tracking.mirror import sync
 
     try:
         sync(store)

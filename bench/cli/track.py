@@ -41,7 +41,7 @@ def sync(run: Run) -> None:
     Without MLFLOW_TRACKING_URI it is written to mlflow.db beside the run folder.
     """
     from bench.record.store import open_run
-    from bench.tracking import sync
+    from bench.tracking.mirror import sync
 
     typer.echo(sync(open_run(run)))
 
@@ -52,7 +52,7 @@ def rebuild(run: Run) -> None:
     MLflow marks the old one as deleted; 'mlflow gc' frees its space.
     """
     from bench.record.store import open_run
-    from bench.tracking import rebuild
+    from bench.tracking.mirror import rebuild
 
     typer.echo(rebuild(open_run(run)))
 
@@ -85,7 +85,7 @@ def _uri(run: str | None, root: str) -> str:
 
     from bench.core.params import UserError
     from bench.record.store import Store, open_run
-    from bench.tracking_database import SQLITE, tracking_uri
+    from bench.tracking.database import SQLITE, tracking_uri
 
     uri = tracking_uri(open_run(run) if run else Store(root, "any"))
     if uri.startswith(SQLITE) and not Path(uri.removeprefix(SQLITE)).exists():

@@ -160,7 +160,7 @@ def _mlflow_log(title: str) -> Log:
 
     if importlib.util.find_spec("mlflow") is None:
         return lambda *_: None
-    from bench.tracking_live import training_log
+    from bench.tracking.live import training_log
 
     return training_log(title)
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bench.core.conformance.findings import (
+from bench.conformance.findings import (
     TOLERANCE,
     Broken,
     Check,

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.record.store import Store
-from bench.tracking_artifacts import clean
+from bench.tracking.artifacts import clean
 
 RUN, FIT, ATTEMPT = "tiltbench.run", "tiltbench.fit", "tiltbench.attempt"
 FILES = ("fitted.safetensors", "curve.parquet")

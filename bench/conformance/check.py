@@ -6,22 +6,20 @@ import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from bench.conformance.findings import Finding, Skipped, examine, sentence
+from bench.conformance.laws import CHECKS as LAW_CHECKS
+from bench.conformance.method_subject import MethodSubject, small
+from bench.conformance.methods import CHECKS as METHOD_CHECKS
+from bench.conformance.rewards import CHECKS as REWARD_CHECKS
+from bench.conformance.rewards import RewardSubject
+from bench.conformance.tasks import CHECKS as FLOW_CHECKS
+from bench.conformance.tasks import TaskSubject
 from bench.core import plugins
-from bench.core.conformance import (
-    REWARD_CHECKS,
-    TASK_CHECKS,
-    Finding,
-    RewardSubject,
-    Skipped,
-    TaskSubject,
-    examine,
-)
-from bench.core.conformance.findings import sentence
 from bench.core.contracts import Method, Reward, Task
 from bench.core.params import UserError, build, nearest, parse_name
 from bench.plan.binding import Bound, bind, lacking, make_reward, make_task
-from bench.runner.conformance.methods import CHECKS as METHOD_CHECKS
-from bench.runner.conformance.subject import MethodSubject, small
+
+TASK_CHECKS = (*FLOW_CHECKS, *LAW_CHECKS)
 
 CONTRACTS: dict[str, type[Any]] = {"method": Method, "reward": Reward, "task": Task}
 

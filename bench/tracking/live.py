@@ -13,9 +13,9 @@ from bench.core.cells import Planned
 from bench.record.store import Store
 from bench.record.tables import cell_row, outcome_of
 from bench.runner.cell import Payload
-from bench.tracking import Mirror
-from bench.tracking_artifacts import clean, make_record
-from bench.tracking_database import connect, experiment_of
+from bench.tracking.artifacts import clean, make_record
+from bench.tracking.database import connect, experiment_of
+from bench.tracking.mirror import Mirror
 
 
 class Guarded:

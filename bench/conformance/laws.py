@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bench.core.conformance.findings import Check, Skipped, check_tensor, expect
-from bench.core.conformance.tasks import ROWS, TaskSubject
+from bench.conformance.findings import Check, Skipped, check_tensor, expect
+from bench.conformance.tasks import ROWS, TaskSubject
 from bench.core.contracts import PosteriorSampler, Reward, Task
 from bench.core.integrate import filled
 from bench.core.params import NoParams

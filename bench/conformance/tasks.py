@@ -10,8 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bench.core import plugins
-from bench.core.conformance.findings import (
+from bench.conformance.findings import (
     TOLERANCE,
     Check,
     Skipped,
@@ -21,6 +20,7 @@ from bench.core.conformance.findings import (
     expect,
     globals_kept,
 )
+from bench.core import plugins
 from bench.core.contracts import Task
 from bench.core.integrate import euler, filled, integrate, uniform_grid
 from bench.core.noise import NoiseSource

@@ -12,16 +12,19 @@ from dataclasses import replace
 
 import torch
 
-from bench.core.conformance import Broken, Skipped, expect
-from bench.core.conformance.findings import (
+from bench.conformance.findings import (
     TOLERANCE,
+    Broken,
     Check,
+    Skipped,
     apart,
     check_params,
     check_tensor,
+    expect,
     globals_kept,
     sentence,
 )
+from bench.conformance.method_subject import MethodSubject, N
 from bench.core.contracts import Need, ProblemSpec
 from bench.core.metering import OverBudget
 from bench.core.params import range_of
@@ -29,7 +32,6 @@ from bench.core.problem import Problem
 from bench.core.work import ROLES, Rows, Work
 from bench.plan.matching import bounds
 from bench.runner.cell import sample_in_batches
-from bench.runner.conformance.subject import MethodSubject, N
 
 BATCH = 4
 

@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import Any
 
 from bench.record.store import Store
-from bench.tracking_artifacts import Record, read_curve, read_files, read_records
-from bench.tracking_database import connect, experiment_of, one_sentence, tracking_uri
-from bench.tracking_models import put_models
+from bench.tracking.artifacts import Record, read_curve, read_files, read_records
+from bench.tracking.database import connect, experiment_of, one_sentence, tracking_uri
+from bench.tracking.models import put_models
 
 PARENT = "mlflow.parentRunId"
 RUN, CELL, ROW, ATTEMPT, CONTENT = (
