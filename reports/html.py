@@ -14,18 +14,23 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from reports import account, governance, ledger, store, sweep, trials
-from reports.amortisation import break_evens
-from reports.curves import against_compute
-from reports.differences import differences_grid
-from reports.gallery import Gallery, galleries
-from reports.headline import Looks, headline_grid
-from reports.judging import judge_against_reward
-from reports.palette import looks as choose_looks
-from reports.reading import read
-from reports.store import Run
-from reports.summary import Problem, Summary, summarise
-from reports.words import named
+from reports.data import run as store
+from reports.data import trials
+from reports.data.run import Run
+from reports.data.summary import Problem, Summary, summarise
+from reports.figures.curves import against_compute
+from reports.figures.gallery import Gallery, galleries
+from reports.figures.judge_against_reward import judge_against_reward
+from reports.figures.palette import looks as choose_looks
+from reports.tables import compute as ledger
+from reports.tables import sweep
+from reports.tables.break_even import break_evens
+from reports.tables.differences import differences_grid
+from reports.tables.headline import Looks, headline_grid
+from reports.text import overview as account
+from reports.text import reward_hacking as governance
+from reports.text.findings import read
+from reports.text.words import named
 
 TEMPLATES = Path(__file__).parent / "templates"
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from made_run import make_run
 
+from reports.data.run import load
+from reports.data.summary import Summary, summarise
 from reports.html import build
-from reports.store import load
-from reports.summary import Summary, summarise
 
 
 class Page(HTMLParser):

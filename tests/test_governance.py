@@ -7,9 +7,10 @@ import pandas as pd
 import pytest
 import torch
 
-from reports import governance, overoptimisation
-from reports.store import tidy_cells, tidy_metrics
-from reports.summary import Problem, summarise
+from reports.data import overoptimisation
+from reports.data.run import tidy_cells, tidy_metrics
+from reports.data.summary import Problem, summarise
+from reports.text import reward_hacking as governance
 
 SEEDS = 5
 BASE = {

@@ -12,8 +12,8 @@ import report_page
 from made_run import make_run
 from report_page import Page
 
+from reports.data.summary import Summary
 from reports.html import build
-from reports.summary import Summary
 
 # Fixtures: pytest looks for them in this module.
 run, source = report_page.run, report_page.source
@@ -126,7 +126,7 @@ def test_an_empty_folder_gives_an_empty_report(tmp_path: Path) -> None:
 
 def test_reports_import_neither_torch_nor_ray_nor_mlflow() -> None:
     code = (
-        "import sys, reports.html, reports.tables, reports.compare\n"
+        "import sys, reports.html, reports.tables.terminal, reports.data.two_runs\n"
         "heavy = {'torch', 'ray', 'mlflow', 'bench', 'methods', 'rewards'} & set(sys.modules)\n"
         "sys.exit(', '.join(heavy) or 0)"
     )

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from made_run import make_run
 from report_page import Page
 
+from reports.data.summary import Entry, Problem
 from reports.html import build
-from reports.ledger import break_even
-from reports.summary import Entry, Problem
+from reports.tables.compute import break_even
 
 # Fixtures: pytest looks for them in this module.
 run, source = report_page.run, report_page.source

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reports.curves import window
-from reports.endlabels import spread
-from reports.numbers import DASH, decimals, fixed, plus_minus, seconds, short, size
-from reports.palette import looks
-from reports.statistics import Estimate, benjamini_hochberg, difference, estimate
+from reports.data.statistics import Estimate, benjamini_hochberg, difference, estimate
+from reports.figures.curves import window
+from reports.figures.end_labels import spread
+from reports.figures.palette import looks
+from reports.text.numbers import DASH, decimals, fixed, plus_minus, seconds, short, size
 
 NAN = math.nan
 

@@ -14,10 +14,10 @@ from made_run import BUDGETS, DIGITS, make_run
 from report_page import Page
 from rich.console import Console
 
-from reports.compare import compare
+from reports.data.summary import Summary
+from reports.data.two_runs import compare
 from reports.html import build
-from reports.summary import Summary
-from reports.tables import console, headline
+from reports.tables.terminal import console, headline
 
 # Fixtures: pytest looks for them in this module.
 run, source = report_page.run, report_page.source
@@ -119,7 +119,7 @@ def test_compare_finds_what_one_run_lacks(run: Path, tmp_path: Path) -> None:
 
 
 def test_the_tables_as_markdown(run: Path) -> None:
-    from reports.markdown import markdown
+    from reports.tables.markdown import markdown
 
     text = markdown(run)
     rows = [line for line in text.splitlines() if line.startswith("|")]

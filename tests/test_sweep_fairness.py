@@ -164,8 +164,8 @@ def test_both_rows_cost_and_optimism_are_reported(tmp_path):
     assert row["tuned_score"] == pytest.approx(own.value.mean())
     assert row["optimism"] == pytest.approx(row["tuned_tuning_score"] - row["tuned_score"])
     assert row["tuned_tuning_score"] >= row["default_tuning_score"]
+    from reports.data.run import load
     from reports.html import build
-    from reports.store import load
 
     page = build(swept.store.folder).read_text()
     assert 'id="tuning"' in page and "optimism" in page

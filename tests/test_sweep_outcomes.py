@@ -139,7 +139,7 @@ def test_a_suite_tunes_every_method_that_can_be_tuned(tmp_path):
     from reports.html import build
 
     assert build(store.folder).read_text().count('id="tuning-') == 2
-    from reports.markdown import markdown
+    from reports.tables.markdown import markdown
 
     head, _, told = markdown(store.folder).partition("**Tuning: gmm-paper · linear")
     assert "**gmm-paper · inverse" in head and "| optimism |" in told

@@ -122,7 +122,7 @@ def report(
     write_tables(store, expand(build_suite(store.suite()), pilots_of(store)))
     typer.echo(f"Report: {build(store.folder)}")
     if markdown is not None:
-        from reports.markdown import markdown as tables
+        from reports.tables.markdown import markdown as tables
 
         markdown.write_text(tables(store.folder), encoding="utf-8")
         typer.echo(f"Tables: {markdown}")
@@ -135,7 +135,7 @@ def compare(
 ) -> None:
     """Tables of two runs side by side."""
     from bench.record.store import open_run
-    from reports.compare import compare as table
+    from reports.data.two_runs import compare as table
 
     frame = table(open_run(str(first)).folder, open_run(str(second)).folder)
     typer.echo(frame.to_json(orient="records") if as_json else frame.to_string(index=False))

@@ -150,7 +150,7 @@ def _print(store: Store, outcome: Outcome) -> None:
     if outcome.executed == 0 and outcome.remeasured == 0:
         console.print(f"Nothing to do: all {outcome.cached} cells of '{store.name}' are stored.")
     elif store.local:
-        from reports.tables import console as tables
+        from reports.tables.terminal import console as tables
 
         for table in tables(store.folder):
             console.print(table)

@@ -100,7 +100,7 @@ function amortise(n, withMap) {
   }
 }
 
-// As in reports/numbers.py: three significant digits, but every digit before the point.
+// As in reports/text/numbers.py: three significant digits, but every digit before the point.
 function short(x) {
   const digits = x >= 100 ? { maximumFractionDigits: 0 } : { maximumSignificantDigits: 3 };
   return x.toLocaleString("en", digits);

@@ -10,14 +10,14 @@ from typing import Any
 import pandas as pd
 from markupsafe import Markup
 
-from reports import sweep_figures as figures
-from reports.grid import Cell, Column, Grid, Group, Line, number, text
-from reports.numbers import DASH, percent, short
-from reports.palette import Look
-from reports.palette import looks as choose_looks
-from reports.summary import slug
-from reports.trials import Sweeps
-from reports.words import ARROWS
+from reports.data.summary import slug
+from reports.data.trials import Sweeps
+from reports.figures import sweep as figures
+from reports.figures.palette import Look
+from reports.figures.palette import looks as choose_looks
+from reports.tables.grid import Cell, Column, Grid, Group, Line, number, text
+from reports.text.numbers import DASH, percent, short
+from reports.text.words import ARROWS
 
 PROBLEM = ["task", "reward", "budget"]
 LEAST_EVEN = 0.05

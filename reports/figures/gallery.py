@@ -12,12 +12,12 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 
-from reports import store
-from reports.curves import Looks
-from reports.numbers import decimals, fixed
-from reports.statistics import Estimate
-from reports.summary import Entry, Problem, Summary, slug
-from reports.svg import panels, render, styled
+from reports.data import run as store
+from reports.data.statistics import Estimate
+from reports.data.summary import Entry, Problem, Summary, slug
+from reports.figures.curves import Looks
+from reports.figures.svg import panels, render, styled
+from reports.text.numbers import decimals, fixed
 
 COLUMNS = 10
 LARGEST = 128

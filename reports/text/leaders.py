@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 
-from reports.comparisons import best, best_baseline, compared, winner
-from reports.numbers import decimals, plus_minus, probability, short
-from reports.statistics import difference
-from reports.summary import Entry, Problem, Summary
-from reports.words import UNFAIR, named
+from reports.data.comparisons import best, best_baseline, compared, winner
+from reports.data.statistics import difference
+from reports.data.summary import Entry, Problem, Summary
+from reports.text.numbers import decimals, plus_minus, probability, short
+from reports.text.words import UNFAIR, named
 
 
 def standing(summary: Summary, problem: Problem, budget: str, metric: str) -> str:

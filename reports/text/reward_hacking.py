@@ -1,6 +1,6 @@
 """Reward governance: does the held-out judge confirm what the reward says?
 
-Every flag is a sentence with its evidence; intervals are those of `reports.statistics` at 95 %,
+Every flag is a sentence with its evidence; intervals are those of `data.statistics`, 95 %,
 paired by seed.  A flag is a reason to look at the pictures, not a verdict.
 """
 
@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Literal
 
-from reports.numbers import percent, short
-from reports.overoptimisation import ladders, lost_share
-from reports.statistics import Difference, difference
-from reports.summary import Entry, Problem, Summary
+from reports.data.overoptimisation import ladders, lost_share
+from reports.data.statistics import Difference, difference
+from reports.data.summary import Entry, Problem, Summary
+from reports.text.numbers import percent, short
 
 Kind = Literal["unconfirmed", "judge falls", "over-optimised", "diversity", "drift", "disagreement"]
 

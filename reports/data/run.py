@@ -16,7 +16,7 @@ import pandas as pd
 import yaml
 from safetensors.numpy import load_file
 
-from reports.trials import tuning_cells
+from reports.data.trials import tuning_cells
 
 ROLES = ("flow", "map", "decoder", "reward", "oracle")
 KINDS = ("forward", "backward", "jvp")

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from reports import store, sweep, trials
-from reports.grid import Cell, Grid
-from reports.summary import Entry, Problem, Summary, summarise
-from reports.words import RATIO
+from reports.data import run as store
+from reports.data import trials
+from reports.data.summary import Entry, Problem, Summary, summarise
+from reports.tables import sweep
+from reports.tables.grid import Cell, Grid
+from reports.text.words import RATIO
 
 
 def markdown(run: Path) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
-from reports.statistics import Estimate
+from reports.data.statistics import Estimate
 
 DASH = "–"
 MINUS = "−"

@@ -6,9 +6,9 @@ import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from reports.statistics import Difference, benjamini_hochberg, difference
-from reports.summary import Entry, Problem, Summary
-from reports.words import BASELINES, REFERENCES, UNFAIR
+from reports.data.statistics import Difference, benjamini_hochberg, difference
+from reports.data.summary import Entry, Problem, Summary
+from reports.text.words import BASELINES, REFERENCES, UNFAIR
 
 SIGNIFICANT = 0.05
 

@@ -5,16 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from reports import grid
-from reports.comparisons import (
+from reports.data.comparisons import (
     floor_ratio,
     winners,
 )
-from reports.grid import Cell, Column, Cost, Grid, Group, Line
-from reports.numbers import DASH, decimals, fixed, percent, seconds, short
-from reports.palette import Look
-from reports.summary import Entry, Problem, Summary
-from reports.words import ARROWS, METRICS, RATIO, REFERENCES, TAGS, named
+from reports.data.summary import Entry, Problem, Summary
+from reports.figures.palette import Look
+from reports.tables import grid
+from reports.tables.grid import Cell, Column, Cost, Grid, Group, Line
+from reports.text.numbers import DASH, decimals, fixed, percent, seconds, short
+from reports.text.words import ARROWS, METRICS, RATIO, REFERENCES, TAGS, named
 
 Looks = dict[str, Look]
 

@@ -15,8 +15,8 @@ from typing import Any
 
 import pandas as pd
 
-from reports.statistics import Estimate, estimate
-from reports.words import DISTANCES, METRIC_ORDER, REFERENCES
+from reports.data.statistics import Estimate, estimate
+from reports.text.words import DISTANCES, METRIC_ORDER, REFERENCES
 
 KEYS = ["task", "reward", "strength", "method", "budget"]
 

@@ -6,8 +6,8 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from reports.numbers import fixed
-from reports.statistics import Estimate
+from reports.data.statistics import Estimate
+from reports.text.numbers import fixed
 
 
 @dataclass(frozen=True)

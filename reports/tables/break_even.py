@@ -6,13 +6,13 @@ import math
 from dataclasses import dataclass
 from itertools import combinations
 
-from reports import grid
-from reports.grid import Cell, Column, Grid, Group, Line
-from reports.headline import Looks, method_cell
-from reports.ledger import break_even, upfront
-from reports.numbers import DASH, scientific, short
-from reports.summary import Entry, Problem, Summary
-from reports.words import UNFAIR, named
+from reports.data.summary import Entry, Problem, Summary
+from reports.tables import grid
+from reports.tables.compute import break_even, upfront
+from reports.tables.grid import Cell, Column, Grid, Group, Line
+from reports.tables.headline import Looks, method_cell
+from reports.text.numbers import DASH, scientific, short
+from reports.text.words import UNFAIR, named
 
 WAYS = {False: "Counting the fit alone", True: "Counting the training of the map too"}
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 
-from reports import grid
-from reports.comparisons import Comparison, Opponent, against, best_baseline, prior
-from reports.grid import Cell, Column, Grid, Group, Line
-from reports.headline import Looks, method_cell
-from reports.numbers import DASH, decimals, fixed, probability
-from reports.statistics import Estimate
-from reports.summary import Entry, Problem, Summary
-from reports.words import named
+from reports.data.comparisons import Comparison, Opponent, against, best_baseline, prior
+from reports.data.statistics import Estimate
+from reports.data.summary import Entry, Problem, Summary
+from reports.tables import grid
+from reports.tables.grid import Cell, Column, Grid, Group, Line
+from reports.tables.headline import Looks, method_cell
+from reports.text.numbers import DASH, decimals, fixed, probability
+from reports.text.words import named
 
 Family = dict[tuple[str, str], Comparison]
 """The comparisons with one kind of opponent, by method and budget; adjusted together."""

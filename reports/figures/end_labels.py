@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 
 from matplotlib.axes import Axes
 
-from reports.numbers import short
-from reports.palette import Look
-from reports.svg import FAINT
+from reports.figures.palette import Look
+from reports.figures.svg import FAINT
+from reports.text.numbers import short
 
 GAP = 0.066
 """Distance of two labels, in heights of the panel."""

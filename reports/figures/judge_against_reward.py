@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 
-from reports.curves import Looks
-from reports.endlabels import End, name_ends
-from reports.palette import Look
-from reports.statistics import Estimate
-from reports.summary import Entry, Problem, Summary
-from reports.svg import panels, render, styled
+from reports.data.statistics import Estimate
+from reports.data.summary import Entry, Problem, Summary
+from reports.figures.curves import Looks
+from reports.figures.end_labels import End, name_ends
+from reports.figures.palette import Look
+from reports.figures.svg import panels, render, styled
 
 
 def judge_against_reward(summary: Summary, looks: Looks, problem: Problem) -> str:

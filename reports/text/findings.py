@@ -6,12 +6,12 @@ import math
 
 import numpy as np
 
-from reports.comparisons import floor_ratio
-from reports.numbers import decimals, fixed, plus_minus, short
-from reports.standing import listed, more_compute, standing
-from reports.statistics import difference
-from reports.summary import Entry, Problem, Summary
-from reports.words import RATIO, named
+from reports.data.comparisons import floor_ratio
+from reports.data.statistics import difference
+from reports.data.summary import Entry, Problem, Summary
+from reports.text.leaders import listed, more_compute, standing
+from reports.text.numbers import decimals, fixed, plus_minus, short
+from reports.text.words import RATIO, named
 
 AT_THE_FLOOR = 1.5
 NEAR = 2.0

@@ -10,11 +10,11 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from reports import store
-from reports.comparisons import winners
-from reports.numbers import decimals, percent, plus_minus, short
-from reports.summary import Entry, Problem, Summary, summarise
-from reports.words import ARROWS, TAGS, named
+from reports.data import run as store
+from reports.data.comparisons import winners
+from reports.data.summary import Entry, Problem, Summary, summarise
+from reports.text.numbers import decimals, percent, plus_minus, short
+from reports.text.words import ARROWS, TAGS, named
 
 
 def headline(cells: pd.DataFrame, metrics: pd.DataFrame) -> pd.DataFrame:

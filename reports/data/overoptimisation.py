@@ -16,7 +16,7 @@ import math
 import re
 from dataclasses import dataclass
 
-from reports.summary import Entry, Problem, Summary
+from reports.data.summary import Entry, Problem, Summary
 
 DISTANCES = ("mmd2-data", "mmd2-pixels")
 """Distances to the base model's own law, if a task has one."""

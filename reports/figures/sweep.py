@@ -13,10 +13,10 @@ from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, NullLocator
 
-from reports.endlabels import End, name_ends
-from reports.numbers import short
-from reports.palette import Look
-from reports.svg import FAINT, INK, panels, render, styled
+from reports.figures.end_labels import End, name_ends
+from reports.figures.palette import Look
+from reports.figures.svg import FAINT, INK, panels, render, styled
+from reports.text.numbers import short
 
 Looks = Mapping[str, Look]
 

@@ -6,9 +6,11 @@ import json
 import math
 from collections.abc import Callable, Iterable, Iterator
 
-from reports import grid
-from reports.grid import Cell, Column, Grid
-from reports.headline import (
+from reports.data.run import WORK
+from reports.data.summary import Entry, Problem, Summary
+from reports.tables import grid
+from reports.tables.grid import Cell, Column, Grid
+from reports.tables.headline import (
     Looks,
     Made,
     cost_cell,
@@ -18,10 +20,8 @@ from reports.headline import (
     underused_note,
     use_cell,
 )
-from reports.numbers import DASH, rows, scientific, seconds, short, signed_percent, size
-from reports.standing import listed
-from reports.store import WORK
-from reports.summary import Entry, Problem, Summary
+from reports.text.leaders import listed
+from reports.text.numbers import DASH, rows, scientific, seconds, short, signed_percent, size
 
 SIGNS = {"forward": "fwd", "backward": "bwd", "jvp": "jvp"}
 

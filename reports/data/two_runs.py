@@ -8,9 +8,9 @@ from typing import Any
 
 import pandas as pd
 
-from reports import store
-from reports.statistics import Difference, Estimate, benjamini_hochberg, difference
-from reports.summary import Entry, Summary, summarise
+from reports.data import run as store
+from reports.data.statistics import Difference, Estimate, benjamini_hochberg, difference
+from reports.data.summary import Entry, Summary, summarise
 
 Key = tuple[str, str, float, str, str]
 

@@ -9,13 +9,13 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from reports.endlabels import End, name_ends
-from reports.numbers import short
-from reports.palette import FIXED, Look
-from reports.statistics import Estimate
-from reports.summary import Entry, Problem, Summary
-from reports.svg import panels, render, styled
-from reports.words import ARROWS
+from reports.data.statistics import Estimate
+from reports.data.summary import Entry, Problem, Summary
+from reports.figures.end_labels import End, name_ends
+from reports.figures.palette import FIXED, Look
+from reports.figures.svg import panels, render, styled
+from reports.text.numbers import short
+from reports.text.words import ARROWS
 
 Looks = Mapping[str, Look]
 Pick = Callable[[Problem], str | None]

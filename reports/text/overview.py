@@ -9,13 +9,14 @@ from collections.abc import Iterable
 
 import pandas as pd
 
-from reports import grid, words
-from reports.grid import Column, Grid, Group, Line
-from reports.headline import Looks
-from reports.ledger import matched
-from reports.numbers import DASH
-from reports.store import Run
-from reports.summary import Entry, Summary
+from reports.data.run import Run
+from reports.data.summary import Entry, Summary
+from reports.tables import grid
+from reports.tables.compute import matched
+from reports.tables.grid import Column, Grid, Group, Line
+from reports.tables.headline import Looks
+from reports.text import words
+from reports.text.numbers import DASH
 
 Facts = list[tuple[str, str]]
 """Term and description."""

@@ -1,0 +1,1 @@
+"""From the stored tables to entries with intervals, and to what is compared with what."""
