@@ -17,10 +17,11 @@ from steered_mixtures import (
 from bench.core import quadratic
 from bench.core.paths import Linear, Trigonometric
 from bench.core.quadratic import tilt_gaussian
+from bench.loops.posteriors import PosteriorChoice
+from bench.loops.steering import estimated
 from bench.models.mixture import Mixture, paper_mixture, random_mixture
-from methods.lgd import LGDMC
-from methods.posteriors import PosteriorChoice
-from methods.steering import DPS, estimated
+from methods.steering.dps import DPS
+from methods.steering.lgd import LGDMC
 
 # -- one Gaussian ---------------------------------------------------------------------------------
 

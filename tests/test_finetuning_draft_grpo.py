@@ -10,7 +10,7 @@ from small_fits import DOUBLE, fit_problem
 from bench.api import Linear
 from bench.core.metering import Meter
 from bench.core.trainable import metered_clone
-from methods import draft, grpo
+from methods.finetuning.loop import draft, grpo
 from rewards.quadratic import LinearReward
 
 # A fixture: pytest looks for it in this module.

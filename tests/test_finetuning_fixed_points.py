@@ -12,7 +12,8 @@ from bench.api import Linear
 from bench.core import quadratic
 from bench.models.mixture import Mixture
 from bench.models.mixture_roles import MixtureFlow
-from methods import adjoint, matching_losses
+from methods.finetuning.loop import adjoint
+from methods.finetuning.loop import matching as matching_losses
 from rewards.quadratic import LinearReward
 
 # A fixture: pytest looks for it in this module.

@@ -9,10 +9,11 @@ from one_gaussian import mixture_problem
 from steered_mixtures import M, V, gaussian, states
 
 from bench.core.posterior import Remembered
-from methods.lookahead import FMRG, FMTT
-from methods.particles import evolve
-from methods.posteriors import PosteriorChoice
-from methods.smc import run
+from bench.loops.particles import evolve
+from bench.loops.populations import run
+from bench.loops.posteriors import PosteriorChoice
+from methods.particles.fmtt import FMTT
+from methods.steering.fmrg import FMRG
 
 
 class GaussianMap:

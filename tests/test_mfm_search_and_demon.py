@@ -7,14 +7,14 @@ import torch
 from one_gaussian import MEAN, VARIANCE, gaussian_problem
 from search_problems import bound_problem, order_statistic, problem_of
 
-import methods.demon as demon
-import methods.search as search
+import methods.search.demon as demon
+import methods.search.mfm_search as search
 from bench.core import plugins
 from bench.core.contracts import ProblemSpec
 from bench.core.integrate import euler, integrate
-from methods.demon import Demon, composed, deviation
-from methods.search import MFMSearch, SearchParams, starts
-from methods.steering import DPS
+from methods.search.demon import Demon, composed, deviation
+from methods.search.mfm_search import MFMSearch, SearchParams, starts
+from methods.steering.dps import DPS
 
 # -- MFM-Search: outputs are independent ----------------------------------------------------------
 

@@ -304,7 +304,7 @@ def test_audit_agrees_and_catches_a_wrong_prediction(tmp_path, monkeypatch):
     wrong = [replace(r, predicted=r.predicted * 0.5) if r.cell.method == "dps" else r for r in plan]
     assert {f.method for f in audit(store, wrong, flops=False) if not f.ok} == {"dps"}
     # Work that goes round the meter on a method that looks honest: only the counter can see it.
-    monkeypatch.setattr("methods.posteriors.MapPosterior", _Leaky)
+    monkeypatch.setattr("bench.loops.posteriors.MapPosterior", _Leaky)
     caught = audit(store, [r for r in plan if r.cell.method == "mfm-gf"], flops=True)
     assert caught and not any(f.ok for f in caught)
 

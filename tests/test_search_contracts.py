@@ -10,17 +10,17 @@ from hypothesis import strategies as st
 from one_gaussian import gaussian_problem
 from search_problems import problem_of
 
-import methods.smc as smc
+import bench.loops.populations as smc
 from bench.core import plugins
 from bench.core.contracts import Need, ProblemSpec, Samples
 from bench.core.params import UserError
 from bench.plan.matching import GOOD_USE, bounds, match
-from methods.best_of_n import BestOfN, BestOfNFewStep
-from methods.demon import Demon
-from methods.noise_search import ReNO, ZeroOrder
-from methods.pruning import PrunedBestOfN
-from methods.search import MFMSearch
-from methods.svdd import SVDD
+from methods.particles.svdd import SVDD
+from methods.search.best_of_n import BestOfN, BestOfNFewStep
+from methods.search.demon import Demon
+from methods.search.mfm_search import MFMSearch
+from methods.search.noise_search import ReNO, ZeroOrder
+from methods.search.pruning import PrunedBestOfN
 
 NEW = ["best-of-n", "best-of-n-pruned", "mfm-search", "zero-order", "reno", "demon"]
 

@@ -10,9 +10,9 @@ from search_problems import euler_map, order_statistic, problem_of
 
 from bench.core.contracts import ProblemSpec
 from bench.core.integrate import integrate, uniform_grid
-from methods.best_of_n import BestOfN, sde_step
-from methods.noise_search import ReNO, ZeroOrder
-from methods.pruning import PrunedBestOfN
+from methods.search.best_of_n import BestOfN, sde_step
+from methods.search.noise_search import ReNO, ZeroOrder
+from methods.search.pruning import PrunedBestOfN
 
 # -- one Gaussian, where every law is known -------------------------------------------------------
 

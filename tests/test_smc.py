@@ -10,21 +10,24 @@ import torch
 from hypothesis import given, settings
 from one_gaussian import MEAN, SLOPE, VARIANCE, gaussian_problem
 
-import methods.smc as smc
+import bench.loops.populations as smc
 from bench.core.contracts import Need
 from bench.core.metering import Meter
 from bench.core.params import UserError
+from bench.loops.particles import Cloud
+from bench.loops.populations import run
+from bench.loops.resampling import SCHEMES, adaptive
 from bench.metrics.two_sample import sliced_w2
 from bench.plan.binding import bind
 from bench.plan.expand import expand
 from bench.plan.suite import build_suite
 from bench.runner.cell import sample_in_batches
 from bench.runner.scene import make_problem, stage
-from methods.particles import Cloud
-from methods.resampling import SCHEMES, adaptive
-from methods.smc import DAS, FK, TDS, run
-from methods.steering import DPS
-from methods.svdd import SVDD
+from methods.particles.das import DAS
+from methods.particles.fk import FK
+from methods.particles.svdd import SVDD
+from methods.particles.tds import TDS
+from methods.steering.dps import DPS
 
 MILD = "linear:a=0.5|-0.3"
 

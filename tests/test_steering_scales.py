@@ -10,8 +10,9 @@ from steered_mixtures import COVARIANCE, MEAN, gaussian, states
 from bench.core.params import UserError
 from bench.core.paths import Linear
 from bench.core.steered import DRIFT_SCALES, GRADIENT_SCALES, Scaling, Term, scaled
-from methods.posteriors import PosteriorChoice
-from methods.steering import DPS, estimated
+from bench.loops.posteriors import PosteriorChoice
+from bench.loops.steering import estimated
+from methods.steering.dps import DPS
 
 # -- normalisations -------------------------------------------------------------------------------
 

@@ -11,9 +11,9 @@ from steered_mixtures import BOWL, COVARIANCE, CURVATURE, ETA, MEAN, M, V, gauss
 from bench.core import quadratic
 from bench.core.paths import Linear, Trigonometric
 from bench.models.mixture import paper_mixture
-from methods.steering import DPS
-from methods.tfg import MPGD, TFG, UGD, FreeDoM
-from methods.training_free import Guided
+from methods.steering.dps import DPS
+from methods.steering.tfg import MPGD, TFG, UGD, FreeDoM
+from methods.steering.tfg_step import Guided
 
 # -- TFG: the recursions of the papers, in their own variables ------------------------------------
 

@@ -1,6 +1,6 @@
-"""Sequential Monte Carlo: Feynman-Kac steering, twisted diffusion and its tempered sibling.
+"""Populations of particles, from the engine to samples: who is returned, and what it costs.
 
-All three run the engine of `methods.particles` and differ in what they see, how they weigh it and
+The methods of `methods.particles` run this and differ in what they see, how they weigh it and
 whether gradients shift the proposal.
 """
 
@@ -14,12 +14,15 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from bench.api import Method, Need, Problem, ProblemSpec, Samples, UserError, Work
+from bench.core.contracts import Method, Need
 from bench.core.integrate import uniform_grid
-from bench.core.params import param
-from methods.particles import Cloud, Design, Weigher, evolve, uniforms
-from methods.posteriors import POINTS, Kind, PosteriorChoice
-from methods.resampling import SCHEMES, Scheme, adaptive, at_quantiles
+from bench.core.params import UserError, param
+from bench.core.problem import Problem
+from bench.core.values import ProblemSpec, Samples
+from bench.core.work import Work
+from bench.loops.particles import Cloud, Design, Weigher, evolve, uniforms
+from bench.loops.posteriors import POINTS, Kind, PosteriorChoice
+from bench.loops.resampling import SCHEMES, Scheme, adaptive, at_quantiles
 
 Output = Literal["draw", "argmax", "population"]
 Potential = Literal["difference", "max", "sum", "plain"]
@@ -119,7 +122,7 @@ def run(problem: Problem, n: int, design: Design, output: Output) -> tuple[Sampl
     return Samples.joined(parts), torch.cat(estimates)
 
 
-class _SMC(Method[Any]):
+class ParticleMethod(Method[Any]):
     """A particle method with weights; subclasses say what is seen and how it is weighed."""
 
     Params: ClassVar[type[Any]] = ParticleParams
@@ -186,105 +189,3 @@ class _SMC(Method[Any]):
         samples, log_z = run(problem, n, self.design(), self.params.output)
         pooled = float(log_z.logsumexp(0)) - math.log(len(log_z))
         return replace(samples, log_z=pooled)
-
-
-@dataclass(frozen=True)
-class FKParams(ParticleParams):
-    """Feynman-Kac steering; the release takes 100 steps and potentials at 20, 40, 60 and 80."""
-
-    resampling: Scheme = param("multinomial", help="systematic, stratified, multinomial or ssp")
-    potential: Potential = param("difference", help="difference, max, sum or plain")
-    looks: int = param(4, low=0, high=2000, help="potentials before the last, evenly")
-
-
-class FK(_SMC):
-    """Feynman-Kac steering: particles of the base sampler, weighted by rewards of their denoisers.
-
-    Singhal et al. 2025 (arXiv 2501.06848), potentials of r(D_t): difference e^(r_t - r_s), max
-    e^(max_s r_s), sum e^(sum_s r_s), plain e^(r_t); the last brings the product to e^r(x1).
-    Assumes nothing of the reward, not even a gradient.  Exact for the chain of K steps as P grows
-    (difference quickest), with an unbiased estimate of Z; at small P biased towards the base model,
-    and argmax towards high reward.  Cost per sample, L looks: P (K flow + (L + 1) reward forwards).
-    """
-
-    Params = FKParams
-
-    @property
-    def potential(self) -> Potential:
-        chosen: Potential = self.params.potential
-        return chosen
-
-    def tempers(self) -> Mapping[int, float]:
-        # The first step sees noise and is left out; the last is always seen.
-        last, looks = self.params.steps - 1, min(self.params.looks, self.params.steps - 2)
-        seen = [last * j // (looks + 1) for j in range(1, looks + 1)]
-        return dict.fromkeys([*seen, last], 1.0)
-
-
-@dataclass(frozen=True)
-class TwistedParams(ParticleParams):
-    """The gradient that shifts the proposal; the papers' is G at the Tweedie point."""
-
-    estimator: Literal["G", "GF"] = param(
-        "G",
-        tunable=False,
-        help="G (back-propagate) or GF (from two or more posterior draws, no gradient)",
-    )
-
-
-class _Twisted(_SMC):
-    """Particles whose proposal follows the value's gradient."""
-
-    Params: ClassVar[type[Any]] = TwistedParams
-    twisted = True
-
-    def __init__(self, params: Any) -> None:
-        super().__init__(params)
-        if self.gradient_free and (params.posterior in POINTS or params.draws < 2):
-            raise UserError(
-                "estimator=GF learns from how posterior draws differ: take draws of 2 or more and "
-                "a posterior other than tweedie and jump, such as posterior=map,draws=16"
-            )
-
-    @property
-    def gradient_free(self) -> bool:
-        # Relatives with parameters of their own have no choice but G.
-        return getattr(self.params, "estimator", "G") == "GF"
-
-
-class TDS(_Twisted):
-    """Twisted diffusion sampler: steer every particle by the reward's gradient, then correct.
-
-    Wu et al. 2023 (arXiv 2306.17775), Algorithm 1: twist psi_t = e^r(D_t), proposal mean shifted by
-    variance * grad log psi, weights p psi' / (q psi).  Assumes a differentiable reward; exact for
-    the chain of K steps as P grows, with an unbiased estimate of Z; at small P biased towards DPS.
-    Cost per sample: P (K flow + K reward forwards + (K - 1) backwards of each); with another
-    posterior the K - 1 values before the last cost its draws and their rewards instead, without
-    backwards where `estimator` is GF: the way to go where r is sharper than the posterior.
-    """
-
-
-@dataclass(frozen=True)
-class DASParams(TwistedParams):
-    """Tempered twisted diffusion, with the release's defaults."""
-
-    resampling: Scheme = param("ssp", help="systematic, stratified, multinomial or ssp")
-    gamma: float = param(0.008, low=0.0, high=1.0, help="growth of the temper per 1/100 of the run")
-
-
-class DAS(_Twisted):
-    """Diffusion alignment as sampling: the twisted sampler with a reward that is faded in.
-
-    Kim et al. 2025 (arXiv 2501.05803): psi_t = e^(lambda_t r(D_t)) with lambda = min((1 + gamma)^i
-    - 1, 1), gamma = 0.008, at step i of the release's 100; here i = 100 k / K, so that the schedule
-    does not depend on K.  The last weight uses r itself, so exactness is that of TDS and holds for
-    every gamma.  The release returns the particle of largest weight: `output` keeps a draw and the
-    arg-max apart.  Cost per sample: P (K flow + K reward forwards + (K - 1) backwards of each).
-    """
-
-    Params = DASParams
-
-    def tempers(self) -> Mapping[int, float]:
-        last, growth = self.params.steps - 1, 1 + self.params.gamma
-        faded = {k: min(growth ** (100 * k / (last + 1)) - 1, 1.0) for k in range(last)}
-        return faded | {last: 1.0}

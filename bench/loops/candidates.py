@@ -12,13 +12,16 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from bench.api import Need, Noise, Problem, ProblemSpec, Work
+from bench.core.contracts import Need
 from bench.core.estimators import log_mean_exp
 from bench.core.integrate import euler, filled, integrate, uniform_grid
 from bench.core.posterior import Remembered
-from bench.core.work import forward
-from methods.posteriors import POINTS, Kind, PosteriorChoice
-from methods.steering import reward_work
+from bench.core.problem import Problem
+from bench.core.protocols import Noise
+from bench.core.values import ProblemSpec
+from bench.core.work import Work, forward
+from bench.loops.posteriors import POINTS, Kind, PosteriorChoice
+from bench.loops.steering import reward_work
 
 Look = Literal[Kind, "ode"]
 """A posterior sampler, or the end of the base ODE."""

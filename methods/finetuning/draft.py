@@ -14,8 +14,8 @@ from bench.core.noise import NoiseSource
 from bench.core.params import param
 from bench.core.trainable import MeteredModule
 from bench.core.work import backward, forward
-from methods.finetuning import FineTuned, FitParams, Losses, rows_of
-from methods.steering import reward_work
+from bench.loops.steering import reward_work
+from methods.finetuning.loop import FineTuned, FitParams, Losses, rows_of
 
 Truncation = Literal["fixed", "random"]
 

@@ -21,8 +21,8 @@ from bench.core.params import param
 from bench.core.paths import Interpolant, safe
 from bench.core.trainable import MeteredModule
 from bench.core.work import backward, forward
-from methods.finetuning import FineTuned, FitParams, Losses, rows_of
-from methods.steering import reward_work
+from bench.loops.steering import reward_work
+from methods.finetuning.loop import FineTuned, FitParams, Losses, rows_of
 
 Weighting = Literal["control", "uniform"]
 

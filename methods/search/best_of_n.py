@@ -15,9 +15,9 @@ from bench.core.integrate import Solver, Step, integrate, ode_step, uniform_grid
 from bench.core.params import param
 from bench.core.steered import Integrator, SteeredStep
 from bench.core.work import forward
-from methods.candidates import best, first_shared
-from methods.smc import blocks
-from methods.steering import reward_work
+from bench.loops.candidates import best, first_shared
+from bench.loops.populations import blocks
+from bench.loops.steering import reward_work
 
 Sampler = Callable[[Problem, Tensor], Tensor]
 """(problem of some rows, initial noise (rows * N, *event_shape)) -> samples of that shape."""

@@ -9,10 +9,10 @@ from torch import Tensor
 from bench.api import Method, Need, Problem, ProblemSpec, Samples, Work
 from bench.core.integrate import uniform_grid
 from bench.core.params import param
-from methods.particles import Design
-from methods.posteriors import POINTS, Kind, PosteriorChoice
-from methods.resampling import one_for_all
-from methods.smc import run
+from bench.loops.particles import Design
+from bench.loops.populations import run
+from bench.loops.posteriors import POINTS, Kind, PosteriorChoice
+from bench.loops.resampling import one_for_all
 
 
 @dataclass(frozen=True)

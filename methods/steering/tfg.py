@@ -1,4 +1,4 @@
-"""TFG, and FreeDoM, UGD and MPGD as settings of it; the step is in `methods.training_free`."""
+"""TFG, and FreeDoM, UGD and MPGD as settings of it; the step is in `methods.steering.tfg_step`."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from bench.api import Method, Need, Problem, ProblemSpec, Samples, Work
 from bench.core.integrate import uniform_grid
 from bench.core.params import param
 from bench.core.work import backward, forward
-from methods.steering import march, reward_work
-from methods.training_free import Guided, Hold, Schedule, Smoothing
+from bench.loops.steering import march, reward_work
+from methods.steering.tfg_step import Guided, Hold, Schedule, Smoothing
 
 
 @dataclass(frozen=True)

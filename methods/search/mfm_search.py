@@ -14,11 +14,11 @@ from bench.core.params import param
 from bench.core.paths import expand, safe
 from bench.core.posterior import Remembered
 from bench.core.work import forward
-from methods.candidates import best, chosen, first_shared
-from methods.particles import finite, particle_noise
-from methods.posteriors import POINTS, Kind, PosteriorChoice
-from methods.smc import blocks
-from methods.steering import reward_work
+from bench.loops.candidates import best, chosen, first_shared
+from bench.loops.particles import finite, particle_noise
+from bench.loops.populations import blocks
+from bench.loops.posteriors import POINTS, Kind, PosteriorChoice
+from bench.loops.steering import reward_work
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ from bench.core.integrate import ancestral_moments, uniform_grid
 from bench.core.paths import Interpolant, expand, safe
 from bench.core.posterior import draws_of
 from bench.core.steered import limited, signal_level
-from methods.steering import steering_ratio
+from bench.loops.steering import steering_ratio
 
 Schedule = Literal["increase", "decrease", "constant", "freedom", "ugd"]
 Smoothing = Literal["decrease", "constant"]

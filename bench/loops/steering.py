@@ -19,15 +19,15 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from bench.api import Method, Need, Problem, ProblemSpec, Samples, Work
+from bench.core.contracts import Method, Need
 from bench.core.estimators import denoiser_shift, log_mean_exp, value_gradient
 from bench.core.integrate import at_step, filled, uniform_grid
 from bench.core.params import param
 from bench.core.paths import expand
 from bench.core.posterior import Remembered, softmax_ess
+from bench.core.problem import Problem
 from bench.core.steered import (
     DRIFT_SCALES,
-    GRADIENT_SCALES,
     Integrator,
     Numerics,
     Scale,
@@ -36,8 +36,9 @@ from bench.core.steered import (
     Term,
     guidance_factor,
 )
-from bench.core.work import backward, forward
-from methods.posteriors import Kind, PosteriorChoice
+from bench.core.values import ProblemSpec, Samples
+from bench.core.work import Work, backward, forward
+from bench.loops.posteriors import Kind, PosteriorChoice
 
 Estimator = Literal["G", "GF", "mean"]
 """G: gradient of the log-mean-exp reward; mean: of the mean reward; GF: no gradient."""
@@ -208,147 +209,3 @@ def reward_work(spec: ProblemSpec, rows: float, gradient: bool = False) -> Work:
     if spec.has_decoder:
         work = work + forward("decoder", rows) + (backward("decoder", rows) if gradient else Work())
     return work
-
-
-@dataclass(frozen=True)
-class DPSParams(SteeringParams):
-    """DPS under every normalisation in use; `bench.core.steered.Scaling` has the formulas."""
-
-    search: ClassVar[dict[str, Any]] = {
-        **SteeringParams.search,
-        "size": {"when": {"scale": ["clip-norm", "fixed-norm"]}},
-    }
-
-    scale: Scale = param(
-        "exact",
-        choices=(*DRIFT_SCALES, *GRADIENT_SCALES),
-        help="exact (arXiv 2601.14430); to the norm of b: rescale, clip (2601.14430 F.3.6), "
-        "freedom (FreeDoM 2303.09833, 0.2 of it); sqrt-alpha-bar (FreeDoM without CFG, 1); "
-        "value (by |r|: TFG 2409.15761, RBF 2503.19385, 1); residual (gradient of the norm, not "
-        "of its square: DPS as released, 0.3 to 1); residual-mean (deepinv, 1/(2 sqrt m)); "
-        "clip-norm (min(8 sigma^2, 10), t in [0.01, 0.95]); fixed-norm (Psi-Sampler, 4e-4)",
-    )
-    size: float = param(
-        1.0, low=1e-6, high=1e4, log=True, help="norm of the gradient in clip-norm and fixed-norm"
-    )
-    best: float = param(
-        0.0, tunable=False, help="largest value of strength * reward, for the residual scales"
-    )
-    measurements: int = param(1, low=1, tunable=False, help="m of residual-mean")
-
-    @property
-    def scaling(self) -> Scaling:
-        """How the steering term is scaled."""
-        return Scaling(self.scale, self.guidance, self.size, self.best, self.measurements)
-
-
-class DPS(Estimated):
-    """Diffusion posterior sampling: steer by the reward's gradient at the Tweedie point.
-
-    Chung et al. 2023 (arXiv 2209.14687), on flows: V_t(x) is taken for r(D_t(x)), so the drift is
-    b + (sigma^2/2) J_D' grad r(D).  Exact only for a Gaussian posterior and a linear reward; biased
-    otherwise, at any number of steps.  `scale` has the normalisations that implementations put in
-    the place of sigma^2/2; every one but "exact" leaves the tilted law even there.
-    Cost per sample: K (flow forward + backward + reward forward + backward) = 4 K paper-nfe.
-    """
-
-    Params = DPSParams
-    effort = ("steps",)
-
-    @property
-    def choice(self) -> PosteriorChoice:
-        return PosteriorChoice("tweedie")
-
-    @property
-    def draws(self) -> int:
-        return 1
-
-
-@dataclass(frozen=True)
-class RolloutParams(DrawParams):
-    """Nested rollouts: GLASS or SDE draws of the base model."""
-
-    posterior: Kind = param(
-        "glass",
-        choices=("glass", "glass-heun", "sde"),
-        help="glass (ODE, Euler), glass-heun (two evaluations per step) or sde",
-    )
-    inner_steps: int = param(4, low=1, high=1000, help="steps inside one draw")
-    estimator: Estimator = param(
-        "GF", choices=("G", "GF"), help="G (back-propagate) or GF (gradient-free)"
-    )
-
-
-class Rollout(Estimated):
-    """Nested rollouts: steer by posterior draws simulated with the base flow alone.
-
-    GLASS flows (arXiv 2509.25170) or memoryless SDE rollouts, with G or GF.  Tends to the tilted
-    law as draws, inner steps and steps grow; biased O(1/N) and by the inner discretisation, which
-    GF feels more than G: Euler steps make draws too narrow, O(1/M), Heun's O(1/M^2).
-    Cost per sample, M inner steps: K (1 + N (M - 1) + N) for GF; for G the backward of the same.
-    With glass-heun 2 M takes the place of M.
-    """
-
-    Params = RolloutParams
-
-    @property
-    def estimator(self) -> Estimator:
-        chosen: Estimator = self.params.estimator
-        return chosen
-
-
-class MFMGradient(Estimated):
-    """MFM-G: steer by the gradient of the log-mean-exp reward of one-step map draws.
-
-    arXiv 2601.14430, Eq. 22: grad V = sum_i w_i J_i' grad r(X_i).  Bias O(1/N); with N = 1 it
-    follows grad E[r].  Its variance grows with |grad r|^2: prefer MFM-GF for sharp likelihoods.
-    Cost per sample: K + 4 N K paper-nfe.
-    """
-
-
-class MFMGradientFree(Estimated):
-    """MFM-GF: steer by the self-normalised mean of one-step map draws; no reward gradient.
-
-    arXiv 2601.14430, Eq. 20 with the plain mean as control variate; N = 1 is the base model.
-    Bias O(1/N), and the weights collapse when e^r varies much over the posterior.
-    Cost per sample: K + 2 N K paper-nfe.
-    """
-
-    @dataclass(frozen=True)
-    class Params(DrawParams):
-        """As MFM-G; a single draw would be the base model."""
-
-        draws: int = param(2, low=1, high=4096, log=True, help="posterior draws N per step")
-
-    @property
-    def estimator(self) -> Estimator:
-        return "GF"
-
-
-class OracleSteering(Method[SteeringParams]):
-    """The same loop with the closed-form gradient of the value: what perfect estimation gives.
-
-    Exact as the steps grow.  Cost per sample: K flow rows and K closed-form rows.
-    """
-
-    Params = SteeringParams
-    effort = ("steps",)
-
-    @property
-    def needs(self) -> frozenset[Need]:
-        return frozenset({Need.ORACLE})
-
-    def work(self, spec: ProblemSpec) -> Work:
-        return (forward("flow") + forward("oracle")) * self.params.steps
-
-    @torch.no_grad()
-    def sample(self, problem: Problem, n: int) -> Samples:
-        oracle = problem.oracle
-        assert oracle is not None
-
-        def term(x: Tensor, t: Tensor, _: int) -> Term:
-            return Term(
-                problem.flow.velocity(x, t), problem.interpolant.tilt(oracle.shift(x, t), t), {}
-            )
-
-        return steer(problem, self.params, term)

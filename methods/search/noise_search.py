@@ -19,10 +19,10 @@ from bench.core.integrate import euler, integrate, uniform_grid
 from bench.core.params import param
 from bench.core.paths import expand
 from bench.core.work import Role, backward, forward
-from methods.candidates import chosen
-from methods.particles import finite
-from methods.smc import blocks
-from methods.steering import reward_work
+from bench.loops.candidates import chosen
+from bench.loops.particles import finite
+from bench.loops.populations import blocks
+from bench.loops.steering import reward_work
 
 Kind = Literal["ode", "map"]
 

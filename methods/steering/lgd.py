@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from bench.core.params import param
-from methods.posteriors import PosteriorChoice, Width
-from methods.steering import DPSParams, Estimated, Estimator
+from bench.loops.posteriors import PosteriorChoice, Width
+from bench.loops.steering import Estimated, Estimator
+from methods.steering.dps import DPSParams
 
 Average = Literal["value", "reward"]
 

@@ -30,9 +30,9 @@ from bench.core.paths import Interpolant
 from bench.core.posterior import Remembered
 from bench.core.trainable import MeteredModule
 from bench.core.work import backward, forward
-from methods.finetuning import FineTuned, FitParams, Losses, rows_of
-from methods.posteriors import Kind, PosteriorChoice
-from methods.steering import reward_work
+from bench.loops.posteriors import Kind, PosteriorChoice
+from bench.loops.steering import reward_work
+from methods.finetuning.loop import FineTuned, FitParams, Losses, rows_of
 
 Scaling = Literal["constant", "point"]
 Variance = Literal["schedule", "release"]

@@ -14,10 +14,10 @@ from bench.core.integrate import filled, uniform_grid
 from bench.core.params import param
 from bench.core.steered import Integrator, SteeredStep
 from bench.core.work import forward
-from methods.candidates import Look, LookAhead, best, chosen, first_shared
-from methods.particles import particle_noise
-from methods.smc import blocks
-from methods.steering import reward_work
+from bench.loops.candidates import Look, LookAhead, best, chosen, first_shared
+from bench.loops.particles import particle_noise
+from bench.loops.populations import blocks
+from bench.loops.steering import reward_work
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,6 @@ a single trajectory, alternating a step of the map with a step along the gradien
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -22,72 +21,8 @@ from bench.core.paths import expand
 from bench.core.posterior import Remembered
 from bench.core.steered import DRIFT_SCALES, Scale, Scaling, Term
 from bench.core.work import forward
-from methods.particles import Design
-from methods.posteriors import PosteriorChoice
-from methods.resampling import SCHEMES, Scheme, adaptive
-from methods.smc import TDS, Output, telescoped
-from methods.steering import march, reward_work, steering_ratio
-
-
-@dataclass(frozen=True)
-class FMTTParams:
-    """Particles as in the other samplers of the family; the look-ahead is the map's."""
-
-    particles: int = param(4, low=1, high=100_000, log=True, help="particles P per population")
-    steps: int = param(20, low=5, high=2000, log=True, help="time steps K")
-    jacobian: bool = param(True, help="gradient through the map; false: at its end, no backward")
-    inner_steps: int = param(1, low=1, high=16, log=True, help="map jumps of one look-ahead")
-    resampling: Scheme = param("systematic", help="systematic, stratified, multinomial or ssp")
-    threshold: float = param(0.5, low=0.0, high=1.0, help="resample when ESS < threshold * P")
-    output: Output = param(
-        "draw", tunable=False, help="draw by weight, argmax of the reward, or all (population)"
-    )
-    start: float = param(0.01, low=1e-4, high=0.5, help="first time; x ~ N(0, I) there")
-
-
-class FMTT(TDS):
-    """Flow-map trajectory tilting: particles steered by the reward at X_{t,1}(x), and weighed.
-
-    Sabour et al. 2025 (arXiv 2511.22688): the laws p_t e^(t r(X_{t,1})) lead from noise to the
-    tilted law; along the flow X_{t,1} stands still, so that the paper's weights, of a Langevin
-    process in continuous time, are the integral of r(X_{t,1}(x_t)) dt.  Here the same laws are
-    followed by the ancestral chain with the exact ratio of every step in the weights, as in `tds`:
-    for K steps the tilted law of the chain is met as P grows, with an unbiased estimate of Z,
-    whatever the map's error and with or without its Jacobian.  At small P biased towards greedy
-    ascent.  Assumes a differentiable reward and a flow map.  Cost per sample: P (K flow + (K - 1)
-    (inner_steps map forwards + backwards + reward forward + backward) + reward forward).
-    """
-
-    Params = FMTTParams
-
-    @property
-    def value(self) -> PosteriorChoice:
-        """The look-ahead."""
-        return PosteriorChoice("jump", self.params.inner_steps, jacobian=self.params.jacobian)
-
-    def tempers(self) -> Mapping[int, float]:
-        grid, last = self.grid, self.params.steps - 1
-        return {k: grid[k] for k in range(last)} | {last: 1.0}
-
-    @property
-    def grid(self) -> list[float]:
-        """The times of the chain."""
-        return uniform_grid(self.params.steps, self.params.start)
-
-    def design(self) -> Design:
-        """The engine's settings."""
-        p = self.params
-        return Design(
-            particles=p.particles,
-            grid=self.grid,
-            tempers=self.tempers(),
-            value=self.value,
-            draws=1,
-            weigh=telescoped("difference"),
-            select=adaptive(SCHEMES[p.resampling], p.threshold),
-            founders=p.particles,
-            twisted=True,
-        )
+from bench.loops.posteriors import PosteriorChoice
+from bench.loops.steering import march, reward_work, steering_ratio
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,9 @@ from bench.core.integrate import ancestral_moments, filled, uniform_grid
 from bench.core.params import param
 from bench.core.paths import expand
 from bench.core.work import forward
-from methods.candidates import Look, LookAhead, first_shared
-from methods.particles import finite, particle_noise
-from methods.smc import blocks
+from bench.loops.candidates import Look, LookAhead, first_shared
+from bench.loops.particles import finite, particle_noise
+from bench.loops.populations import blocks
 
 UNDECIDED = 1e-6
 """Rewards that differ by less than this share of their size are rounding, not a preference."""

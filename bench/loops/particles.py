@@ -19,15 +19,18 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from bench.api import Noise, Problem, ProblemSpec, Work, uniform
 from bench.core.estimators import denoiser_shift, log_mean_exp, value_gradient
 from bench.core.integrate import ancestral_moments, at_step, filled
+from bench.core.noise import uniform
 from bench.core.paths import expand
 from bench.core.posterior import Remembered, softmax_ess
-from bench.core.work import forward
-from methods.posteriors import PosteriorChoice
-from methods.resampling import Select
-from methods.steering import reward_work
+from bench.core.problem import Problem
+from bench.core.protocols import Noise
+from bench.core.values import ProblemSpec
+from bench.core.work import Work, forward
+from bench.loops.posteriors import PosteriorChoice
+from bench.loops.resampling import Select
+from bench.loops.steering import reward_work
 
 Weigher = Callable[[Tensor, Tensor, bool], Tensor]
 """(values seen along each path (looks, ...), log potentials spent so far, last) -> log potential.

@@ -1,0 +1,1 @@
+"""The loops that methods share: steering, particles, search; posterior samplers by name."""

@@ -1,0 +1,1 @@
+"""Fine-tuning: methods that fit the flow once and then sample it."""

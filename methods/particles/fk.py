@@ -1,0 +1,47 @@
+"""Feynman-Kac steering: particles of the base sampler, weighted by what they look like."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from bench.core.params import param
+from bench.loops.populations import (
+    ParticleMethod,
+    ParticleParams,
+    Potential,
+)
+from bench.loops.resampling import Scheme
+
+
+@dataclass(frozen=True)
+class FKParams(ParticleParams):
+    """Feynman-Kac steering; the release takes 100 steps and potentials at 20, 40, 60 and 80."""
+
+    resampling: Scheme = param("multinomial", help="systematic, stratified, multinomial or ssp")
+    potential: Potential = param("difference", help="difference, max, sum or plain")
+    looks: int = param(4, low=0, high=2000, help="potentials before the last, evenly")
+
+
+class FK(ParticleMethod):
+    """Feynman-Kac steering: particles of the base sampler, weighted by rewards of their denoisers.
+
+    Singhal et al. 2025 (arXiv 2501.06848), potentials of r(D_t): difference e^(r_t - r_s), max
+    e^(max_s r_s), sum e^(sum_s r_s), plain e^(r_t); the last brings the product to e^r(x1).
+    Assumes nothing of the reward, not even a gradient.  Exact for the chain of K steps as P grows
+    (difference quickest), with an unbiased estimate of Z; at small P biased towards the base model,
+    and argmax towards high reward.  Cost per sample, L looks: P (K flow + (L + 1) reward forwards).
+    """
+
+    Params = FKParams
+
+    @property
+    def potential(self) -> Potential:
+        chosen: Potential = self.params.potential
+        return chosen
+
+    def tempers(self) -> Mapping[int, float]:
+        # The first step sees noise and is left out; the last is always seen.
+        last, looks = self.params.steps - 1, min(self.params.looks, self.params.steps - 2)
+        seen = [last * j // (looks + 1) for j in range(1, looks + 1)]
+        return dict.fromkeys([*seen, last], 1.0)

@@ -1,0 +1,1 @@
+"""Search: methods that keep the best of what they drew."""

@@ -1,0 +1,1 @@
+"""Steering: methods that add a gradient of the value to the flow."""

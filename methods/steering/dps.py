@@ -1,0 +1,73 @@
+"""DPS under every normalisation in use."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from bench.core.params import param
+from bench.core.steered import (
+    DRIFT_SCALES,
+    GRADIENT_SCALES,
+    Scale,
+    Scaling,
+)
+from bench.loops.posteriors import PosteriorChoice
+from bench.loops.steering import (
+    Estimated,
+    SteeringParams,
+)
+
+
+@dataclass(frozen=True)
+class DPSParams(SteeringParams):
+    """DPS under every normalisation in use; `bench.core.steered.Scaling` has the formulas."""
+
+    search: ClassVar[dict[str, Any]] = {
+        **SteeringParams.search,
+        "size": {"when": {"scale": ["clip-norm", "fixed-norm"]}},
+    }
+
+    scale: Scale = param(
+        "exact",
+        choices=(*DRIFT_SCALES, *GRADIENT_SCALES),
+        help="exact (arXiv 2601.14430); to the norm of b: rescale, clip (2601.14430 F.3.6), "
+        "freedom (FreeDoM 2303.09833, 0.2 of it); sqrt-alpha-bar (FreeDoM without CFG, 1); "
+        "value (by |r|: TFG 2409.15761, RBF 2503.19385, 1); residual (gradient of the norm, not "
+        "of its square: DPS as released, 0.3 to 1); residual-mean (deepinv, 1/(2 sqrt m)); "
+        "clip-norm (min(8 sigma^2, 10), t in [0.01, 0.95]); fixed-norm (Psi-Sampler, 4e-4)",
+    )
+    size: float = param(
+        1.0, low=1e-6, high=1e4, log=True, help="norm of the gradient in clip-norm and fixed-norm"
+    )
+    best: float = param(
+        0.0, tunable=False, help="largest value of strength * reward, for the residual scales"
+    )
+    measurements: int = param(1, low=1, tunable=False, help="m of residual-mean")
+
+    @property
+    def scaling(self) -> Scaling:
+        """How the steering term is scaled."""
+        return Scaling(self.scale, self.guidance, self.size, self.best, self.measurements)
+
+
+class DPS(Estimated):
+    """Diffusion posterior sampling: steer by the reward's gradient at the Tweedie point.
+
+    Chung et al. 2023 (arXiv 2209.14687), on flows: V_t(x) is taken for r(D_t(x)), so the drift is
+    b + (sigma^2/2) J_D' grad r(D).  Exact only for a Gaussian posterior and a linear reward; biased
+    otherwise, at any number of steps.  `scale` has the normalisations that implementations put in
+    the place of sigma^2/2; every one but "exact" leaves the tilted law even there.
+    Cost per sample: K (flow forward + backward + reward forward + backward) = 4 K paper-nfe.
+    """
+
+    Params = DPSParams
+    effort = ("steps",)
+
+    @property
+    def choice(self) -> PosteriorChoice:
+        return PosteriorChoice("tweedie")
+
+    @property
+    def draws(self) -> int:
+        return 1

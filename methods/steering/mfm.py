@@ -1,0 +1,40 @@
+"""Steering by one-step draws of a meta flow map."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from bench.core.params import param
+from bench.loops.steering import (
+    DrawParams,
+    Estimated,
+    Estimator,
+)
+
+
+class MFMGradient(Estimated):
+    """MFM-G: steer by the gradient of the log-mean-exp reward of one-step map draws.
+
+    arXiv 2601.14430, Eq. 22: grad V = sum_i w_i J_i' grad r(X_i).  Bias O(1/N); with N = 1 it
+    follows grad E[r].  Its variance grows with |grad r|^2: prefer MFM-GF for sharp likelihoods.
+    Cost per sample: K + 4 N K paper-nfe.
+    """
+
+
+class MFMGradientFree(Estimated):
+    """MFM-GF: steer by the self-normalised mean of one-step map draws; no reward gradient.
+
+    arXiv 2601.14430, Eq. 20 with the plain mean as control variate; N = 1 is the base model.
+    Bias O(1/N), and the weights collapse when e^r varies much over the posterior.
+    Cost per sample: K + 2 N K paper-nfe.
+    """
+
+    @dataclass(frozen=True)
+    class Params(DrawParams):
+        """As MFM-G; a single draw would be the base model."""
+
+        draws: int = param(2, low=1, high=4096, log=True, help="posterior draws N per step")
+
+    @property
+    def estimator(self) -> Estimator:
+        return "GF"

@@ -1,0 +1,45 @@
+"""Steering by the closed-form gradient of the value."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from bench.api import Method, Need, Problem, ProblemSpec, Samples, Work
+from bench.core.steered import (
+    Term,
+)
+from bench.core.work import forward
+from bench.loops.steering import (
+    SteeringParams,
+    steer,
+)
+
+
+class OracleSteering(Method[SteeringParams]):
+    """The same loop with the closed-form gradient of the value: what perfect estimation gives.
+
+    Exact as the steps grow.  Cost per sample: K flow rows and K closed-form rows.
+    """
+
+    Params = SteeringParams
+    effort = ("steps",)
+
+    @property
+    def needs(self) -> frozenset[Need]:
+        return frozenset({Need.ORACLE})
+
+    def work(self, spec: ProblemSpec) -> Work:
+        return (forward("flow") + forward("oracle")) * self.params.steps
+
+    @torch.no_grad()
+    def sample(self, problem: Problem, n: int) -> Samples:
+        oracle = problem.oracle
+        assert oracle is not None
+
+        def term(x: Tensor, t: Tensor, _: int) -> Term:
+            return Term(
+                problem.flow.velocity(x, t), problem.interpolant.tilt(oracle.shift(x, t), t), {}
+            )
+
+        return steer(problem, self.params, term)

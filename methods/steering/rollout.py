@@ -1,0 +1,46 @@
+"""Steering by nested rollouts of the base model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from bench.core.params import param
+from bench.loops.posteriors import Kind
+from bench.loops.steering import (
+    DrawParams,
+    Estimated,
+    Estimator,
+)
+
+
+@dataclass(frozen=True)
+class RolloutParams(DrawParams):
+    """Nested rollouts: GLASS or SDE draws of the base model."""
+
+    posterior: Kind = param(
+        "glass",
+        choices=("glass", "glass-heun", "sde"),
+        help="glass (ODE, Euler), glass-heun (two evaluations per step) or sde",
+    )
+    inner_steps: int = param(4, low=1, high=1000, help="steps inside one draw")
+    estimator: Estimator = param(
+        "GF", choices=("G", "GF"), help="G (back-propagate) or GF (gradient-free)"
+    )
+
+
+class Rollout(Estimated):
+    """Nested rollouts: steer by posterior draws simulated with the base flow alone.
+
+    GLASS flows (arXiv 2509.25170) or memoryless SDE rollouts, with G or GF.  Tends to the tilted
+    law as draws, inner steps and steps grow; biased O(1/N) and by the inner discretisation, which
+    GF feels more than G: Euler steps make draws too narrow, O(1/M), Heun's O(1/M^2).
+    Cost per sample, M inner steps: K (1 + N (M - 1) + N) for GF; for G the backward of the same.
+    With glass-heun 2 M takes the place of M.
+    """
+
+    Params = RolloutParams
+
+    @property
+    def estimator(self) -> Estimator:
+        chosen: Estimator = self.params.estimator
+        return chosen
