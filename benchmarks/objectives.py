@@ -3,7 +3,7 @@
     python -m benchmarks.objectives
 
 trains one map of the paper's mixture per variant, measures one-step draws and writes
-docs/objectives.json and the table in docs/objectives.md.  Killed and started again it continues:
+results/objectives.json and the table in docs/objectives.md.  Killed and started again it continues:
 measured variants are kept, a half-trained one resumes from runs/objectives.
 """
 
@@ -30,8 +30,8 @@ from bench.models.mixture import paper_mixture
 from bench.training.recipes import GMM_PAPER, Recipe
 from bench.training.worlds import train_gmm_paper
 
-DOCS = Path(__file__).parent.parent / "docs"
-RESULTS, PAGE = DOCS / "objectives.json", DOCS / "objectives.md"
+ROOT = Path(__file__).parent.parent
+RESULTS, PAGE = ROOT / "results" / "objectives.json", ROOT / "docs" / "objectives.md"
 BEGIN, END = "<!-- figures: python -m benchmarks.objectives -->", "<!-- end of figures -->"
 
 TIMES = (0.1, 0.3, 0.6, 0.9)
