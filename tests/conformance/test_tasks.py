@@ -1,0 +1,225 @@
+"""Contract tests of tasks: every way of being broken is caught by its own check."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from bench.api import Condition, Linear, Noise, NoParams, ProblemSpec, Reference, Reward, Task
+from bench.conformance.check import check_method, check_task
+from bench.core import plugins
+from bench.core.params import parse_name
+from bench.core.posterior import draws_of
+from bench.models.mixture import Mixture
+from bench.models.mixture_roles import MixtureFlow, MixtureOracle, MixturePosterior
+from bench.plan.binding import Bound
+from tests.worlds.contract_findings import Bowl, failed
+
+# -- broken tasks ---------------------------------------------------------------------------------
+
+
+class TrainedFlow(nn.Module):
+    """Somebody's network: its weights require gradients, as they do after training."""
+
+    def __init__(self, seed: int | None = 0) -> None:
+        super().__init__()
+        self.event_shape, self.interpolant = (2,), Linear()
+        self.layer = nn.Linear(3, 2)
+        generator = torch.Generator()
+        generator.seed() if seed is None else generator.manual_seed(seed)
+        with torch.no_grad():
+            self.layer.weight.copy_(torch.randn(2, 3, generator=generator))
+            self.layer.bias.zero_()
+
+    def velocity(self, x: Tensor, t: Tensor, condition: Condition = None) -> Tensor:
+        return self.layer(torch.cat([x, t[:, None]], 1)).tanh()
+
+
+class Plane(Task[NoParams]):
+    """A good task."""
+
+    event_shape = (2,)
+    make: Callable[[], TrainedFlow] = TrainedFlow
+
+    def __init__(self, params: NoParams) -> None:
+        super().__init__(params)
+        with torch.random.fork_rng():
+            self.flow = type(self).make()
+
+
+class UnseededFlow(Plane):
+    make = staticmethod(lambda: TrainedFlow(None))
+
+
+class NormalisingFlow(Plane):
+    class Flow(TrainedFlow):
+        def velocity(self, x: Tensor, t: Tensor, condition: Condition = None) -> Tensor:
+            return super().velocity(x - x.mean(0), t)
+
+    make = Flow
+
+
+class FrozenFlow(Plane):
+    class Flow(TrainedFlow):
+        @torch.no_grad()
+        def velocity(self, x: Tensor, t: Tensor, condition: Condition = None) -> Tensor:
+            return super().velocity(x, t)
+
+    make = Flow
+
+
+class UnknownMetric(Plane):
+    metrics = ("reward", "beauty")
+
+
+class HeavyReference(Plane):
+    def reference(
+        self, reward: Reward[Any], strength: float, condition: Condition, n: int, seed: int
+    ) -> Reference | None:
+        return Reference(torch.zeros(n, 2), torch.ones(n))
+
+
+class FloatImages(Plane):
+    def render(self, x: Tensor) -> Tensor:
+        return torch.zeros(len(x), 4, 4, 3)
+
+
+class DoubleFlow(Plane):
+    class Flow(TrainedFlow):
+        def velocity(self, x: Tensor, t: Tensor, condition: Condition = None) -> Tensor:
+            return super().velocity(x, t).double()
+
+    make = Flow
+
+
+class Explodes(Plane):
+    class Flow(TrainedFlow):
+        def velocity(self, x: Tensor, t: Tensor, condition: Condition = None) -> Tensor:
+            return 1e30 * x
+
+    make = Flow
+
+
+class TensorConditions(Plane):
+    def conditions(self, split: str) -> list[Condition]:
+        return [torch.zeros(3)]
+
+
+class FlatData(Plane):
+    def data(self, split: str) -> Tensor:
+        return torch.zeros(10, 2, dtype=torch.float64)
+
+
+class ShortJump(Plane):
+    class Map:
+        def jump(self, x: Tensor, s: Tensor, u: Tensor, condition: Condition = None) -> Tensor:
+            return x[:, :1]
+
+        def velocity(self, x_bar: Tensor, *rest: Any) -> Tensor:
+            return x_bar
+
+    flow_map: Any = Map()
+
+
+class Exact(Plane):
+    """A good task: two Gaussians, with the exact posterior and oracle."""
+
+    sampler: type[MixturePosterior] = MixturePosterior
+
+    def __init__(self, params: NoParams) -> None:
+        self.params = params
+        means = torch.tensor([[-1.0, 0.0], [1.0, 0.0]])
+        self.mixture = Mixture(torch.ones(2), means, 0.1 * torch.eye(2).expand(2, 2, 2))
+        self.flow = MixtureFlow(self.mixture)
+        self.posterior = type(self).sampler(self.mixture)
+
+    def oracle(self, reward: Reward[Any], strength: float) -> MixtureOracle | None:
+        form = reward.quadratic(self)
+        return None if form is None else MixtureOracle(self.mixture, form)
+
+
+class ShiftedPosterior(Exact):
+    class Sampler(MixturePosterior):
+        def draw(
+            self, x: Tensor, t: Tensor, n: int, noise: Noise, condition: Condition = None
+        ) -> Tensor:
+            return super().draw(x, t, n, noise) + 0.2
+
+    sampler = Sampler
+
+
+class UnseededPosterior(Exact):
+    class Sampler(MixturePosterior):
+        def draw(
+            self, x: Tensor, t: Tensor, n: int, noise: Noise, condition: Condition = None
+        ) -> Tensor:
+            return super().draw(x, t, n, lambda name, shape: torch.randn(len(x), *shape))
+
+    sampler = Sampler
+
+
+class ClaimsPathwise(Exact):
+    """Draws pass gradients around the choice of a component, which has none."""
+
+    class Sampler(MixturePosterior):
+        pathwise = True
+
+        def draw(
+            self, x: Tensor, t: Tensor, n: int, noise: Noise, condition: Condition = None
+        ) -> Tensor:
+            z, u = draws_of(noise, "z", n, (2,)), draws_of(noise, "u", n, ()).erf() / 2 + 0.5
+            return self.mixture.posterior_draws(x, t, u, z)
+
+    sampler = Sampler
+
+
+class WrongOracle(Exact):
+    class Oracle(MixtureOracle):
+        def value(self, x: Tensor, t: Tensor) -> Tensor:
+            return super().value(x, t)[:, None]
+
+    def oracle(self, reward: Reward[Any], strength: float) -> MixtureOracle | None:
+        form = reward.quadratic(self)
+        return None if form is None else self.Oracle(self.mixture, form)
+
+
+BROKEN_TASKS: dict[type[Plane], set[str]] = {
+    Plane: set(),
+    Exact: set(),
+    DoubleFlow: {"velocity"},
+    Explodes: {"base samples"},
+    TensorConditions: {"conditions"},
+    FlatData: {"data"},
+    ShortJump: {"flow map"},
+    ShiftedPosterior: {"posterior mean"},
+    UnseededPosterior: {"posterior"},
+    WrongOracle: {"oracle"},
+    UnseededFlow: {"reproducible"},
+    NormalisingFlow: {"batch size"},
+    FrozenFlow: {"gradient"},
+    UnknownMetric: {"metrics"},
+    HeavyReference: {"reference"},
+    FloatImages: {"render"},
+    ClaimsPathwise: {"pathwise"},
+}
+
+
+@pytest.mark.parametrize("cls", BROKEN_TASKS, ids=lambda cls: cls.__name__)
+def test_broken_tasks_are_caught(cls: type[Plane]) -> None:
+    findings = check_task(cls, NoParams(), "plane")
+    assert failed(findings) == BROKEN_TASKS[cls], findings
+
+
+@pytest.mark.parametrize("method", ["prior", "dps", "rollout:draws=2,inner_steps=2,estimator=G"])
+def test_built_in_methods_keep_their_contracts_on_a_module_that_requires_gradients(
+    method: str,
+) -> None:
+    name, given = parse_name(method)
+    bound = Bound(Plane.create(), Bowl.create(), 1.0, "plane", "bowl", ProblemSpec((2,)), None)
+    findings = check_method(name, plugins.load("methods", name).create(**given), bound, given)
+    assert len(findings) == 11
+    assert failed(findings) == set(), findings
