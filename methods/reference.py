@@ -26,6 +26,9 @@ class Prior(Method[PriorParams]):
     Cost per sample: K flow rows (2 K with Heun).
     """
 
+    summary = "the base model, unaligned; more compute only buys a finer ODE"
+    standing = "reference"
+    tag = "untilted"
     Params = PriorParams
     effort = ("steps",)
 
@@ -43,6 +46,10 @@ class Exact(Method[None]):
 
     Cost per sample: one closed-form row.
     """
+
+    summary = "independent draws of the tilted law itself: what a perfect sampler scores"
+    standing = "closed form"
+    tag = "floor"
 
     @property
     def needs(self) -> frozenset[Need]:

@@ -8,12 +8,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar
+from typing import Any, ClassVar, Generic, Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from bench.core.params import NoParams, UserError, build
+from bench.core.problem import FitProblem, Problem
 from bench.core.protocols import (
     Condition,
     Flow,
@@ -26,9 +27,6 @@ from bench.core.protocols import (
 from bench.core.quadratic import Quadratic
 from bench.core.values import Fitted, Measurement, ProblemSpec, Reference, Samples
 from bench.core.work import Budget, Work
-
-if TYPE_CHECKING:
-    from bench.core.problem import FitProblem, Problem
 
 P = TypeVar("P")
 
@@ -44,6 +42,15 @@ class Need(StrEnum):
     FIT = "a trainable flow"
 
 
+Standing = Literal["method", "baseline", "reference", "closed form"]
+"""What a report takes a method for: a contestant, what everybody would compare with, an end of the
+scale, or something that knows the closed form and is never marked as best."""
+
+Measures = Literal["", "target", "judge", "distance", "diversity", "drift"]
+"""What a metric speaks of: the reward that was asked for, a held-out score of the same wish, the
+distance to the tilted law, the variety of the samples, or what they look like apart from any wish.
+"""
+
 # -- plugins --------------------------------------------------------------------------------------
 
 
@@ -52,10 +59,14 @@ class Method(Generic[P]):
 
     A subclass names its `Params` (a frozen dataclass, the only home of defaults and ranges), what
     it `needs`, and in `effort` the parameters that buy compute, in the order in which matching
-    raises them.
+    raises them.  `summary`, `standing` and `tag` are what tables and reports say of it: a sentence,
+    its place in a comparison, and a word beside its name.
     """
 
     Params: ClassVar[type[Any]] = NoParams
+    summary: ClassVar[str] = ""
+    standing: ClassVar[Standing] = "method"
+    tag: ClassVar[str] = ""
     effort: ClassVar[tuple[str, ...]] = ()
     version: ClassVar[str] = "1"
 
@@ -125,6 +136,7 @@ class Reward(Generic[P]):
     """A raw score, float32, (batch,); higher is better; never a silent NaN."""
 
     Params: ClassVar[type[Any]] = NoParams
+    summary: ClassVar[str] = ""
     version: ClassVar[str] = "1"
     differentiable: ClassVar[bool] = True
     wants: ClassVar[Literal["data", "latent", "pixels"]] = "data"
@@ -173,7 +185,10 @@ class Task(Generic[P]):
     """
 
     Params: ClassVar[type[Any]] = NoParams
+    summary: ClassVar[str] = ""
     version: ClassVar[str] = "1"
+    guided: ClassVar[bool] = False
+    """Whether a call of the flow or the map runs its network twice (classifier-free guidance)."""
     metrics: ClassVar[tuple[str, ...]] = ("reward",)
     flow: Flow
     trainable_flow: Callable[[], nn.Module] | None = None
@@ -257,9 +272,15 @@ class Metric:
     """(Samples, task) -> Measurement, for one target law.
 
     `direction` says which way is better; `implementation` names the library or rule behind the
-    number; `smallest_n` is the smallest honest sample.
+    number; `smallest_n` is the smallest honest sample.  `summary` is a sentence for readers, `rank`
+    the place in tables (small ones first), `measures` what the number speaks of, and `floor`
+    whether what exact draws score is positive, so that multiples of it make sense.
     """
 
+    summary: ClassVar[str] = ""
+    rank: ClassVar[int] = 1000
+    measures: ClassVar[Measures] = ""
+    floor: ClassVar[bool] = False
     direction: ClassVar[Literal["higher", "lower", "none"]] = "none"
     version: ClassVar[str] = "1"
     implementation: ClassVar[str] = "tiltbench"
@@ -280,6 +301,7 @@ __all__ = [
     "Flow",
     "FlowMap",
     "Measurement",
+    "Measures",
     "MetaFlowMap",
     "Method",
     "Metric",
@@ -291,6 +313,7 @@ __all__ = [
     "Reference",
     "Reward",
     "Samples",
+    "Standing",
     "Target",
     "Task",
     "Work",

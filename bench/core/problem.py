@@ -11,19 +11,19 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from bench.core.contracts import (
+from bench.core.metering import Meter, refuse_shape
+from bench.core.noise import NoiseSource
+from bench.core.paths import Interpolant
+from bench.core.protocols import (
     Condition,
     Flow,
     MetaFlowMap,
     Noise,
     Oracle,
     PosteriorSampler,
-    Samples,
 )
-from bench.core.metering import Meter, refuse_shape
-from bench.core.noise import NoiseSource
-from bench.core.paths import Interpolant
 from bench.core.trainable import MeteredModule
+from bench.core.values import Samples
 from bench.core.work import Budget
 
 logger = logging.getLogger(__name__)

@@ -24,9 +24,9 @@ from typing import Any, cast
 
 from torch import Tensor, nn
 
-from bench.core.contracts import Condition, Flow
 from bench.core.metering import Meter, Unmeterable
 from bench.core.paths import Interpolant
+from bench.core.protocols import Condition, Flow
 
 Plain = bool | int | float | str
 """Attributes of the network that a shell shows."""

@@ -30,6 +30,10 @@ class ClassError(Metric):
     own, and not w (maths: section 5.2 of the reconstruction).
     """
 
+    summary = "L2 distance of the class frequencies to those of the tilted law"
+    rank = 100
+    measures = "distance"
+
     direction = "lower"
     smallest_n: ClassVar[int] = 50
 
@@ -110,6 +114,10 @@ class _ToWeighted(Metric):
 class Frechet(_ToWeighted):
     """Frechet distance to the tilted digits in a 12-feature network (ten samples per feature)."""
 
+    summary = "Frechet distance to real data weighted by the tilt"
+    rank = 70
+    measures = "distance"
+
     implementation = "torchmetrics"
     smallest_n: ClassVar[int] = 10 * digits.FEATURES
 
@@ -121,6 +129,10 @@ class Frechet(_ToWeighted):
 class FeatureMMD(_ToWeighted):
     """Unbiased squared MMD to the tilted digits in feature space, with its standard error."""
 
+    summary = "unbiased squared MMD in feature space to real data weighted by the tilt"
+    rank = 80
+    measures = "distance"
+
     smallest_n: ClassVar[int] = 20
 
     def compare(self, x: Tensor, y: Tensor, weight: Tensor) -> Measurement:
@@ -130,6 +142,9 @@ class FeatureMMD(_ToWeighted):
 
 class DataMMD(Metric):
     """Unbiased squared MMD to the untilted real digits in feature space: drift from the data."""
+
+    summary = "unbiased squared MMD in feature space to the untilted data: drift, not error"
+    rank = 110
 
     direction = "none"
     smallest_n: ClassVar[int] = 20

@@ -63,6 +63,11 @@ class SlicedWasserstein(_ToExact):
     same sample size.
     """
 
+    summary = "sliced Wasserstein-2 distance to exact samples of the tilted law"
+    rank = 50
+    measures = "distance"
+    floor = True
+
     smallest_n: ClassVar[int] = 100
 
     def compare(self, x: Tensor, y: Tensor) -> Measurement:
@@ -71,6 +76,10 @@ class SlicedWasserstein(_ToExact):
 
 class MMD(_ToExact):
     """Unbiased squared MMD to exact samples of the tilted law, with its standard error."""
+
+    summary = "unbiased squared MMD to exact samples of the tilted law (zero when the laws agree)"
+    rank = 60
+    measures = "distance"
 
     smallest_n: ClassVar[int] = 20
 
@@ -81,6 +90,10 @@ class MMD(_ToExact):
 
 class Diversity(Metric):
     """Mean pairwise distance of the samples, in the data's own units."""
+
+    summary = "mean pairwise distance of the samples"
+    rank = 130
+    measures = "diversity"
 
     direction = "none"
 

@@ -61,6 +61,10 @@ def mode_count(features: Array, radius: float) -> int:
 class Vendi(Metric):
     """Vendi score of the samples as flat vectors: their effective number, from 1 to n."""
 
+    summary = "effective number of different samples (Vendi score)"
+    rank = 140
+    measures = "diversity"
+
     def __call__(self, samples: Samples, task: Task[Any]) -> Measurement:
         flat = resampled(samples).flatten(1).double().cpu().numpy()
         return Measurement(vendi_score(flat), None, len(samples))
@@ -68,6 +72,10 @@ class Vendi(Metric):
 
 class Modes(Metric):
     """Samples further from one another than real neighbours are: repetitions do not count."""
+
+    summary = "samples that are no repetition of another, at the distance of real neighbours"
+    rank = 150
+    measures = "diversity"
 
     def __call__(self, samples: Samples, task: Task[Any]) -> Measurement:
         data = task.data("held-out")

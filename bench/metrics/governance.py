@@ -16,6 +16,9 @@ class TiltSize(Metric):
     Raw scales say nothing across rewards; this is in nats.  Read the row of the method `prior`.
     """
 
+    summary = "strength times the deviation of the reward over the samples, in nats"
+    rank = 160
+
     smallest_n: ClassVar[int] = 20
 
     @torch.no_grad()
@@ -36,6 +39,9 @@ class EnsembleDisagreement(Metric):
     Every member's scores are standardised by its mean and deviation over held-out data; the value
     is the mean over samples of the deviation between members.  Hacking one member moves it alone.
     """
+
+    summary = "how far the members of a summed reward are apart, in deviations"
+    rank = 170
 
     smallest_n: ClassVar[int] = 20
 

@@ -85,11 +85,19 @@ class _Statistic(Metric):
 class Brightness(_Statistic):
     """Mean luma of the rendered samples, in [0, 1]: drift, neither better nor worse."""
 
+    summary = "mean luma of the pictures, from 0 to 1"
+    rank = 180
+    measures = "drift"
+
     name = "brightness"
 
 
 class Saturation(_Statistic):
     """Mean saturation of the rendered samples, in [0, 1]: drift, neither better nor worse."""
+
+    summary = "mean saturation of the pictures, from 0 to 1"
+    rank = 190
+    measures = "drift"
 
     name = "saturation"
 
@@ -97,11 +105,19 @@ class Saturation(_Statistic):
 class HighFrequency(_Statistic):
     """Share of power beyond half the Nyquist frequency: grids and noise that a scorer likes."""
 
+    summary = "share of the pictures' power in fine detail"
+    rank = 200
+    measures = "drift"
+
     name = "high-frequency"
 
 
 class CompressedSize(_Statistic):
     """Bits per pixel as a JPEG, beyond a plain picture's: detail gained, or washed away."""
+
+    summary = "bits per pixel of the pictures as JPEG, beyond those of a plain picture"
+    rank = 210
+    measures = "drift"
 
     name = "compressed-size"
     version = "2"

@@ -32,6 +32,10 @@ def weighted_mean(values: Tensor, samples: Samples) -> Measurement:
 class MeanReward(Metric):
     """Mean raw reward of the samples, before the strength: what was asked for."""
 
+    summary = "mean raw reward of the samples: what the methods were asked for"
+    rank = 10
+    measures = "target"
+
     direction = "higher"
 
     @torch.no_grad()
@@ -41,6 +45,10 @@ class MeanReward(Metric):
 
 class JudgeReward(Metric):
     """Mean score of the reward's held-out judge, which no method optimises."""
+
+    summary = "a held-out score of the same wish that no method optimises"
+    rank = 20
+    measures = "judge"
 
     direction = "higher"
 

@@ -48,6 +48,10 @@ class _OfPrompts(Metric):
 class PromptMatch(_OfPrompts):
     """Share of samples on which every attribute of the prompt is right, measured from pixels."""
 
+    summary = "share of samples that show everything the prompt asks for, measured in pixels"
+    rank = 30
+    measures = "judge"
+
     direction = "higher"
 
     def judge(self, found: Measured, wish: Wish, samples: Samples) -> Measurement:
@@ -57,6 +61,10 @@ class PromptMatch(_OfPrompts):
 class ClassAgreement(_OfPrompts):
     """Share of samples whose measured shape is the prompt's noun, which the flow was told."""
 
+    summary = "share of samples that show the prompt's noun, which the flow was told"
+    rank = 40
+    measures = "judge"
+
     direction = "higher"
 
     def judge(self, found: Measured, wish: Wish, samples: Samples) -> Measurement:
@@ -65,6 +73,10 @@ class ClassAgreement(_OfPrompts):
 
 class FreeEntropy(_OfPrompts):
     """Mean entropy (bits) of the attributes that the prompt leaves open: collapse shows here."""
+
+    summary = "bits of variety left in the attributes that the prompt does not mention"
+    rank = 120
+    measures = "diversity"
 
     smallest_n: ClassVar[int] = 50
 
@@ -98,6 +110,10 @@ def thumbnails(x: Tensor) -> Tensor:
 
 class PixelMMD(Metric):
     """Unbiased squared MMD to renders weighted by the tilt, on 8x8 thumbnails, with its error."""
+
+    summary = "unbiased squared MMD, on thumbnails, to renders weighted by the tilt"
+    rank = 90
+    measures = "distance"
 
     direction = "lower"
     smallest_n: ClassVar[int] = 20

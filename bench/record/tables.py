@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from bench.core import plugins
 from bench.core.cells import Planned, canonical
 from bench.core.params import parse_name
 from bench.core.work import Rows, Work
@@ -57,6 +58,10 @@ METRIC_COLUMNS = [
     "version",
     "implementation",
     "direction",
+    "summary",
+    "rank",
+    "measures",
+    "floor",
     "value",
     "standard_error",
     "n",
@@ -72,6 +77,7 @@ def cell_row(row: Planned, ending: Ending) -> dict[str, Any]:
     unit = budget.unit if budget else "paper-nfe"
     used = costs.get(unit)
     limit = budget.per_sample(cell.n, row.fit.cost if row.fit else 0.0) if budget else None
+    method, task = plugins.load("methods", cell.method), plugins.load("tasks", cell.task)
     return {
         "schema": SCHEMA_VERSION,
         "cell": row.id,
@@ -81,6 +87,10 @@ def cell_row(row: Planned, ending: Ending) -> dict[str, Any]:
         "condition": "" if cell.condition is None else str(cell.condition),
         "method": row.method_label,
         "method_name": cell.method,
+        "method_summary": method.summary,
+        "method_standing": method.standing,
+        "method_tag": method.tag,
+        "task_summary": task.summary,
         "params": canonical(cell.method_params),
         "matched": canonical(row.matched),
         "budget": str(budget) if budget else "",

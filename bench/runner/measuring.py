@@ -71,6 +71,10 @@ def evaluate(
                 "version": cls.version,
                 "implementation": cls.implementation,
                 "direction": cls.direction,
+                "summary": cls.summary,
+                "rank": cls.rank,
+                "measures": cls.measures,
+                "floor": cls.floor,
                 **found,
             }
         )

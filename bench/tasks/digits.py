@@ -19,6 +19,8 @@ from bench.models.meta_flow_map import FlowNet
 class Digits(Task[NoParams]):
     """scikit-learn's 1,797 handwritten digits, with a flow and a meta flow map trained on 1,437."""
 
+    summary = "a flow trained on scikit-learn's handwritten 8×8 digits"
+
     metrics = (
         "reward",
         "judge",

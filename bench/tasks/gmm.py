@@ -66,6 +66,8 @@ class MixtureTask(Task[P], Generic[P]):
 class PaperMixture(MixtureTask[NoParams]):
     """The three-component 2-D mixture of the Meta Flow Maps paper, with a trained map beside it."""
 
+    summary = "a two-dimensional mixture of three Gaussians in which every answer is known"
+
     def __init__(self, params: NoParams) -> None:
         super().__init__(params)
         self.setup(paper_mixture())
@@ -103,6 +105,7 @@ class RandomMixture(MixtureTask[RandomMixtureParams]):
     their own error only.
     """
 
+    summary = "a Gaussian mixture in which every answer is known"
     Params = RandomMixtureParams
 
     def __init__(self, params: RandomMixtureParams) -> None:

@@ -83,6 +83,7 @@ class Shapes(Task[ShapesParams]):
     pictures in [-1, 1].
     """
 
+    summary = "a flow trained on rendered coloured shapes"
     Params = ShapesParams
     metrics = (
         "reward",

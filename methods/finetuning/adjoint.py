@@ -117,6 +117,7 @@ class AdjointMatching(FineTuned):
     reward forward and backward.  Cost per sample: K flow rows of the sampler.
     """
 
+    summary = "fine-tunes by regression on the lean adjoint along its own rollouts"
     Params = AdjointParams
 
     @property

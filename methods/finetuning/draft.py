@@ -61,6 +61,7 @@ class DraftK(FineTuned):
     Cost per sample: K flow rows of the sampler.
     """
 
+    summary = "fine-tunes by gradients of the reward through the last K sampling steps"
     Params = DraftParams
 
     @property

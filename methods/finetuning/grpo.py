@@ -128,6 +128,7 @@ class FlowGRPO(FineTuned):
     forwards, E K flow forwards and backwards.  Cost per sample: K flow rows of the sampler.
     """
 
+    summary = "fine-tunes by policy gradients with rewards relative to a group"
     Params = GRPOParams
 
     @property

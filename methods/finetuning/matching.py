@@ -156,6 +156,7 @@ class ImplicitTiltMatching(_Matching):
     rows of the sampler.
     """
 
+    summary = "fine-tunes by reward-weighted flow matching with the base flow as control"
     Params = MatchingParams
 
     def one_step(self, spec: ProblemSpec) -> Work:
@@ -201,6 +202,7 @@ class MFMFineTuning(_Matching):
     backwards of map and reward.  Cost per sample: K flow rows of the sampler.
     """
 
+    summary = "fine-tunes the flow on the gradient of e^r through one-step draws of the map"
     Params = MFMFTParams
 
     @property

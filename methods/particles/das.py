@@ -28,6 +28,8 @@ class DAS(Twisted):
     arg-max apart.  Cost per sample: P (K flow + K reward forwards + (K - 1) backwards of each).
     """
 
+    summary = "the twisted sampler with a reward that is faded in"
+    standing = "baseline"
     Params = DASParams
 
     def tempers(self) -> Mapping[int, float]:

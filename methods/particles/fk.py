@@ -33,6 +33,8 @@ class FK(ParticleMethod):
     and argmax towards high reward.  Cost per sample, L looks: P (K flow + (L + 1) reward forwards).
     """
 
+    summary = "particles of the base sampler, reweighted by the reward of their look-ahead"
+    standing = "baseline"
     Params = FKParams
 
     @property

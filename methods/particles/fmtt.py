@@ -43,6 +43,8 @@ class FMTT(TDS):
     (inner_steps map forwards + backwards + reward forward + backward) + reward forward).
     """
 
+    summary = "particles steered by the reward at the flow map's look-ahead, with weights"
+    standing = "baseline"
     Params = FMTTParams
 
     @property

@@ -47,6 +47,8 @@ class SVDD(Method[SVDDParams]):
     Cost per sample: 1 + M (K - 1) flow and M (K - 1) reward forwards.
     """
 
+    summary = "at every step, one of M base steps, chosen by its look-ahead reward"
+    standing = "baseline"
     Params = SVDDParams
     effort = ("candidates", "steps")
 

@@ -55,3 +55,6 @@ class TDS(Twisted):
     posterior the K - 1 values before the last cost its draws and their rewards instead, without
     backwards where `estimator` is GF: the way to go where r is sharper than the posterior.
     """
+
+    summary = "particles steered by the reward's gradient, with weights that correct for it"
+    standing = "baseline"

@@ -81,6 +81,8 @@ class BestOfN(Method[BestOfNParams]):
     Cost per sample: N K flow and N reward forwards (2 N K flow with Heun).
     """
 
+    summary = "keeps the best of N samples of the base model, by default of its ODE"
+    standing = "baseline"
     Params = BestOfNParams
     effort = ("candidates", "steps")
 
@@ -117,6 +119,8 @@ class BestOfNFewStep(Method[FewStepParams]):
     lacks of the flow.  Cost per sample: N steps + N paper-nfe.
     """
 
+    summary = "keeps the best of N samples of the few-step flow map"
+    standing = "baseline"
     Params = FewStepParams
     effort = ("candidates", "steps")
 

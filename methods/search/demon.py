@@ -50,6 +50,7 @@ class Demon(Method[DemonParams]):
     Cost per sample: T flow + (T - 1) K (flow + reward) with the Tweedie point.
     """
 
+    summary = "composes the noise of every SDE step from candidates, weighted by their look-ahead"
     Params = DemonParams
     effort = ("candidates", "steps")
 

@@ -55,6 +55,7 @@ class MFMSearch(Method[SearchParams]):
     Cost per sample: 2 M N K paper-nfe with the map; other posteriors cost their rows instead.
     """
 
+    summary = "particles that follow the best of their posterior draws from a meta flow map"
     Params = SearchParams
     effort = ("particles", "steps")
 

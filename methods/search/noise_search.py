@@ -89,6 +89,7 @@ class ZeroOrder(OverNoise):
     Cost per sample: (1 + N I) (K + 1) paper-nfe.
     """
 
+    summary = "moves the initial noise to the best of its neighbours, round after round"
     Params = ZeroOrderParams
     effort = ("iterations", "steps")
 
@@ -147,6 +148,7 @@ class ReNO(OverNoise):
     Cost per sample: (2 I - 1) (K + 1) paper-nfe, I forwards and I - 1 backwards of G and reward.
     """
 
+    summary = "gradient ascent on the initial noise of a few-step generator"
     Params = ReNOParams
     effort = ("iterations", "steps")
 

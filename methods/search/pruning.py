@@ -50,6 +50,7 @@ class PrunedBestOfN(Method[PrunedParams]):
     shares its flow row with the step.
     """
 
+    summary = "Best-of-N that drops the less promising candidates along the way"
     Params = PrunedParams
     effort = ("candidates", "steps")
 

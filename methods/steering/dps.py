@@ -61,6 +61,8 @@ class DPS(Estimated):
     Cost per sample: K (flow forward + backward + reward forward + backward) = 4 K paper-nfe.
     """
 
+    summary = "steers by the reward's gradient at the Tweedie point E[x₁ | xₜ]"
+    standing = "baseline"
     Params = DPSParams
     effort = ("steps",)
 

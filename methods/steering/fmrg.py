@@ -54,6 +54,8 @@ class FMRG(Method[FMRGParams]):
     paper-nfe; FMRG-E 4 K + tail.
     """
 
+    summary = "alternates steps of the flow map with gradient steps on its look-ahead"
+    standing = "baseline"
     Params = FMRGParams
     effort: ClassVar[tuple[str, ...]] = ("steps", "tail")
 

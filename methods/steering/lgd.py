@@ -43,6 +43,8 @@ class LGDMC(Estimated):
     paper-nfe.
     """
 
+    summary = "DPS with Gaussian draws around the Tweedie point"
+    standing = "baseline"
     Params = LGDParams
     effort = ("steps", "draws")
 

@@ -20,6 +20,8 @@ class MFMGradient(Estimated):
     Cost per sample: K + 4 N K paper-nfe.
     """
 
+    summary = "value gradient through one-step posterior draws of a meta flow map"
+
 
 class MFMGradientFree(Estimated):
     """MFM-GF: steer by the self-normalised mean of one-step map draws; no reward gradient.
@@ -28,6 +30,8 @@ class MFMGradientFree(Estimated):
     Bias O(1/N), and the weights collapse when e^r varies much over the posterior.
     Cost per sample: K + 2 N K paper-nfe.
     """
+
+    summary = "gradient-free: reweights one-step posterior draws of a meta flow map"
 
     @dataclass(frozen=True)
     class Params(DrawParams):

@@ -22,6 +22,9 @@ class OracleSteering(Method[SteeringParams]):
     Exact as the steps grow.  Cost per sample: K flow rows and K closed-form rows.
     """
 
+    summary = "steering with the closed-form gradient of the value function"
+    standing = "closed form"
+    tag = "closed form"
     Params = SteeringParams
     effort = ("steps",)
 

@@ -38,6 +38,8 @@ class Rollout(Estimated):
     With glass-heun 2 M takes the place of M.
     """
 
+    summary = "estimates the value gradient from nested rollouts of the base model"
+    standing = "baseline"
     Params = RolloutParams
 
     @property

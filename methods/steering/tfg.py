@@ -60,6 +60,8 @@ class TFG(Method[Any]):
     draws (reward forward + backward)) = 2 K R (1 + draws (1 + inner)) paper-nfe.
     """
 
+    summary = "gradient steps on xₜ and on the Tweedie point, with smoothing and recurrence"
+    standing = "baseline"
     Params: ClassVar[type[Any]] = TFGParams
     effort: ClassVar[tuple[str, ...]] = ("steps", "inner", "recurrence")
 
@@ -110,6 +112,8 @@ class FreeDoM(TFG):
     Cost per sample: K R (flow forward + backward + reward forward + backward) = 4 K R paper-nfe.
     """
 
+    summary = "a gradient step after every sampling step, repeated by adding noise back"
+    standing = "method"
     Params = FreeDoMParams
 
 
@@ -138,6 +142,8 @@ class UGD(TFG):
     forward + backward)) = 2 K R (2 + inner) paper-nfe.
     """
 
+    summary = "moves the implied noise by gradients at the Tweedie point, repeated"
+    standing = "method"
     Params = UGDParams
 
 
@@ -162,4 +168,6 @@ class MPGD(TFG):
     Cost per sample: K (flow forward + inner (reward forward + backward)) = K (1 + 2 inner).
     """
 
+    summary = "gradient steps on the Tweedie point, never through the flow"
+    standing = "method"
     Params = MPGDParams

@@ -160,7 +160,7 @@ def test_every_objective_finds_the_exact_map_of_a_gaussian(diagonal, consistency
 
 
 def test_the_page_shows_the_figures_that_were_measured():
-    """docs/objectives.md holds the table of results/objectives.json, for today's recipes; objectives
+    """docs/objectives.md holds the table of results/objectives.json for today's recipes; objectives
     in the default parametrisation meet what is asked: 1.5 floors for the best, 3 for the others."""
     results = study.kept()
     assert set(results) == set(study.VARIANTS)
