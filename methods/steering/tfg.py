@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import torch
 
-from bench.api import Method, Need, Problem, ProblemSpec, Samples, Work
+from bench.api import Method, Need, Problem, ProblemSpec, Samples, Standing, Work
 from bench.core.integrate import uniform_grid
 from bench.core.params import param
 from bench.core.work import backward, forward
@@ -61,7 +61,7 @@ class TFG(Method[Any]):
     """
 
     summary = "gradient steps on xₜ and on the Tweedie point, with smoothing and recurrence"
-    standing = "baseline"
+    standing: ClassVar[Standing] = "baseline"
     Params: ClassVar[type[Any]] = TFGParams
     effort: ClassVar[tuple[str, ...]] = ("steps", "inner", "recurrence")
 
