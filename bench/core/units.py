@@ -46,7 +46,7 @@ class Unit:
 
 
 def _paper(role: Role, kind: Kind) -> float:
-    """arXiv 2601.14430, F.3.5; a JVP carries a primal and a tangent, a closed-form call counts 1."""
+    """arXiv 2601.14430, F.3.5; a JVP carries a primal and a tangent, a closed form counts 1."""
     return 0.0 if role == "decoder" else 2.0 if kind == "jvp" else 1.0
 
 
