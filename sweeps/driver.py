@@ -9,10 +9,11 @@ from typing import Any, Protocol
 
 from bench.plan.expand import expand
 from bench.plan.suite import Block, Suite
+from bench.record.attempt import Attempt
 from bench.record.store import Store
 from bench.record.tables import write_tables
-from bench.runner.cell import Payload
-from bench.runner.executors import Executor, RayTune, cluster
+from bench.runner.executors.base import Executor
+from bench.runner.executors.ray import RayTune, cluster
 from bench.runner.run import pilots_of, run_suite
 from sweeps import record
 from sweeps.dispatcher import Dispatcher
@@ -26,8 +27,8 @@ class Watcher(Protocol):
     """Told about progress."""
 
     def begin(self, total: int, workers: int) -> None: ...
-    def finished(self, row: Any, payload: Payload) -> None: ...
-    def trial(self, study: Study, payload: Payload) -> None: ...
+    def finished(self, row: Any, attempt: Attempt) -> None: ...
+    def trial(self, study: Study, attempt: Attempt) -> None: ...
 
 
 class Silent:
@@ -36,10 +37,10 @@ class Silent:
     def begin(self, total: int, workers: int) -> None:
         """Called before cells are run."""
 
-    def finished(self, row: Any, payload: Payload) -> None:
+    def finished(self, row: Any, attempt: Attempt) -> None:
         """Called after a reporting cell."""
 
-    def trial(self, study: Study, payload: Payload) -> None:
+    def trial(self, study: Study, attempt: Attempt) -> None:
         """Called after a tuning cell."""
 
 
@@ -102,9 +103,9 @@ def _studies(spec: Spec, store: Store, workers: int) -> list[Study]:
 def _tune(swept: Swept, runner: Executor, session: contextlib.ExitStack, watcher: Watcher) -> None:
     """Run the cells of all trials, in one Ray session if in any."""
 
-    def told(study: Study, payload: Payload) -> None:
+    def told(study: Study, attempt: Attempt) -> None:
         swept.executed += 1
-        watcher.trial(study, payload)
+        watcher.trial(study, attempt)
 
     dispatcher = Dispatcher(swept.studies, swept.store, runner.workers, told)
     record.write(swept.store, swept.spec, swept.studies)
@@ -116,7 +117,7 @@ def _tune(swept: Swept, runner: Executor, session: contextlib.ExitStack, watcher
         from sweeps.searcher import run
 
         ray = session.enter_context(cluster(runner.address, runner.workers))
-        run(ray, dispatcher, first.threads)
+        run(ray, dispatcher, first.cell.threads)
         return
     while (job := dispatcher.next()) is not None:
         runner.run([job], dispatcher.took)

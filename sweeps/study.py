@@ -11,16 +11,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from importlib.metadata import version
 from typing import Any
 
 from bench.core.cells import Cell, Planned, digest
 from bench.core.params import UserError, parse_name
+from bench.record.attempt import Attempt, MetricRow
 from bench.record.store import Store
-from bench.runner.executors import Job
+from bench.runner.cell import Job
 from bench.runner.measuring import wanted_metrics
+from bench.runner.run import fitting_job, sampling_job
 from sweeps.planner import Planner, extended
 from sweeps.proposals import State, Told, propose
 from sweeps.samplers import make_sampler
@@ -211,23 +213,22 @@ class Study:
 
     def _cell(self, cell: Cell) -> Ended | None:
         if cell.id not in self._ended:
-            stored = self.store.last(cell.id)
-            if stored is None or str(stored.result["reason"]).startswith("WorkerLost"):
+            stored = self.store.index.last(cell.id)
+            if stored is None or stored.attempt.lost:
                 return None
-            rows = self.store.metrics(cell.id, stored.attempt).values()
-            self.ended_with(cell, stored.result, list(rows))
+            self.ended_with(cell, stored.attempt, self.store.index.metrics(cell.id).values())
         return self._ended[cell.id]
 
-    def ended_with(self, cell: Cell, result: dict[str, Any], metrics: list[dict[str, Any]]) -> None:
+    def ended_with(self, cell: Cell, attempt: Attempt, metrics: Iterable[MetricRow]) -> None:
         """Remember how a cell ended."""
-        found = {row["metric"]: row["value"] for row in metrics}
+        found = {row.metric: row.value for row in metrics}
         if cell.n:
-            found[SECONDS] = result["work"].get("seconds", math.nan) / cell.n
+            found[SECONDS] = attempt.work.get("seconds", math.nan) / cell.n
         read = [found.get(name) for name in self.spec.objectives]
         values = tuple(math.nan if value is None else float(value) for value in read)
-        cost = result["costs"].get(self.spec.limit.unit)
+        cost = attempt.costs.get(self.spec.limit.unit)
         total = None if cost is None else cost * max(1, cell.n)
-        self._ended[cell.id] = Ended(result["status"], result["reason"], values, total)
+        self._ended[cell.id] = Ended(attempt.status, attempt.reason, values, total)
 
     # -- work ------------------------------------------------------------------------------------
 
@@ -323,26 +324,14 @@ class Study:
         return None
 
     def _job(self, row: Planned, busy: set[str]) -> tuple[Cell, Job] | None:
-        fitted = None
-        if row.fit is not None:
-            if self._cell(row.fit.cell) is None:
-                return None if row.fit.id in busy else self._ready(row.fit.cell, row, [], None)
-            stored = self.store.last(row.fit.id)
-            assert stored is not None
-            fitted = self.store.fitted(row.fit.id, stored.attempt)
+        if row.fit is not None and self._cell(row.fit.cell) is None:
+            return None if row.fit.id in busy else (row.fit.cell, fitting_job(self.store, row))
         if row.id in busy:
             return None
         measured = {"reward", *self.spec.objectives}
         metrics = [m for m in wanted_metrics(row.cell.task) if m in measured]
-        return self._ready(row.cell, row, metrics, fitted)
-
-    @staticmethod
-    def _ready(
-        cell: Cell, row: Planned, metrics: list[str], fitted: bytes | None
-    ) -> tuple[Cell, Job]:
-        assert row.budget is not None
-        job = Job(cell.id, cell.to_json(), asdict(row.budget), metrics, cell.threads, fitted)
-        return cell, job
+        job = sampling_job(self.store, row, metrics)
+        return row.cell, replace(job, budget=row.budget)
 
     # -- selection -------------------------------------------------------------------------------
 

@@ -14,7 +14,7 @@ from bench.core.params import UserError, parse_name
 from bench.plan.budgets import parse_budget
 from bench.plan.suite import Block, Suite, Tune
 from bench.record.store import Store
-from bench.runner.executors import Executor
+from bench.runner.executors.base import Executor
 from bench.runner.pilots import Pilots
 from sweeps import record
 from sweeps.driver import Swept, Watcher, run_sweep

@@ -13,7 +13,7 @@ import pytest
 
 from bench.core.params import UserError
 from bench.record.store import Store
-from bench.runner.executors import Inline
+from bench.runner.executors.inline import Inline
 from sweeps.dispatcher import Dispatcher
 from sweeps.driver import run_sweep
 from sweeps.lock import driving

@@ -10,7 +10,7 @@ from bench.plan import presets
 from bench.plan.expand import expand
 from bench.plan.suite import build_suite
 from bench.record.store import Store
-from bench.runner.executors import Inline
+from bench.runner.executors.inline import Inline
 from sweeps import record
 from sweeps.apply import apply
 from sweeps.spec import TUNING_SEED, checked

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from bench.cli.main import app
 from bench.core.params import UserError
 from bench.metrics import world_quality
-from bench.runner.executors import cluster
+from bench.runner.executors.ray import cluster
 from bench.training import distributed, recipes, worlds
 from bench.training.devices import Moving, check_device, on_device
 from bench.training.distributed import Alone
