@@ -17,7 +17,7 @@ from bench.runner.executors import Executor
 from bench.runner.pilots import Pilots
 from sweeps import record
 from sweeps.driver import Swept, Watcher, run_sweep
-from sweeps.planning import Planner
+from sweeps.planner import Planner
 from sweeps.space import read_change
 from sweeps.spec import Spec, checked
 
