@@ -41,12 +41,12 @@ Reduction = Callable[[Tensor], Tensor]
 
 
 def _mean(x: Tensor) -> Tensor:
-    """the mean, as released."""
+    """Their mean, as released."""
     return x.flatten(1).mean(1)
 
 
 def _sum(x: Tensor) -> Tensor:
-    """the sum, which is the log-density."""
+    """Their sum, which is the log-density."""
     return x.flatten(1).sum(1)
 
 
@@ -57,12 +57,12 @@ Spread = Callable[[Tensor], Tensor]
 
 
 def _of_group(rewards: Tensor) -> Tensor:
-    """that of the group."""
+    """Within the group."""
     return rewards.std(1, keepdim=True)
 
 
 def _of_batch(rewards: Tensor) -> Tensor:
-    """that of the batch."""
+    """Over the batch."""
     return rewards.flatten().std()
 
 

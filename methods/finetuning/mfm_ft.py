@@ -41,12 +41,12 @@ RELEASE_VARIANCE = 200.0
 
 
 def _schedule(interpolant: Interpolant, t: Tensor) -> Tensor:
-    """the memoryless schedule."""
+    """The memoryless schedule."""
     return interpolant.half_variance(t)
 
 
 def _release(_: Interpolant, t: Tensor) -> Tensor:
-    """the release's constant 200."""
+    """The release's constant 200."""
     return torch.full_like(t, RELEASE_VARIANCE / 2)
 
 
