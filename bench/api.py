@@ -55,7 +55,8 @@ from bench.core.params import NoParams, UserError, nearest, param, parse_name
 
 # isort: split
 # work
-from bench.core.work import KINDS, ROLES, Budget, Role, Rows, Work, backward, forward
+from bench.core.units import KINDS, ROLES, Role
+from bench.core.work import Budget, Rows, Work, backward, forward
 
 # isort: split
 # time

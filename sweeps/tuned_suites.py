@@ -11,7 +11,8 @@ import pandas as pd
 
 from bench.core import plugins
 from bench.core.params import UserError, parse_name
-from bench.plan.suite import Block, Suite, Tune, parse_budget
+from bench.plan.budgets import parse_budget
+from bench.plan.suite import Block, Suite, Tune
 from bench.record.store import Store
 from bench.runner.executors import Executor
 from bench.runner.pilots import Pilots

@@ -33,6 +33,7 @@ def plan(
     as_json: o.AsJson = False,
 ) -> None:
     """Show the cells, what is stored already, and the parameters that matching chose."""
+    from bench.core.units import UNITS
     from bench.plan.expand import expand
     from bench.plan.suite import build_suite
     from bench.record.store import Store
@@ -42,7 +43,7 @@ def plan(
         o.suite_content(suite, task, reward, method, budget, seeds, name, settings, baselines), root
     )
     store = Store(root, resolved.name)
-    if any(b.startswith(("seconds", "flops")) for block in resolved.blocks for b in block.budgets):
+    if any(budget is not None and UNITS[budget.unit].piloted for budget in resolved.budgets()):
         store.open()  # pilots run here, and what they find is kept for the run
     rows = [_row(row, store) for row in expand(resolved, pilots_of(store))]
     if as_json:

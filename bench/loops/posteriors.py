@@ -19,7 +19,8 @@ from bench.core.map_posterior import Jump, MapPosterior
 from bench.core.posterior import Gaussian, Glass, NoiseGaussian, Remembered, SDERollout, Tweedie
 from bench.core.problem import MeteredMap, Problem
 from bench.core.protocols import Condition, Noise, PosteriorSampler
-from bench.core.work import Role, Work, backward, forward
+from bench.core.units import Role
+from bench.core.work import Work, backward, forward
 
 
 class Rigid:
