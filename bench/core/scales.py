@@ -136,17 +136,19 @@ class WeightedGradient:
 
     guidance: float = 1.0
 
-    def weight(
-        self, gradient: Tensor, value: Tensor, interpolant: Interpolant, t: Tensor
-    ) -> Tensor:
-        """w, (batch,)."""
+    @property
+    def name(self) -> str:
+        """Its name in the table."""
+        return next(name for name, rule in SCALES.items() if rule is type(self))
+
+    def weight(self, slope: Tensor, v: Tensor, i: Interpolant, t: Tensor) -> Tensor:
+        """w (batch,) from grad V (batch, *event), V (batch,) and the time."""
         raise NotImplementedError
 
     def __call__(self, term: SteeringTerm, interpolant: Interpolant, t: Tensor) -> Tensor:
         """Raises UserError where the estimate has no gradient."""
         if term.gradient is None or term.value is None:
-            name = next(name for name, rule in SCALES.items() if rule is type(self))
-            raise UserError(f"scale={name} needs an estimate by gradients: use another scale")
+            raise UserError(f"scale={self.name} needs an estimate by gradients: use another scale")
         weight = self.weight(term.gradient, term.value, interpolant, t)
         return _times(self.guidance * weight, term.gradient)
 
@@ -154,10 +156,8 @@ class WeightedGradient:
 class ByValue(WeightedGradient):
     """By 1 / |r| (TFG's DPS, 2409.15761; RBF, 2503.19385; c = 1)."""
 
-    def weight(
-        self, gradient: Tensor, value: Tensor, interpolant: Interpolant, t: Tensor
-    ) -> Tensor:
-        return 1 / safe(value.abs())
+    def weight(self, slope: Tensor, v: Tensor, i: Interpolant, t: Tensor) -> Tensor:
+        return 1 / safe(v.abs())
 
 
 @dataclass(frozen=True)
@@ -173,17 +173,14 @@ class ByResidual(WeightedGradient):
         """
         over, rounding = float(value.max()), 1e-5 * max(1.0, abs(self.best))
         if over > self.best + rounding:
-            name = next(name for name, rule in SCALES.items() if rule is type(self))
             raise UserError(
-                f"scale={name} takes the root of best - value, and met a value of {over:g} "
+                f"scale={self.name} takes the root of best - value, and met a value of {over:g} "
                 f"above best = {self.best:g}: set best to the largest value of strength * reward"
             )
         return safe((2 * (self.best - value)).clamp(min=0).sqrt())
 
-    def weight(
-        self, gradient: Tensor, value: Tensor, interpolant: Interpolant, t: Tensor
-    ) -> Tensor:
-        return 1 / self.residual(value)
+    def weight(self, slope: Tensor, v: Tensor, i: Interpolant, t: Tensor) -> Tensor:
+        return 1 / self.residual(v)
 
 
 @dataclass(frozen=True)
@@ -192,19 +189,15 @@ class ByMeanResidual(ByResidual):
 
     measurements: int = 1
 
-    def weight(
-        self, gradient: Tensor, value: Tensor, interpolant: Interpolant, t: Tensor
-    ) -> Tensor:
-        return 0.5 / (math.sqrt(self.measurements) * self.residual(value))
+    def weight(self, slope: Tensor, v: Tensor, i: Interpolant, t: Tensor) -> Tensor:
+        return 0.5 / (math.sqrt(self.measurements) * self.residual(v))
 
 
 class BySignalLevel(WeightedGradient):
     """By beta / sqrt(alpha^2 + beta^2) (FreeDoM where there is no CFG, c = 1)."""
 
-    def weight(
-        self, gradient: Tensor, value: Tensor, interpolant: Interpolant, t: Tensor
-    ) -> Tensor:
-        return signal_level(interpolant, t)
+    def weight(self, slope: Tensor, v: Tensor, i: Interpolant, t: Tensor) -> Tensor:
+        return signal_level(i, t)
 
 
 @dataclass(frozen=True)
@@ -213,25 +206,21 @@ class FixedNorm(WeightedGradient):
 
     size: float = 1.0
 
-    def sized(self, gradient: Tensor) -> Tensor:
+    def sized(self, slope: Tensor) -> Tensor:
         """size / |grad V|, (batch,)."""
-        return _to_norm(torch.full_like(gradient.flatten(1)[:, 0], self.size), gradient)
+        return _to_norm(torch.full_like(slope.flatten(1)[:, 0], self.size), slope)
 
-    def weight(
-        self, gradient: Tensor, value: Tensor, interpolant: Interpolant, t: Tensor
-    ) -> Tensor:
-        return interpolant.half_variance(t) * self.sized(gradient)
+    def weight(self, slope: Tensor, v: Tensor, i: Interpolant, t: Tensor) -> Tensor:
+        return i.half_variance(t) * self.sized(slope)
 
 
 class ClippedNorm(FixedNorm):
     """By min(8 sigma^2, 10) after |grad V| at most size, for t in [0.01, 0.95] (dMFM)."""
 
-    def weight(
-        self, gradient: Tensor, value: Tensor, interpolant: Interpolant, t: Tensor
-    ) -> Tensor:
-        weight = (16 * interpolant.half_variance(t)).clamp(max=10.0)
+    def weight(self, slope: Tensor, v: Tensor, i: Interpolant, t: Tensor) -> Tensor:
+        weight = (16 * i.half_variance(t)).clamp(max=10.0)
         active = (t >= 0.01) & (t <= 0.95)
-        return weight * active * self.sized(gradient).clamp(max=1.0)
+        return weight * active * self.sized(slope).clamp(max=1.0)
 
 
 # -- by name --------------------------------------------------------------------------------------
