@@ -9,8 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bench.core.contracts import Condition, Flow, MetaFlowMap, Reference, Reward, Task
-from bench.core.params import NoParams
+from bench.api import Condition, Flow, MetaFlowMap, NoParams, Reference, Reward, Task
 from bench.models import digits, weights
 from bench.models.digits_data import EVENT_SHAPE, load
 from bench.models.meta_flow_map import FlowNet
