@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def starter(kind: str, address: str | None, workers: int | None) -> Callable[[], Executor]:
     """Makes the executor once there is something to run; UserError for an unknown kind."""
     from bench.core.params import UserError
-    from bench.runner.executors.base import EXECUTORS
+    from bench.runner.executors.by_name import EXECUTORS
 
     if kind not in EXECUTORS:
         raise UserError(f"--executor must be {' or '.join(EXECUTORS)}, not '{kind}'")

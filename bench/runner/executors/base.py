@@ -1,4 +1,4 @@
-"""What an executor is, and the ones there are by name."""
+"""What an executor is."""
 
 from __future__ import annotations
 
@@ -18,21 +18,3 @@ class Executor(Protocol):
     workers: int
 
     def run(self, jobs: list[Job], sink: Sink) -> None: ...
-
-
-def inline(_address: str | None, _workers: int | None) -> Executor:
-    """One after another in this process."""
-    from bench.runner.executors.inline import Inline
-
-    return Inline()
-
-
-def ray(address: str | None, workers: int | None) -> Executor:
-    """As trials of Ray Tune, on this machine or a cluster."""
-    from bench.runner.executors.ray import RayTune
-
-    return RayTune(address, workers)
-
-
-EXECUTORS: dict[str, Callable[[str | None, int | None], Executor]] = {"ray": ray, "inline": inline}
-"""By name, from the address of a cluster and the number of workers; imported when asked for."""
