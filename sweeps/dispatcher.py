@@ -13,7 +13,7 @@ from bench.runner.cell import Payload
 from bench.runner.executors import Job
 from sweeps.study import Study, lag
 
-Told = Callable[[Study, Payload], None]
+Notify = Callable[[Study, Payload], None]
 
 
 class Dispatcher:
@@ -23,13 +23,13 @@ class Dispatcher:
         studies: served in this order; a later one gets what an earlier one must wait for.
         store: written to here and nowhere else.
         workers: cells at once; several have one more handed out, so that a free one finds it.
-        told: called after a payload was stored.
+        notify: called after a payload was stored.
     """
 
     def __init__(
-        self, studies: Sequence[Study], store: Store, workers: int, told: Told = lambda *_: None
+        self, studies: Sequence[Study], store: Store, workers: int, notify: Notify = lambda *_: None
     ) -> None:
-        self.studies, self.store, self.limit, self.told = studies, store, lag(workers), told
+        self.studies, self.store, self.limit, self.notify = studies, store, lag(workers), notify
         self.busy: dict[str, tuple[Study, Cell]] = {}
 
     @property
@@ -57,6 +57,6 @@ class Dispatcher:
         """Store a payload and tell its study."""
         study, cell = self.busy[payload.cell]
         self.store.save(cell, payload)
-        study.ended_with(cell, vars(payload), payload.metrics)
+        study.ends.remember(cell, vars(payload), payload.metrics)
         self.busy.pop(payload.cell)
-        self.told(study, payload)
+        self.notify(study, payload)

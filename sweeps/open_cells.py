@@ -1,0 +1,55 @@
+"""The next cell of a trial that can run: a fit before the cells that sample from it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+
+from bench.core.cells import Cell, Planned
+from bench.record.store import Store
+from bench.runner.executors import Job
+from bench.runner.measuring import wanted_metrics
+from sweeps.cell_ends import CellEnds
+from sweeps.planner import Planner
+from sweeps.trials import Trial
+
+
+@dataclass(frozen=True)
+class OpenCells:
+    """The cells of a study's trials that have not ended."""
+
+    planner: Planner
+    store: Store
+    ends: CellEnds
+
+    def first(self, trial: Trial, rounds: Iterable[int], busy: set[str]) -> tuple[Cell, Job] | None:
+        """A cell, with its job, of the first round that is not complete; none of the `busy`."""
+        assert trial.row is not None
+        for index in rounds:
+            rows = self.planner.round(trial.row, index)
+            waiting = [row for row in rows if self.ends.of_row(row) is None]
+            jobs = (self._job(row, busy) for row in waiting)
+            found = next((job for job in jobs if job is not None), None)
+            if found is not None or waiting:
+                return found
+        return None
+
+    def _job(self, row: Planned, busy: set[str]) -> tuple[Cell, Job] | None:
+        fitted = None
+        if row.fit is not None:
+            if self.ends.of_cell(row.fit.cell) is None:
+                return None if row.fit.id in busy else _ready(row.fit.cell, row, [], None)
+            stored = self.store.last(row.fit.id)
+            assert stored is not None
+            fitted = self.store.fitted(row.fit.id, stored.attempt)
+        if row.id in busy:
+            return None
+        measured = {"reward", *self.planner.spec.objectives}
+        metrics = [m for m in wanted_metrics(row.cell.task) if m in measured]
+        return _ready(row.cell, row, metrics, fitted)
+
+
+def _ready(cell: Cell, row: Planned, metrics: list[str], fitted: bytes | None) -> tuple[Cell, Job]:
+    assert row.budget is not None
+    job = Job(cell.id, cell.to_json(), asdict(row.budget), metrics, cell.threads, fitted)
+    return cell, job
