@@ -13,7 +13,7 @@ from bench.record.store import Store
 from bench.runner.cell import Job
 from sweeps.study import Study, lag
 
-Told = Callable[[Study, Attempt], None]
+Notify = Callable[[Study, Attempt], None]
 
 
 class Dispatcher:
@@ -23,13 +23,13 @@ class Dispatcher:
         studies: served in this order; a later one gets what an earlier one must wait for.
         store: written to here and nowhere else.
         workers: cells at once; several have one more handed out, so that a free one finds it.
-        told: called after an attempt was stored.
+        notify: called after an attempt was stored.
     """
 
     def __init__(
-        self, studies: Sequence[Study], store: Store, workers: int, told: Told = lambda *_: None
+        self, studies: Sequence[Study], store: Store, workers: int, notify: Notify = lambda *_: None
     ) -> None:
-        self.studies, self.store, self.limit, self.told = studies, store, lag(workers), told
+        self.studies, self.store, self.limit, self.notify = studies, store, lag(workers), notify
         self.busy: dict[str, tuple[Study, Cell]] = {}
 
     @property
@@ -57,6 +57,6 @@ class Dispatcher:
         """Store an attempt and tell its study."""
         study, cell = self.busy[attempt.cell]
         self.store.index.save(cell, attempt)
-        study.ended_with(cell, attempt, attempt.metrics)
+        study.ends.remember(cell, attempt, attempt.metrics)
         self.busy.pop(attempt.cell)
-        self.told(study, attempt)
+        self.notify(study, attempt)
