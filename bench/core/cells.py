@@ -88,6 +88,16 @@ class PlannedFit:
 
 
 @dataclass(frozen=True)
+class About:
+    """What the plugins behind a row declare for its readers."""
+
+    method_summary: str = ""
+    method_standing: str = "method"
+    method_tag: str = ""
+    task_summary: str = ""
+
+
+@dataclass(frozen=True)
 class Planned:
     """One row of a plan: a cell under a budget, or the reason why there is none."""
 
@@ -106,6 +116,7 @@ class Planned:
     underused: bool = False
     alternatives: tuple[tuple[dict[str, Any], float], ...] = ()
     fit: PlannedFit | None = None
+    about: About = About()
 
     @property
     def id(self) -> str:

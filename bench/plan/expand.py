@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from bench.core import plugins
-from bench.core.cells import Cell, Planned, PlannedFit, canonical, plain_values
+from bench.core.cells import About, Cell, Planned, PlannedFit, canonical, plain_values
 from bench.core.contracts import FineTuning, Method, ProblemSpec
 from bench.core.params import UserError, parse_name
 from bench.core.work import KINDS, ROLES, Budget, Kind, Role, Work, row_weight
@@ -157,6 +157,7 @@ def _row(
         underused=found is not None and found.underused,
         alternatives=() if found is None else found.alternatives,
         fit=fit,
+        about=About(method.summary, method.standing, method.tag, bound.task.summary),
     )
 
 

@@ -8,7 +8,6 @@ from typing import Any
 
 import pandas as pd
 
-from bench.core import plugins
 from bench.core.cells import Planned, canonical
 from bench.core.params import parse_name
 from bench.core.work import Rows, Work
@@ -77,7 +76,6 @@ def cell_row(row: Planned, ending: Ending) -> dict[str, Any]:
     unit = budget.unit if budget else "paper-nfe"
     used = costs.get(unit)
     limit = budget.per_sample(cell.n, row.fit.cost if row.fit else 0.0) if budget else None
-    method, task = plugins.load("methods", cell.method), plugins.load("tasks", cell.task)
     return {
         "schema": SCHEMA_VERSION,
         "cell": row.id,
@@ -87,10 +85,7 @@ def cell_row(row: Planned, ending: Ending) -> dict[str, Any]:
         "condition": "" if cell.condition is None else str(cell.condition),
         "method": row.method_label,
         "method_name": cell.method,
-        "method_summary": method.summary,
-        "method_standing": method.standing,
-        "method_tag": method.tag,
-        "task_summary": task.summary,
+        **asdict(row.about),
         "params": canonical(cell.method_params),
         "matched": canonical(row.matched),
         "budget": str(budget) if budget else "",

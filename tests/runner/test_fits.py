@@ -78,7 +78,7 @@ class Diverging(Drift):
 def registered(monkeypatch):
     monkeypatch.setattr(Drift, "fits", 0)
     for name in ("Drift", "Diverging"):
-        point = EntryPoint(name.lower(), f"test_fits:{name}", "bench.methods")
+        point = EntryPoint(name.lower(), f"{__name__}:{name}", "bench.methods")
         monkeypatch.setitem(plugins.points("methods"), name.lower(), point)
 
 

@@ -8,7 +8,7 @@ import torch
 from bench.api import Linear
 from bench.core.metering import Meter
 from bench.core.trainable import metered_clone
-from methods.finetuning.loop import draft, grpo
+from methods.finetuning import draft, grpo
 from rewards.quadratic import LinearReward
 from tests.worlds import small_fits
 from tests.worlds.small_fits import DOUBLE, fit_problem

@@ -10,8 +10,8 @@ from bench.api import Linear
 from bench.core import quadratic
 from bench.models.mixture import Mixture
 from bench.models.mixture_roles import MixtureFlow
-from methods.finetuning.loop import adjoint
-from methods.finetuning.loop import matching as matching_losses
+from methods.finetuning import adjoint
+from methods.finetuning import matching as matching_losses
 from rewards.quadratic import LinearReward
 from tests.worlds import small_fits
 from tests.worlds.small_fits import DOUBLE, fit_problem
