@@ -33,7 +33,7 @@ from bench.core.work import ROLES, Rows, Work
 from bench.plan.matching import bounds
 from bench.runner.cell import sample_in_batches
 
-BATCH = 4
+SMALL_BATCH = 4
 
 
 def samples(s: MethodSubject) -> None:
@@ -114,11 +114,11 @@ def other_seed(s: MethodSubject) -> None:
 
 def batch_size(s: MethodSubject) -> None:
     """Samples and work do not depend on the batch size, up to rounding."""
-    batched = s.run(batch=BATCH)
+    batched = s.run(batch=SMALL_BATCH)
     gap = apart(s.first.samples.x, batched.samples.x)
     expect(
         gap <= TOLERANCE,
-        f"samples differ by {gap:.1e} between batches of {N} and {BATCH}: each row may depend on "
+        f"samples differ by {gap:.1e} between batches of {N} and {SMALL_BATCH}: each row may depend on "
         "its own noise only",
     )
     expect(s.first.work.same_rows(batched.work), "the work depends on the batch size")

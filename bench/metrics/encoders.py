@@ -22,7 +22,7 @@ from bench.models import external
 from bench.models.preprocess import Preprocess, resize, squash
 
 Array = NDArray[np.float64]
-BATCH = 32
+PICTURES_AT_ONCE = 32
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
@@ -47,7 +47,7 @@ class Encoder:
         done: list[Array] = []
         for picture in pictures:
             batch.append(self.prepare(picture))
-            if len(batch) == BATCH:
+            if len(batch) == PICTURES_AT_ONCE:
                 done.append(self._encoded(batch))
                 batch = []
         done += [self._encoded(batch)] if batch else []

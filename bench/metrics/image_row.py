@@ -7,7 +7,6 @@ honestly is a row without a value and with the reason.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,6 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from bench.core import atomic
 from bench.core.params import UserError
 from bench.metrics import feature_diversity as diversity
 from bench.metrics import libraries
@@ -76,10 +76,8 @@ def features(folder: Folder, encoder: Encoder) -> Array:
     if path.is_file():
         return np.asarray(np.load(path), dtype=np.float64)
     found = encoder.features(picture_folder.read(folder.paths))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".npy", delete=False) as stream:
+    with atomic.writing(path) as stream:
         np.save(stream, found)
-    Path(stream.name).replace(path)
     return found
 
 

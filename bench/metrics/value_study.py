@@ -17,7 +17,7 @@ from bench.metrics import value_estimation as ve
 from bench.metrics.value_estimation import Draws, Question, Truth
 
 RESAMPLES = 1000
-BLOCKS = 8
+MOST_SETS = 8
 """At most so many disjoint sets of N draws are averaged over, to see N draws more precisely."""
 
 GRADIENT_DRAWS = 64
@@ -94,7 +94,7 @@ def gradient_statistics(estimate: Tensor, truth: Tensor, weight: Tensor) -> Stat
 
 def blocks(draws: Draws, n: int, total: int) -> list[Draws]:
     """Disjoint sets of n of the first `total` draws, at most BLOCKS of them."""
-    count = min(BLOCKS, total // n)
+    count = min(MOST_SETS, total // n)
     return [ve.part(draws, slice(k * n, (k + 1) * n)) for k in range(count)]
 
 

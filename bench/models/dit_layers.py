@@ -177,7 +177,7 @@ class Perceptron(nn.Module):
         return out
 
 
-class Block(nn.Module):
+class DiTBlock(nn.Module):
     """Attention, then MLP, each modulated and gated by the condition (adaLN-Zero)."""
 
     def __init__(self, hidden: int, heads: int, qk_norm: bool) -> None:

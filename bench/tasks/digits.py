@@ -36,6 +36,7 @@ class Digits(Task[NoParams]):
         "high-frequency",
         "compressed-size",
     )
+    world = "bench.worlds.digits:WORLD"
     event_shape = EVENT_SHAPE
 
     @cached_property

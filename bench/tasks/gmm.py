@@ -67,6 +67,7 @@ class PaperMixture(MixtureTask[NoParams]):
     """The three-component 2-D mixture of the Meta Flow Maps paper, with a trained map beside it."""
 
     summary = "a two-dimensional mixture of three Gaussians in which every answer is known"
+    world = "bench.worlds.gmm_paper:WORLD"
 
     def __init__(self, params: NoParams) -> None:
         super().__init__(params)

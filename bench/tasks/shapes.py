@@ -101,6 +101,7 @@ class Shapes(Task[ShapesParams]):
         "high-frequency",
         "compressed-size",
     )
+    world = "bench.worlds.shapes:WORLD"
     event_shape = shapes.EVENT_SHAPE
 
     @property

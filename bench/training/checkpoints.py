@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+
+from bench.core import atomic
 
 State = dict[str, Any]
 
@@ -20,16 +21,11 @@ class Checkpoints:
     keep: int
 
     def save(self, step: int, state: State) -> None:
-        """Write beside the place, flush to the disk, rename; then drop the oldest."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        path = self.folder / f"step-{step:08d}.pt"
-        partial = path.with_suffix(".partial")
-        with partial.open("wb") as file:
+        """Write a step's state, then drop the oldest."""
+        with atomic.writing(self.folder / f"step-{step:08d}.pt") as file:
             torch.save(state, file)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-        for old in self._files()[: -self.keep]:
+        killed = self.folder.glob("*.partial")  # what a write leaves that never came to its end
+        for old in (*self._files()[: -self.keep], *killed):
             old.unlink()
 
     def last(self) -> State | None:

@@ -11,8 +11,10 @@ from bench.core.params import UserError
 from bench.models.gaussian import GaussianModel
 from bench.models.meta_flow_map import MetaFlowMapNet
 from bench.models.mixture import Mixture, paper_mixture
-from bench.training import losses, recipes
+from bench.training import losses
 from bench.training.objectives import CONSISTENCIES, DIAGONALS, MapObjective
+from bench.training.recipes import Recipe
+from bench.worlds import gmm_paper
 from benchmarks import objectives as study
 
 PAIRS = [(d, c) for d in DIAGONALS for c in CONSISTENCIES]
@@ -69,9 +71,9 @@ def test_every_objective_costs_what_it_says(diagonal, consistency):
 
 def test_the_training_cost_follows_from_the_names():
     """The default: 2 forwards, 2 backwards, a teacher row, 2 rows of the semigroup's target."""
-    recipe = recipes.Recipe(flow_steps=0, map_steps=10, batch=4, map_width=8)
+    recipe = Recipe(flow_steps=0, map_steps=10, batch=4, map_width=8)
     assert recipe.training()["map"] == 7 * 10 * 4
-    cheaper = recipes.Recipe(0, 10, 4, 8, diagonal="data", consistency="mean-flow")
+    cheaper = Recipe(0, 10, 4, 8, diagonal="data", consistency="mean-flow")
     assert cheaper.training()["map"] == (1 + 1 + 2 + 1 + 2) * 10 * 4
 
 
@@ -79,7 +81,7 @@ def test_unknown_names_suggest_the_nearest():
     with pytest.raises(UserError, match="did you mean 'semigroup'"):
         MapObjective(consistency="semi-group")
     with pytest.raises(UserError, match="unknown diagonal objective 'teacher'"):
-        recipes.Recipe(0, 1, 1, 8, diagonal="teacher").training()
+        Recipe(0, 1, 1, 8, diagonal="teacher").training()
 
 
 def test_the_spread_is_that_of_the_target_on_standard_normal_data():
@@ -168,7 +170,7 @@ def test_the_page_shows_the_figures_that_were_measured():
     worst = {
         name: max(study.ratio(figures, t) for t in study.TIMES)
         for name, figures in results.items()
-        if study.recipe(name).parametrisation == recipes.GMM_PAPER.parametrisation
+        if study.recipe(name).parametrisation == gmm_paper.RECIPE.parametrisation
     }
     assert len(worst) == len(study.VARIANTS) - 2
     assert min(worst.values()) <= 1.5 and max(worst.values()) <= 3
