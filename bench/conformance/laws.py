@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bench.conformance.findings import Check, Skipped, check_tensor, expect
-from bench.conformance.tasks import ROWS, TaskSubject
+from bench.conformance.findings import CHECK_ROWS, Check, Skipped, check_tensor, expect
+from bench.conformance.tasks import TaskSubject
 from bench.core.contracts import PosteriorSampler, Reward, Task
 from bench.core.integrate import filled
 from bench.core.params import NoParams
@@ -49,7 +49,7 @@ def posterior(s: TaskSubject) -> None:
     """Posterior draws have shape (n, batch, *event_shape), and the same noise gives the same."""
     sampler, x = _posterior(s), s.noised(TIME)
     first = _draws(s, sampler, x, 3).detach()
-    check_tensor("posterior.draw", first, (3, ROWS, *s.shape))
+    check_tensor("posterior.draw", first, (3, CHECK_ROWS, *s.shape))
     same = torch.equal(first, _draws(s, sampler, x, 3).detach())
     expect(same, "the same noise gave other draws the second time: draw from the noise handed in")
 

@@ -28,7 +28,7 @@ REFERENCE_STEPS, REFERENCE_PARTICLES = 200, 200
 EVALUATIONS = (1, 2, 4, 8)
 """Network evaluations per draw of GLASS and of the SDE; the map is asked at the first three."""
 
-CHUNK = 4096
+DRAWN_ROWS = 4096
 """Rows that are drawn and differentiated at once."""
 
 
@@ -52,7 +52,7 @@ class Draws(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Question:
+class ValueQuestion:
     """Contexts x (contexts, *event) at time t, and the reward that is asked about."""
 
     task: Task[Any]
@@ -106,7 +106,7 @@ def samplers(task: Task[Any]) -> dict[str, tuple[PosteriorSampler, int]]:
 
 
 def draw(
-    question: Question,
+    question: ValueQuestion,
     sampler: PosteriorSampler,
     n: int,
     pathwise: int = 0,
@@ -118,7 +118,7 @@ def draw(
     J_i' grad r_i of all draws, and with them G at any number of draws.
     """
     keep = pathwise if sampler.pathwise and question.reward.differentiable else 0
-    size = max(1, CHUNK // len(question.x))
+    size = max(1, DRAWN_ROWS // len(question.x))
     chunks = _chunks(n, keep, size)
     parts = [_chunk(question, sampler, rows, rows.start < keep, salt) for rows in chunks]
     pulls = [part.pull for part in parts if part.pull is not None]
@@ -136,7 +136,7 @@ def _chunks(n: int, keep: int, size: int) -> Iterator[range]:
 
 
 def _chunk(
-    question: Question, sampler: PosteriorSampler, draws: range, pathwise: bool, salt: str
+    question: ValueQuestion, sampler: PosteriorSampler, draws: range, pathwise: bool, salt: str
 ) -> Draws:
     count, n = len(question.x), len(draws)
     shape = (n, *question.x.shape)
@@ -159,7 +159,7 @@ def _chunk(
     )
 
 
-def value(draws: Draws) -> Tensor:
+def value_estimate(draws: Draws) -> Tensor:
     """log-mean-exp over the draws, (contexts,)."""
     return log_mean_exp(draws.reward)
 
@@ -171,13 +171,13 @@ def gradient_g(draws: Draws) -> Tensor:
     return (expand(weight, draws.pull) * draws.pull).sum(0)
 
 
-def gradient_gf(question: Question, draws: Draws) -> Tensor:
+def gradient_gf(question: ValueQuestion, draws: Draws) -> Tensor:
     """GF: (beta / alpha^2) (sum_i w_i X_i - mean X), no derivative of anything (Eq. 20)."""
     shift = denoiser_shift(draws.reward, draws.x1)
     return question.task.flow.interpolant.value_gradient(shift, question.times)
 
 
-def exact_truth(question: Question, oracle: Oracle) -> Truth:
+def exact_truth(question: ValueQuestion, oracle: Oracle) -> Truth:
     """The closed form."""
     shift = oracle.shift(question.x, question.times)
     gradient = question.task.flow.interpolant.value_gradient(shift, question.times)
@@ -185,7 +185,7 @@ def exact_truth(question: Question, oracle: Oracle) -> Truth:
 
 
 def rollout_draws(
-    question: Question, steps: int = REFERENCE_STEPS, particles: int = REFERENCE_PARTICLES
+    question: ValueQuestion, steps: int = REFERENCE_STEPS, particles: int = REFERENCE_PARTICLES
 ) -> Draws:
     """Long SDE rollouts: V from all of them (bias about -1/particles), grad V from GF.
 
@@ -194,9 +194,9 @@ def rollout_draws(
     return draw(question, SDERollout(question.task.flow, steps), particles, salt="value-reference")
 
 
-def rollout_truth(question: Question, draws: Draws) -> Truth:
+def rollout_truth(question: ValueQuestion, draws: Draws) -> Truth:
     """What a set of rollouts says; two halves of one set say how noisy it is."""
-    return Truth(value(draws), gradient_gf(question, draws))
+    return Truth(value_estimate(draws), gradient_gf(question, draws))
 
 
 def part(draws: Draws, rows: slice) -> Draws:

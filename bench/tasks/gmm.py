@@ -81,7 +81,7 @@ class PaperMixture(MixtureTask[NoParams]):
         return UnconditionalMap(net)
 
     def weights(self) -> dict[str, str]:
-        return {"gmm-paper": weights.digest(weights.find("gmm-paper"))}
+        return weights.hashes("gmm-paper")
 
     def training(self) -> dict[str, float]:
         return weights.training("gmm-paper")

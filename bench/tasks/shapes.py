@@ -102,7 +102,7 @@ class Shapes(Task[ShapesParams]):
         "compressed-size",
     )
     world = "bench.worlds.shapes:WORLD"
-    event_shape = shapes.EVENT_SHAPE
+    event_shape = shapes.LATENT_SHAPE
 
     @property
     def data_shape(self) -> tuple[int, ...]:
@@ -131,7 +131,7 @@ class Shapes(Task[ShapesParams]):
         return shapes.autoencoder().decode(z)
 
     def weights(self) -> dict[str, str]:
-        return {"shapes": weights.digest(weights.find("shapes"))}
+        return weights.hashes("shapes")
 
     def training(self) -> dict[str, float]:
         return weights.training("shapes")

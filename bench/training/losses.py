@@ -44,7 +44,7 @@ class Draw:
         return Linear().noised(self.x1, self.noise, self.s)
 
 
-MIN_SPREAD = 0.05
+SPREAD_FLOOR = 0.05
 """Floor of the deviation in `data_variance`: later contexts gain no further weight."""
 
 Objective = Callable[[MapModel, MapModel, Draw], tuple[Tensor, Tensor]]
@@ -252,7 +252,9 @@ def lagrangian(inner: Inner) -> Objective:
     return objective
 
 
-def adaptive(prediction: Tensor, target: Tensor, power: float, floor: float = 0.01) -> Tensor:
+def adaptively_weighted(
+    prediction: Tensor, target: Tensor, power: float, floor: float = 0.01
+) -> Tensor:
     """mean over the batch of sg[(|d|^2 + floor)^-power] |d|^2, |d|^2 summed over data (Eq. 73)."""
     error = (prediction - target).flatten(1).square().sum(-1)
     weight = (error.detach() + floor) ** -power
@@ -262,9 +264,9 @@ def adaptive(prediction: Tensor, target: Tensor, power: float, floor: float = 0.
 def standardised(prediction: Tensor, target: Tensor, variance: Tensor) -> Tensor:
     """mean over the batch of |d|^2 / variance, for targets that are random given the prediction.
 
-    Weights that depend on the residual, as in `adaptive`, would move the minimiser from the
-    target's conditional mean towards its median; `variance` (batch,) may depend on the times, the
-    context and the inner state, but not on what is random in the target.
+    Weights that depend on the residual, as in `adaptively_weighted`, would move the minimiser from
+    the target's conditional mean towards its median; `variance` (batch,) may depend on the times,
+    the context and the inner state, but not on what is random in the target.
     """
     error = (prediction - target).flatten(1).square().sum(-1)
     return (error / variance).mean()
@@ -277,7 +279,7 @@ def data_variance(_: MapModel, draw: Draw) -> Tensor:
     """
     t, s = draw.t, draw.s
     tau2 = (1 - t) ** 2 / ((1 - t) ** 2 + t**2)
-    return (tau2 / ((1 - s) ** 2 + s**2 * tau2)).clamp(min=MIN_SPREAD**2)
+    return (tau2 / ((1 - s) ** 2 + s**2 * tau2)).clamp(min=SPREAD_FLOOR**2)
 
 
 @torch.no_grad()

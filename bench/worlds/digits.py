@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from bench.metrics.validation import Networks, ReferenceLaw
 from bench.metrics.world_quality import QUALITY_TIMES, Quality, memorisation, posterior_quality
 from bench.models.digits import CLASSIFIER_FEATURES, FEATURES, UnconditionalMap
-from bench.models.digits_data import FOLDS, Labelled, fold, load
+from bench.models.digits_data import FOLDS, Labelled, fold, real_digits
 from bench.models.meta_flow_map import FlowNet, MetaFlowMapNet
-from bench.models.nets import Classifier
+from bench.models.nets import DigitClassifier
 from bench.training.maps import taught_by, train_flow, train_map
 from bench.training.recipes import Recipe
 from bench.training.sources import from_data
@@ -26,7 +26,7 @@ RECIPE = Recipe(flow_steps=6000, map_steps=18000, batch=256, map_width=384, cont
 
 def train(recipe: Recipe, folder: Path, stage: Stage) -> Networks:
     """Flow, meta flow map and three classifiers on disjoint folds of the training digits."""
-    source, seed = from_data(load("train").x), recipe.seed
+    source, seed = from_data(real_digits("train").x), recipe.seed
     flow = train_flow(source, recipe, seed, folder, stage("flow", recipe.flow_steps))
     report = stage("map", recipe.map_steps)
     networks: Networks = {"flow": flow}
@@ -41,10 +41,10 @@ def train(recipe: Recipe, folder: Path, stage: Stage) -> Networks:
 
 def train_classifier(
     data: Labelled, features: int, recipe: Recipe, seed: int, folder: Path, report: Report
-) -> Classifier:
+) -> DigitClassifier:
     """Cross-entropy with shifts of up to one pixel, noise and label smoothing."""
     torch.manual_seed(seed)
-    net = Classifier(features)
+    net = DigitClassifier(features)
 
     def objective(
         model: nn.Module, _: nn.Module, generator: torch.Generator
@@ -58,13 +58,13 @@ def train_classifier(
 
     config = TrainConfig(recipe.classifier_steps, seed=seed, ema=0.99)
     trained = Trainer(net, objective, config, folder, report).run()
-    assert isinstance(trained, Classifier)
+    assert isinstance(trained, DigitClassifier)
     return trained
 
 
 def law(_: Networks) -> ReferenceLaw:
     """The 1,797 digits; the posterior is that of the trained flow, by GLASS in small steps."""
-    return ReferenceLaw(load("all").x)
+    return ReferenceLaw(real_digits("all").x)
 
 
 @torch.no_grad()
@@ -72,16 +72,16 @@ def quality(networks: Networks) -> Quality:
     """Posterior quality at three times, accuracies on the held-out digits, memorisation."""
     flow = cast(FlowNet, networks["flow"]).eval()
     flow_map = UnconditionalMap(cast(MetaFlowMapNet, networks["map"]).eval())
-    data, train, held_out = (load(split).x for split in ("all", "train", "held-out"))
+    data, train, held_out = (real_digits(split).x for split in ("all", "train", "held-out"))
     return {
         "posterior": {str(t): posterior_quality(data, flow, flow_map, t) for t in QUALITY_TIMES},
-        "accuracy": {name: _accuracy(cast(Classifier, networks[name])) for name in FOLDS},
+        "accuracy": {name: _accuracy(cast(DigitClassifier, networks[name])) for name in FOLDS},
         "memorisation_ratio": memorisation(flow, train, held_out),
     }
 
 
-def _accuracy(net: Classifier) -> float:
-    held_out = load("held-out")
+def _accuracy(net: DigitClassifier) -> float:
+    held_out = real_digits("held-out")
     hits = net(held_out.x).argmax(-1) == held_out.y
     return round(float(hits.float().mean()), 4)
 

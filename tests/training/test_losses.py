@@ -58,7 +58,7 @@ def test_every_objective_vanishes_on_the_exact_map_and_not_elsewhere(name):
     for parameter in net.parameters():
         nn.init.normal_(parameter, std=0.3, generator=g)
     prediction, target = objective(net, net, draw)
-    loss = losses.adaptive(prediction, target, power=0.5)
+    loss = losses.adaptively_weighted(prediction, target, power=0.5)
     loss.backward()
     assert float(loss.detach()) > 1e-3
     assert float(net.net.leave[1].weight.grad.abs().sum()) > 0

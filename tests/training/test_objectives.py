@@ -117,7 +117,7 @@ def test_noisy_targets_keep_their_mean_only_under_weights_that_ignore_the_residu
         return float(gradient)
 
     plain = pull(lambda p, y: losses.standardised(p, y, torch.ones(n)))
-    weighted = pull(lambda p, y: losses.adaptive(p, y, 0.5))
+    weighted = pull(lambda p, y: losses.adaptively_weighted(p, y, 0.5))
     assert abs(plain) < 5 * 2 / math.sqrt(n)
     assert weighted > 0.1  # pulled down, towards the median log 2
 

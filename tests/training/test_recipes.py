@@ -15,7 +15,7 @@ from bench import worlds
 from bench.cli.training_view import Note, View
 from bench.core.params import UserError
 from bench.models import digits, weights
-from bench.models.digits_data import FOLDS, fold, load
+from bench.models.digits_data import FOLDS, fold, real_digits
 from bench.models.gaussian import GaussianModel
 from bench.models.meta_flow_map import FlowNet, MetaFlowMapNet
 from bench.models.mixture import paper_mixture
@@ -93,7 +93,7 @@ def test_training_lowers_the_loss_and_a_nan_stops_it(tmp_path):
 
 
 def test_folds_are_disjoint_and_held_out_is_apart():
-    parts = [fold(name).x.flatten(1) for name in FOLDS] + [load("held-out").x.flatten(1)]
+    parts = [fold(name).x.flatten(1) for name in FOLDS] + [real_digits("held-out").x.flatten(1)]
     assert sum(map(len, parts)) == 1797 and len(parts[3]) == 360
     distances = [torch.cdist(a, b).min() for i, a in enumerate(parts) for b in parts[:i]]
     assert min(distances) > 0

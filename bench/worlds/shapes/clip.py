@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from bench.models.clip_small import SmallCLIP, tokens
 from bench.models.shapes_prompts import sentence, told, wishes
-from bench.models.shapes_render import draw_scenes, render
+from bench.models.shapes_render import draw_scenes, render_scenes
 from bench.training.trainer import Losses, Report, TrainConfig, Trainer
 from bench.worlds.shapes.recipe import ShapesRecipe
 
@@ -30,7 +30,7 @@ def clip_losses(recipe: ShapesRecipe) -> Losses:
         model: nn.Module, _: nn.Module, generator: torch.Generator
     ) -> Mapping[str, Tensor]:
         scenes = draw_scenes(recipe.clip_batch, generator)
-        x = render(scenes)
+        x = render_scenes(scenes)
         level = (2 * torch.rand(len(x), 1, 1, 1, generator=generator) - 1).clamp(min=0)
         x = x + MAX_NOISE * level * torch.randn(x.shape, generator=generator)
         said = [sentence(told(wish, 0.75, generator)) for wish in wishes(scenes)]

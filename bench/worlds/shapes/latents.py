@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from bench.models.autoencoder import Autoencoder, Code, evidence
 from bench.models.meta_flow_map import Known
 from bench.models.nets import GUIDED
-from bench.models.shapes_render import SHAPES, SIDE, draw_scenes, pictures, render
+from bench.models.shapes_render import SHAPES, SIDE, draw_scenes, pictures, render_scenes
 from bench.training import guidance
 from bench.training.sources import Source
 from bench.training.trainer import Losses, Report, TrainConfig, Trainer
@@ -29,7 +29,7 @@ def code_losses(recipe: ShapesRecipe) -> Losses:
         model: nn.Module, _: nn.Module, generator: torch.Generator
     ) -> Mapping[str, Tensor]:
         assert isinstance(model, Autoencoder)
-        x = render(draw_scenes(recipe.code_batch, generator))
+        x = render_scenes(draw_scenes(recipe.code_batch, generator))
         noise = torch.randn(len(x), recipe.latents, generator=generator)
         reconstruction, code = model(x, noise)
         return {"evidence": evidence(x, reconstruction, code, recipe.pixel_noise)}

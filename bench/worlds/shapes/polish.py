@@ -40,7 +40,10 @@ def polish_losses(source: Source, pairs: Solved, flow: FlowNet, recipe: ShapesRe
         some = pairs.pick(recipe.batch, generator)
         told, told_average = model.given(some.known), average.given(some.known)
         ends = losses.endpoints(told, told_average, some.draw())
-        return {**usual(model, average, generator), "endpoints": losses.adaptive(*ends, POWER)}
+        return {
+            **usual(model, average, generator),
+            "endpoints": losses.adaptively_weighted(*ends, POWER),
+        }
 
     return objective
 

@@ -17,8 +17,8 @@ from bench.metrics.world_quality import LONG_GLASS, QUALITY_TIMES, Quality
 from bench.models.autoencoder import Autoencoder
 from bench.models.clip_small import SmallCLIP, tokens
 from bench.models.meta_flow_map import FlowNet, MetaFlowMapNet
-from bench.models.shapes import EVENT_SHAPE, PromptedFlow, PromptedMap
-from bench.models.shapes_judge import Measured, measure
+from bench.models.shapes import LATENT_SHAPE, PromptedFlow, PromptedMap
+from bench.models.shapes_judge import Attributes, measure
 from bench.models.shapes_prompts import WORDS, sentence, wishes
 from bench.models.shapes_render import SHAPES, pictures
 
@@ -66,7 +66,7 @@ def reconstruction(code: Autoencoder) -> Quality:
 
 def drawn(call: Any, steps: int, label: int, n: int) -> Tensor:
     """n latents of one class: Euler steps of a velocity, or jumps of a map."""
-    x0 = NoiseSource(0, "shapes-quality").normal("x0", 0, EVENT_SHAPE, range(n))
+    x0 = NoiseSource(0, "shapes-quality").normal("x0", 0, LATENT_SHAPE, range(n))
     jumps = call.__name__ == "jump"
 
     def move(x: Tensor, s: Tensor, u: Tensor) -> Tensor:
@@ -89,7 +89,7 @@ def label_figures(code: Autoencoder, call: Any, steps: int) -> Quality:
     }
 
 
-def _clear(found: Measured) -> float:
+def _clear(found: Attributes) -> float:
     named = torch.stack([getattr(found, name) >= 0 for name in WORDS])
     return float(named.all(0).float().mean())
 
