@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from bench.core.integrate import Velocity
 from bench.models.meta_flow_map import FlowNet, Known, MetaFlowMapNet
 from bench.training import guidance, losses
+from bench.training.draws import Draw, make_draw, make_draws
 from bench.training.recipes import Recipe
 from bench.training.sources import Source
 from bench.training.trainer import Losses, Report, TrainConfig, Trainer
@@ -33,7 +34,7 @@ def flow_losses(source: Source, recipe: Recipe) -> Losses:
         assert isinstance(model, FlowNet) and isinstance(average, FlowNet)
         x1, known = source.pick(recipe.batch, generator)
         t = torch.rand(len(x1), generator=generator)
-        draw = losses.make_draw(x1, t, t, t, generator)
+        draw = make_draw(x1, t, t, t, generator)
         prediction, target = losses.flow_matching(model.given(known).velocity, draw)
         target = _guided(average, draw, known, target)
         return {"flow_matching": (prediction - target).flatten(1).square().sum(-1).mean()}
@@ -42,7 +43,7 @@ def flow_losses(source: Source, recipe: Recipe) -> Losses:
 
 
 @torch.no_grad()
-def _guided(average: FlowNet, draw: losses.Draw, known: Known, target: Tensor) -> Tensor:
+def _guided(average: FlowNet, draw: Draw, known: Known, target: Tensor) -> Tensor:
     """The targets with those of the guided rows moved; only these rows are asked about."""
     if known.label is None or known.scale is None:
         return target
@@ -78,7 +79,7 @@ def map_losses(source: Source, teacher: Teacher, recipe: Recipe) -> Losses:
         assert isinstance(model, MetaFlowMapNet) and isinstance(average, MetaFlowMapNet)
         x1, known = source.pick(recipe.batch, generator)
         both = recipe.objective.build(teacher(known))
-        draws = losses.make_draws(x1, recipe.context_power, generator)
+        draws = make_draws(x1, recipe.context_power, generator)
         return both(model.given(known), average.given(known), *draws)
 
     return objective

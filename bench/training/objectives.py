@@ -15,8 +15,9 @@ from torch import Tensor
 from bench.core.integrate import Velocity
 from bench.core.params import UserError, nearest
 from bench.core.work import Rows, Work, backward, forward
-from bench.training import losses
-from bench.training.losses import Draw, MapModel, Objective
+from bench.training import losses, weighting
+from bench.training.draws import Draw
+from bench.training.losses import MapModel, Objective
 
 
 @dataclass(frozen=True)
@@ -44,8 +45,8 @@ class LossTerm:
         def value(model: MapModel, target: MapModel, draw: Draw) -> Tensor:
             prediction, goal = objective(model, target, draw)
             if self.variance is None:
-                return losses.adaptively_weighted(prediction, goal, POWER)
-            return losses.standardised(prediction, goal, self.variance(model, draw))
+                return weighting.adaptively_weighted(prediction, goal, POWER)
+            return weighting.standardised(prediction, goal, self.variance(model, draw))
 
         return value
 
@@ -58,7 +59,7 @@ _JVP = Work(map=Rows(jvp=1))
 
 DIAGONALS: dict[str, LossTerm] = {
     "distilled": LossTerm(losses.diagonal_distilled, _PLAIN + forward("flow")),
-    "data": LossTerm(lambda _: losses.diagonal_from_data, _PLAIN, losses.data_variance),
+    "data": LossTerm(lambda _: losses.diagonal_from_data, _PLAIN, weighting.data_variance),
 }
 """v_{s,s}: from a teacher's closed form, or from pairs of data and noise."""
 
@@ -79,7 +80,7 @@ CONSISTENCIES: dict[str, LossTerm] = {
     "mean-flow": LossTerm(
         lambda _: losses.eulerian(losses.data_velocity),
         _DETACHED + _JVP,
-        losses.mean_flow_variance,
+        weighting.mean_flow_variance,
     ),
     "lagrangian-self": LossTerm(
         lambda _: losses.lagrangian(losses.self_velocity), _KEPT + forward("map")

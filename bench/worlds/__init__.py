@@ -40,11 +40,16 @@ class World:
 
 
 def of_task(task: str) -> World:
-    """The world that a task names; UserError if it names none."""
+    """The world that a task names; UserError if it names none, or one that is not there."""
     name = plugins.load("tasks", task).world
     if name is None:
         raise UserError(f"the task '{task}' has no networks to train: choose another")
-    found: World = pkgutil.resolve_name(name)
+    try:
+        found: World = pkgutil.resolve_name(name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise UserError(
+            f"the world '{name}' of the task '{task}' cannot be loaded: {error}"
+        ) from error
     return found
 
 

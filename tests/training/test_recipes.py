@@ -19,6 +19,7 @@ from bench.models.digits_data import FOLDS, fold, real_digits
 from bench.models.gaussian import GaussianModel
 from bench.models.meta_flow_map import FlowNet, MetaFlowMapNet
 from bench.models.mixture import paper_mixture
+from bench.tasks.gmm import RandomMixture
 from bench.training import maps
 from bench.training.sources import unlabelled
 from bench.training.trainer import TrainConfig, Trainer
@@ -138,7 +139,7 @@ def test_gaussian_model_floors_constant_directions():
     assert digits.FEATURES * 10 <= 128  # a quickstart cell is large enough for a Frechet distance
 
 
-def test_a_task_names_its_world():
+def test_a_task_names_its_world(monkeypatch):
     """Also somebody else's; a task without trained networks says so."""
     assert worlds.of_task("gmm-paper").recipe.flow_steps == 0
     for task in ("gmm-paper", "digits", "shapes"):
@@ -146,6 +147,11 @@ def test_a_task_names_its_world():
         shipped = json.loads(path.read_text())["recipe"]
         assert shipped.items() <= asdict(world.recipe).items()
     with pytest.raises(UserError, match="the task 'gmm' has no networks to train"):
+        worlds.of_task("gmm")
+    monkeypatch.setattr(RandomMixture, "world", "bench.worlds.gmm_paper:WORLD")
+    assert worlds.of_task("gmm") is worlds.of_task("gmm-paper")
+    monkeypatch.setattr(RandomMixture, "world", "nowhere:WORLD")
+    with pytest.raises(UserError, match="'nowhere:WORLD' of the task 'gmm' cannot be loaded"):
         worlds.of_task("gmm")
     with pytest.raises(UserError, match="did you mean 'digits'"):
         worlds.of_task("digit")

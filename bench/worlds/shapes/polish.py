@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from bench.models.meta_flow_map import FlowNet, MetaFlowMapNet
 from bench.models.shapes_render import SHAPES
-from bench.training import losses
+from bench.training import losses, weighting
 from bench.training.maps import map_losses, taught_by
 from bench.training.objectives import POWER
 from bench.training.ode_pairs import Solved, solve
@@ -42,7 +42,7 @@ def polish_losses(source: Source, pairs: Solved, flow: FlowNet, recipe: ShapesRe
         ends = losses.endpoints(told, told_average, some.draw())
         return {
             **usual(model, average, generator),
-            "endpoints": losses.adaptively_weighted(*ends, POWER),
+            "endpoints": weighting.adaptively_weighted(*ends, POWER),
         }
 
     return objective
