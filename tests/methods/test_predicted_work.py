@@ -121,7 +121,7 @@ def test_what_is_missing_is_said():
 def test_predictions_load_no_weights(monkeypatch):
     from bench.models import weights
 
-    monkeypatch.setattr(weights, "load", lambda path: pytest.fail("weights were loaded"))
+    monkeypatch.setattr(weights, "read_weights", lambda path: pytest.fail("weights were loaded"))
     assert bind("digits", "template").spec.has_flow_map
     assert rows("digits", "class-mixture", ["mfm-g"], budget="paper-nfe=100")[0].matched
 

@@ -98,7 +98,7 @@ def test_g_from_single_draws_is_the_gradient_of_the_value_of_all():
 def test_draws_do_not_depend_on_chunks_or_on_how_many_follow(monkeypatch):
     q = question(n=4)
     whole = ve.draw(q, Glass(q.task.flow, 3), 9, pathwise=5)
-    monkeypatch.setattr(ve, "CHUNK", 8)
+    monkeypatch.setattr(ve, "DRAWN_ROWS", 8)
     parts = ve.draw(q, Glass(q.task.flow, 3), 7, pathwise=5)
     assert torch.allclose(whole.x1[:7], parts.x1, atol=1e-5)
     assert torch.allclose(whole.pull, parts.pull, atol=1e-5)

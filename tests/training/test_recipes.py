@@ -151,7 +151,7 @@ def test_a_task_names_its_world(monkeypatch):
     monkeypatch.setattr(RandomMixture, "world", "bench.worlds.gmm_paper:WORLD")
     assert worlds.of_task("gmm") is worlds.of_task("gmm-paper")
     monkeypatch.setattr(RandomMixture, "world", "nowhere:WORLD")
-    with pytest.raises(UserError, match="'nowhere:WORLD' of the task 'gmm' cannot be loaded"):
+    with pytest.raises(UserError, match="'nowhere:WORLD' of 'gmm' cannot be loaded"):
         worlds.of_task("gmm")
     with pytest.raises(UserError, match="did you mean 'digits'"):
         worlds.of_task("digit")
