@@ -1,5 +1,5 @@
 """`python -m bench`."""
 
-from bench.cli.main import run
+from bench.cli.main import main
 
-run()
+main()

@@ -61,7 +61,7 @@ def swept(given: argparse.Namespace, asked: Spec, name: str) -> Swept:
 def levels(given: argparse.Namespace, method: str) -> int:
     """Levels per axis with which the grid has about as many points as asked for."""
     from bench.runner.pilots import Pilots
-    from sweeps.planning import Planner
+    from sweeps.planner import Planner
 
     space = Planner(spec(given, method), method, Pilots()).space
     found = 2

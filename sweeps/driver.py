@@ -15,9 +15,9 @@ from bench.runner.cell import Payload
 from bench.runner.executors import Executor, RayTune, cluster
 from bench.runner.run import pilots_of, run_suite
 from sweeps import record
-from sweeps.desk import Desk
+from sweeps.dispatcher import Dispatcher
 from sweeps.lock import driving
-from sweeps.planning import Planner
+from sweeps.planner import Planner
 from sweeps.spec import Spec, checked
 from sweeps.study import Study
 
@@ -106,19 +106,20 @@ def _tune(swept: Swept, runner: Executor, session: contextlib.ExitStack, watcher
         swept.executed += 1
         watcher.trial(study, payload)
 
-    desk = Desk(swept.studies, swept.store, runner.workers, told)
+    dispatcher = Dispatcher(swept.studies, swept.store, runner.workers, told)
     record.write(swept.store, swept.spec, swept.studies)
-    first = desk.next()
+    first = dispatcher.next()
     if first is None:
         return
-    desk.put_back(first)
+    dispatcher.put_back(first)
     if isinstance(runner, RayTune):
         from sweeps.searcher import run
 
-        run(session.enter_context(cluster(runner.address, runner.workers)), desk, first.threads)
+        ray = session.enter_context(cluster(runner.address, runner.workers))
+        run(ray, dispatcher, first.threads)
         return
-    while (job := desk.next()) is not None:
-        runner.run([job], desk.took)
+    while (job := dispatcher.next()) is not None:
+        runner.run([job], dispatcher.took)
 
 
 def reporting_suite(spec: Spec, name: str, studies: Sequence[Study]) -> Suite:

@@ -1,4 +1,4 @@
-"""The Ray side of a sweep: a thin Searcher in front of the desk, and one Tuner for all trials.
+"""The Ray side of a sweep: a thin Searcher that asks the dispatcher, one Tuner for all.
 
 Ray Tune never sees a parameter: a configuration is a cell id, and the job behind it waits in an
 actor.  Nothing is ever restored from Ray; what was run is in the store.
@@ -16,17 +16,17 @@ from ray.tune.search import Searcher
 from bench.runner.cell import Payload
 from bench.runner.executors import Job
 from bench.runner.ray_cell import CellTrainable, Courier, Mailbox, quiet_run
-from sweeps.desk import Desk
+from sweeps.dispatcher import Dispatcher
 
 
-class Counter(Mailbox):
-    """The mailbox, where jobs are left as well as payloads."""
+class JobMailbox(Mailbox):
+    """A mailbox where jobs are left as well as payloads."""
 
     def __init__(self) -> None:
         super().__init__()
         self._jobs: dict[str, Job] = {}
 
-    def order(self, job: Job) -> None:
+    def post(self, job: Job) -> None:
         """Leave a job; it stays until its payload is taken, for workers that are started again."""
         self._jobs[job.id] = job
 
@@ -42,25 +42,25 @@ class Counter(Mailbox):
         return payload
 
 
-class Ordered:
-    """The jobs at the counter, read like a dictionary by the trainable."""
+class PostedJobs:
+    """The jobs in the mailbox, read like a dictionary by the trainable."""
 
-    def __init__(self, counter: Any) -> None:
-        self._counter = counter
+    def __init__(self, mailbox: Any) -> None:
+        self._mailbox = mailbox
 
     def __getitem__(self, cell: str) -> Job:
         import ray
 
-        job: Job = ray.get(self._counter.job.remote(cell))
+        job: Job = ray.get(self._mailbox.job.remote(cell))
         return job
 
 
-class DeskSearcher(Searcher):  # type: ignore[misc]  # ray is untyped
-    """Hands out the desk's next cell; what came of it reaches the desk through the courier."""
+class CellSearcher(Searcher):  # type: ignore[misc]  # ray is untyped
+    """Suggests the dispatcher's next cell; what came of it goes back to it through the courier."""
 
-    def __init__(self, desk: Desk, ray: Any, counter: Any) -> None:
+    def __init__(self, dispatcher: Dispatcher, ray: Any, mailbox: Any) -> None:
         super().__init__()
-        self._desk, self._ray, self._counter = desk, ray, counter
+        self._dispatcher, self._ray, self._mailbox = dispatcher, ray, mailbox
         self._cells: dict[str, str] = {}
 
     def __getstate__(self) -> dict[str, Any]:
@@ -68,11 +68,11 @@ class DeskSearcher(Searcher):  # type: ignore[misc]  # ray is untyped
         return {}
 
     def suggest(self, trial_id: str) -> Any:
-        """A cell id, None while the desk must wait, FINISHED at the end."""
-        job = self._desk.next()
+        """A cell id, None while the dispatcher must wait, FINISHED at the end."""
+        job = self._dispatcher.next()
         if job is None:
-            return Searcher.FINISHED if self._desk.finished else None
-        self._ray.get(self._counter.order.remote(job))
+            return Searcher.FINISHED if self._dispatcher.finished else None
+        self._ray.get(self._mailbox.post.remote(job))
         self._cells[trial_id] = job.id
         return {"cell": job.id}
 
@@ -81,9 +81,9 @@ class DeskSearcher(Searcher):  # type: ignore[misc]  # ray is untyped
     ) -> None:
         """A worker that died without an answer is a failed cell."""
         cell = self._cells.pop(trial_id, "")
-        if cell in self._desk.busy:
+        if cell in self._dispatcher.busy:
             reason = "WorkerLost: the worker died before it answered"
-            self._desk.took(Payload(cell, "failed", reason))
+            self._dispatcher.took(Payload(cell, "failed", reason))
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing: the store is the record."""
@@ -92,21 +92,21 @@ class DeskSearcher(Searcher):  # type: ignore[misc]  # ray is untyped
         """Nothing: a sweep is planned again from the store."""
 
 
-def run(ray: Any, desk: Desk, threads: int) -> None:
-    """Run the desk's cells as trials with reused actors until it is finished."""
+def run(ray: Any, dispatcher: Dispatcher, threads: int) -> None:
+    """Run the dispatcher's cells as trials with reused actors until it is finished."""
     # All first actors start together; later trials wait for one of them to be free.
-    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(desk.limit)
-    counter = ray.remote(Counter).options(num_cpus=0).remote()
-    courier = Courier(ray, counter, desk.took)
+    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(dispatcher.limit)
+    mailbox = ray.remote(JobMailbox).options(num_cpus=0).remote()
+    courier = Courier(ray, mailbox, dispatcher.took)
     trainable = tune.with_resources(
-        tune.with_parameters(CellTrainable, jobs=Ordered(counter), mailbox=counter),
+        tune.with_parameters(CellTrainable, jobs=PostedJobs(mailbox), mailbox=mailbox),
         {"cpu": threads},
     )
     with tempfile.TemporaryDirectory(prefix="tiltbench-") as scratch:
         tune.Tuner(
             trainable,
             tune_config=tune.TuneConfig(
-                search_alg=DeskSearcher(desk, ray, counter), num_samples=-1, reuse_actors=True
+                search_alg=CellSearcher(dispatcher, ray, mailbox), num_samples=-1, reuse_actors=True
             ),
             run_config=quiet_run("sweep", scratch, courier),
         ).fit()

@@ -13,7 +13,7 @@ from bench.core.contracts import Task
 from bench.core.params import UserError, build, nearest, param, parse_name
 from bench.core.work import Budget
 from bench.plan.binding import bind
-from bench.plan.suite import parse_budget
+from bench.plan.budgets import parse_budget
 from bench.runner.measuring import wanted_metrics
 from sweeps.samplers import make_sampler
 from sweeps.space import check_known

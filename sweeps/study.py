@@ -21,7 +21,7 @@ from bench.core.params import UserError, parse_name
 from bench.record.store import Store
 from bench.runner.executors import Job
 from bench.runner.measuring import wanted_metrics
-from sweeps.planning import Planner, extended
+from sweeps.planner import Planner, extended
 from sweeps.proposals import State, Told, propose
 from sweeps.samplers import make_sampler
 from sweeps.space import Values

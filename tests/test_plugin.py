@@ -17,7 +17,7 @@ import pytest
 import torch
 
 from bench.api import UserError
-from bench.cli import plugin as verbs
+from bench.cli import new as verbs
 from bench.conformance.check import conform
 from bench.conformance.method_subject import MethodSubject
 from bench.metrics.two_sample import sliced_w2

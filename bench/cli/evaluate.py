@@ -10,20 +10,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bench.cli import options as o
+from bench.cli.console import wide_console
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from bench.metrics.image_row import Folder, MetricRow
 
+EXAMPLE = "bench evaluate out/ --reference real/ -r hpsv2 --prompts prompts.txt"
 ENCODERS = "inception-clean,inception-legacy,dinov2,clip,pixels"
 SHOWN = ("metric", "encoder", "value", "standard_error", "low", "high", "n", "implementation")
-
-
-def register(app: typer.Typer) -> None:
-    """Add the verb."""
-    epilog = "bench evaluate out/ --reference real/ -r hpsv2 --prompts prompts.txt"
-    app.command("evaluate", epilog=epilog)(evaluate)
 
 
 def evaluate(
@@ -143,12 +139,9 @@ def _write(rows: list[MetricRow], out: Path) -> None:
 
 def _print(rows: list[MetricRow]) -> None:
     from rich import box
-    from rich.console import Console
     from rich.table import Table
 
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=160)
+    console = wide_console(160)
     table = Table(box=box.SIMPLE_HEAD)
     for column in SHOWN:
         numeric = column in ("value", "standard_error", "low", "high", "n")

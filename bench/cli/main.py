@@ -1,25 +1,55 @@
-"""The `bench` command: verbs, and how errors are shown."""
+"""The `bench` command: its verbs, and how errors are shown."""
 
 from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 
 import typer
 
 from bench.cli import (
+    apply,
+    audit,
+    check,
+    compare,
+    doctor,
     evaluate,
-    inspect,
-    maintain,
-    plugin,
+    listing,
+    new,
+    plan,
     prefetch,
-    running,
+    report,
+    run,
     study,
-    sweeping,
+    sweep,
     track,
-    training,
+    train,
+    ui,
 )
 from bench.core.params import UserError
+
+VERBS: dict[str, tuple[Callable[..., None], str | None]] = {
+    "run": (run.run, run.EXAMPLE),
+    "plan": (plan.plan, plan.EXAMPLE),
+    "list": (listing.listing, listing.EXAMPLE),
+    "report": (report.report, report.EXAMPLE),
+    "compare": (compare.compare, compare.EXAMPLE),
+    "doctor": (doctor.doctor, None),
+    "prefetch": (prefetch.prefetch, prefetch.EXAMPLE),
+    "evaluate": (evaluate.evaluate, evaluate.EXAMPLE),
+    "train": (train.train, train.EXAMPLE),
+    "check": (check.check, check.EXAMPLE),
+    "new": (new.new, new.EXAMPLE),
+    "ui": (ui.ui, ui.EXAMPLE),
+    "audit": (audit.audit, audit.EXAMPLE),
+    "sweep": (sweep.sweep, sweep.EXAMPLE),
+    "apply": (apply.apply, apply.EXAMPLE),
+}
+"""What a verb does and an example of it, in the order of `bench --help`."""
+
+GROUPS = {"track": track.group, "study": study.group}
+"""Verbs that have verbs of their own."""
 
 app = typer.Typer(
     name="bench",
@@ -32,23 +62,13 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Start with: bench run",
 )
-
-for module in (
-    running,
-    inspect,
-    prefetch,
-    evaluate,
-    training,
-    plugin,
-    track,
-    maintain,
-    study,
-    sweeping,
-):
-    module.register(app)
+for _name, (_verb, _example) in VERBS.items():
+    app.command(_name, epilog=_example)(_verb)
+for _name, _group in GROUPS.items():
+    app.add_typer(_group, name=_name)
 
 
-def run() -> None:
+def main() -> None:
     """Entry point: bad input is one sentence and exit code 2; tracebacks need --debug."""
     debug = "--debug" in sys.argv
     if debug:
@@ -64,4 +84,4 @@ def run() -> None:
 
 
 if __name__ == "__main__":
-    run()
+    main()

@@ -38,6 +38,10 @@ Root = Annotated[
     str, typer.Option("--root", help="Folder or URL of runs.", envvar="TILTBENCH_ROOT")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
+Executor = Annotated[str, typer.Option("--executor", help="ray or inline (this process).")]
+Address = Annotated[str | None, typer.Option("--address", help="Ray cluster to join.")]
+Workers = Annotated[int | None, typer.Option("--workers", help="Cells at once (default: cores).")]
+NoTrack = Annotated[bool, typer.Option("--no-track", help="Do not write to MLflow.")]
 
 DEFAULT_ROOT = "runs"
 

@@ -7,10 +7,7 @@ from typing import Annotated
 
 import typer
 
-
-def register(app: typer.Typer) -> None:
-    """Add the verb."""
-    app.command("prefetch", epilog="bench prefetch hpsv2:release=v2.1 inception")(prefetch)
+EXAMPLE = "bench prefetch hpsv2:release=v2.1 inception"
 
 
 def prefetch(

@@ -23,15 +23,11 @@ Draws = Annotated[list[int], typer.Option("--draws", min=1, help="Draws N, repea
 TIMES, DRAWS = [0.1, 0.2, 0.3, 0.5], [1, 4, 16, 64, 200, 1000]
 """The paper's times; 200 is its number of particles, 1000 leaves hardly any noise of the draws."""
 
-
-def register(app: typer.Typer) -> None:
-    """Add the verb."""
-    studies = typer.Typer(help="Measure one ingredient of the methods by itself.")
-    studies.callback()(lambda: None)  # one command alone would swallow its own name
-    studies.command("value", epilog="bench study value -t digits -r class-mixture")(value)
-    app.add_typer(studies, name="study")
+group = typer.Typer(help="Measure one ingredient of the methods by itself.")
+group.callback()(lambda: None)  # one command alone would swallow its own name
 
 
+@group.command("value", epilog="bench study value -t digits -r class-mixture")
 def value(
     task: Annotated[str, typer.Option("-t", "--task", help="Task, e.g. digits.")],
     reward: Annotated[str, typer.Option("-r", "--reward", help="Reward, e.g. class:strength=2.")],

@@ -7,6 +7,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bench.cli.console import wide_console
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from rich.table import Table
@@ -49,9 +51,7 @@ def show(rows: Sequence[StudyRow], rates: Timed, markdown: bool) -> None:
     """Full figures at the largest N, correlation by N, and gains at equal evaluations."""
     from rich.console import Console
 
-    console = Console()
-    if markdown or not console.is_terminal:
-        console = Console(width=200)
+    console = Console(width=200) if markdown else wide_console(200)
     for t in dict.fromkeys(row.t for row in rows):
         here = [row for row in rows if row.t == t]
         console.print(f"t = {t:g}, 95 % intervals over contexts\n")

@@ -29,7 +29,8 @@ from bench.core.contracts import Need, ProblemSpec
 from bench.core.metering import OverBudget
 from bench.core.params import range_of
 from bench.core.problem import Problem
-from bench.core.work import ROLES, Rows, Work
+from bench.core.units import ROLES
+from bench.core.work import Rows, Work
 from bench.plan.matching import bounds
 from bench.runner.cell import sample_in_batches
 

@@ -7,6 +7,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal
 
 from bench.core.work import Budget, Work
@@ -39,9 +40,9 @@ class Cell:
     part: Literal["sample", "fit"] = "sample"
     fit: str = ""
 
-    @property
+    @cached_property
     def id(self) -> str:
-        """Hash of the canonical JSON of what decides the samples."""
+        """Hash of the canonical JSON of what decides the samples, worked out once."""
         decisive = dataclasses.asdict(self)
         for name in ("batch", "seconds"):
             decisive.pop(name)

@@ -21,17 +21,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from bench.core.accelerator import settle
 from bench.core.flops import Price, price
-from bench.core.work import KINDS, ROLES, Kind, Role, Rows, Unit, Work, row_weight
-
-TOLERANCE: dict[Unit, float] = {
-    # Rounding of fractional predictions must not stop a run that is exactly on budget.
-    "paper-nfe": 1e-9,
-    "model-nfe": 1e-9,
-    "flops": 0.01,
-    # Seconds are matched by a pilot and vary from run to run; twice the budget is a runaway.
-    "seconds": 1.0,
-}
-"""By how much a budget may be exceeded before a run is stopped, relative."""
+from bench.core.units import DEFAULT, UNITS, Kind, Role
+from bench.core.work import PLACE, Work
 
 
 class OverBudget(Exception):
@@ -59,7 +50,7 @@ class Meter:
     def __init__(
         self,
         limit: float | None = None,
-        unit: Unit = "paper-nfe",
+        unit: str = DEFAULT,
         deadline: float | None = None,
         count_flops: bool = False,
     ) -> None:
@@ -105,15 +96,19 @@ class Meter:
 
     def _check(self, role: Role, kind: Kind, rows: int, flops: float) -> None:
         assert self.limit is not None
-        if self.unit == "seconds":
-            spent, more = self.elapsed(), 0.0
-        elif self.unit == "flops":
-            spent, more = sum(self._flops.values()), flops
+        unit = UNITS[self.unit]
+        if unit.weights is not None:
+            spent, more = self._spent, unit.weights[role, kind] * rows
         else:
-            spent, more = self._spent, row_weight(self.unit, role, kind) * rows
-        if spent + more > self.limit * (1 + TOLERANCE[self.unit]):
+            spent, more = self._measured(flops)
+        if spent + more > self.limit * (1 + unit.tolerance):
             raise OverBudget(f"{role} {kind} of {rows} rows exceeds {self.limit:g} {self.unit}")
         self._spent += more
+
+    def _measured(self, flops: float) -> tuple[float, float]:
+        """What was spent of a measured unit, and what a call of `flops` adds to it."""
+        spent = {"seconds": (self.elapsed(), 0.0), "flops": (sum(self._flops.values()), flops)}
+        return spent[self.unit]
 
     def elapsed(self) -> float:
         """Seconds since the meter started, without the time spent on calibration.
@@ -125,10 +120,8 @@ class Meter:
     def work(self) -> Work:
         """What was counted so far; waits for what is still running on a device."""
         settle()
-        rows: dict[str, Any] = {
-            role: Rows(*(self._rows[role, kind] for kind in KINDS)) for role in ROLES
-        }
-        return Work(**rows, flops=sum(self._flops.values()), seconds=self.elapsed())
+        rows = tuple(self._rows[pair] for pair in PLACE)
+        return Work(vector=rows, flops=sum(self._flops.values()), seconds=self.elapsed())
 
     def flop_rates(self) -> dict[tuple[Role, Kind], float]:
         """FLOPs per row of every role and kind that was called."""

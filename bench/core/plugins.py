@@ -10,7 +10,7 @@ import ast
 import importlib.util
 from dataclasses import dataclass
 from functools import cache
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import Distribution, EntryPoint, entry_points
 from pathlib import Path
 from typing import Any, Literal
 
@@ -63,7 +63,13 @@ def version_of(group: Group, name: str) -> str:
     """
     own = str(getattr(load(group, name), "version", "1"))
     dist = points(group)[name].dist
-    return own if dist is None or dist.name == "tiltbench" else f"{own}+{dist.version}"
+    return own if dist is None or _is_ours(dist) else f"{own}+{dist.version}"
+
+
+@cache
+def _is_ours(dist: Distribution) -> bool:
+    """Whether a plugin came with us; a distribution's name is parsed anew whenever it is asked."""
+    return dist.name == "tiltbench"
 
 
 def describe(group: Group) -> list[Plugin]:

@@ -6,7 +6,7 @@ spends.  A unit without weights is measured: a pilot says what a row costs in it
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal
@@ -26,13 +26,16 @@ class Unit:
     """A unit of work.
 
     tolerance: by how much a budget may be exceeded before a run is stopped, relative.
-    weights: of a unit of rows; None for one that is measured, and that needs a pilot to be matched.
+    weights: of a unit of rows; None for one that is measured, which the field of `Work` of its name
+        holds, and which needs a pilot to be matched.
+    timed: whether the same work measures now more, now less, so that matches are timed in turns.
     """
 
     name: str
     summary: str
     tolerance: float
     weights: Weights | None = None
+    timed: bool = False
 
     @property
     def column(self) -> str:
@@ -55,8 +58,7 @@ def _model(role: Role, kind: Kind) -> float:
     return float(kind == "forward" and role in ("flow", "map", "oracle"))
 
 
-def _table(weigh: object) -> Weights:
-    assert callable(weigh)
+def _table(weigh: Callable[[Role, Kind], float]) -> Weights:
     return MappingProxyType({(role, kind): weigh(role, kind) for role in ROLES for kind in KINDS})
 
 
@@ -81,7 +83,7 @@ UNITS: Mapping[str, Unit] = {
         ),
         Unit("flops", "floating-point operations, calibrated once per callable", 0.01),
         # Seconds are matched by a pilot and vary from run to run; twice the budget is a runaway.
-        Unit("seconds", "sampling seconds on the device named below", 1.0),
+        Unit("seconds", "sampling seconds on the device named below", 1.0, timed=True),
     )
 }
 

@@ -1,4 +1,4 @@
-"""Work: what was computed, in rows, and the units in which budgets are stated.
+"""Work: what was computed, in rows, and the budgets that limit it.
 
 A row is one batch element through one callable.  Forward, backward and JVP rows of flow, map,
 decoder and reward are counted apart; a guided (CFG) call counts twice; a closed-form oracle call
@@ -8,30 +8,17 @@ counts one row.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Literal
 
-Role = Literal["flow", "map", "decoder", "reward", "oracle"]
-ROLES: tuple[Role, ...] = ("flow", "map", "decoder", "reward", "oracle")
+from bench.core.units import KINDS, ROLES, UNITS, Kind, Role
 
-Unit = Literal["paper-nfe", "model-nfe", "flops", "seconds"]
-UNITS: tuple[Unit, ...] = ("paper-nfe", "model-nfe", "flops", "seconds")
+PLACE: dict[tuple[Role, Kind], int] = {
+    pair: place for place, pair in enumerate((role, kind) for role in ROLES for kind in KINDS)
+}
+"""Where the rows of a role and a kind stand in the vector of a `Work`."""
 
-
-Kind = Literal["forward", "backward", "jvp"]
-KINDS: tuple[Kind, ...] = ("forward", "backward", "jvp")
-
-
-def row_weight(unit: Unit, role: Role, kind: Kind) -> float:
-    """What one row counts in a unit of rows.
-
-    paper-nfe: a forward 1, a backward 1, a JVP 2 (it carries a primal and a tangent), for networks
-    and rewards alike, the decoder nothing (arXiv 2601.14430, F.3.5); a closed-form oracle call 1.
-    model-nfe: forwards of flow, map and oracle.
-    """
-    if unit == "paper-nfe":
-        return 0.0 if role == "decoder" else 2.0 if kind == "jvp" else 1.0
-    return float(kind == "forward" and role in ("flow", "map", "oracle"))
+NOTHING = (0.0,) * len(PLACE)
 
 
 @dataclass(frozen=True)
@@ -42,42 +29,55 @@ class Rows:
     backward: float = 0.0
     jvp: float = 0.0
 
-    def __add__(self, other: Rows) -> Rows:
-        return Rows(
-            self.forward + other.forward, self.backward + other.backward, self.jvp + other.jvp
-        )
-
-    def __mul__(self, factor: float) -> Rows:
-        return Rows(self.forward * factor, self.backward * factor, self.jvp * factor)
-
-    __rmul__ = __mul__
-
     @property
     def total(self) -> float:
         return self.forward + self.backward + self.jvp
 
 
-@dataclass(frozen=True)
+_NONE = Rows()
+
+
+@dataclass(frozen=True, init=False)
 class Work:
-    """Rows by role; FLOPs, seconds and peak bytes where they were measured.
+    """Rows by role and kind, one flat vector; FLOPs, seconds and peak bytes where measured.
 
     `upper_bound` marks a prediction whose true value depends on the data.
     """
 
-    flow: Rows = field(default_factory=Rows)
-    map: Rows = field(default_factory=Rows)
-    decoder: Rows = field(default_factory=Rows)
-    reward: Rows = field(default_factory=Rows)
-    oracle: Rows = field(default_factory=Rows)
-    flops: float = 0.0
-    seconds: float = 0.0
-    peak_bytes: int = 0
-    upper_bound: bool = False
+    vector: tuple[float, ...]
+    flops: float
+    seconds: float
+    peak_bytes: int
+    upper_bound: bool
+
+    def __init__(
+        self,
+        flow: Rows = _NONE,
+        map: Rows = _NONE,
+        decoder: Rows = _NONE,
+        reward: Rows = _NONE,
+        oracle: Rows = _NONE,
+        flops: float = 0.0,
+        seconds: float = 0.0,
+        peak_bytes: int = 0,
+        upper_bound: bool = False,
+        vector: tuple[float, ...] | None = None,
+    ) -> None:
+        if vector is None:
+            roles = (flow, map, decoder, reward, oracle)
+            vector = tuple(v for r in roles for v in (r.forward, r.backward, r.jvp))
+        # A frozen dataclass is filled once, past its own guard.
+        self.__dict__.update(
+            vector=vector,
+            flops=flops,
+            seconds=seconds,
+            peak_bytes=peak_bytes,
+            upper_bound=upper_bound,
+        )
 
     def __add__(self, other: Work) -> Work:
-        merged: dict[str, Any] = {role: self.rows(role) + other.rows(role) for role in ROLES}
         return Work(
-            **merged,
+            vector=tuple([a + b for a, b in zip(self.vector, other.vector, strict=True)]),
             flops=self.flops + other.flops,
             seconds=self.seconds + other.seconds,
             peak_bytes=max(self.peak_bytes, other.peak_bytes),
@@ -85,59 +85,90 @@ class Work:
         )
 
     def __mul__(self, factor: float) -> Work:
-        scaled: dict[str, Any] = {role: self.rows(role) * factor for role in ROLES}
-        return replace(self, **scaled, flops=self.flops * factor, seconds=self.seconds * factor)
+        return Work(
+            vector=tuple([value * factor for value in self.vector]),
+            flops=self.flops * factor,
+            seconds=self.seconds * factor,
+            peak_bytes=self.peak_bytes,
+            upper_bound=self.upper_bound,
+        )
 
     __rmul__ = __mul__
 
     def rows(self, role: Role) -> Rows:
         """The rows of one role."""
-        rows: Rows = getattr(self, role)
-        return rows
+        first = PLACE[role, KINDS[0]]
+        return Rows(*self.vector[first : first + len(KINDS)])
 
-    def cost(self, unit: Unit) -> float:
-        """This work in a budget's unit; rows are weighted by `row_weight`."""
-        if unit in ("flops", "seconds"):
-            return self.flops if unit == "flops" else self.seconds
-        weights = {(role, kind): row_weight(unit, role, kind) for role in ROLES for kind in KINDS}
-        return self.priced(weights)
+    @property
+    def flow(self) -> Rows:
+        """Rows of the flow."""
+        return self.rows("flow")
+
+    @property
+    def map(self) -> Rows:
+        """Rows of the flow map."""
+        return self.rows("map")
+
+    @property
+    def decoder(self) -> Rows:
+        """Rows of the decoder."""
+        return self.rows("decoder")
+
+    @property
+    def reward(self) -> Rows:
+        """Rows of the reward."""
+        return self.rows("reward")
+
+    @property
+    def oracle(self) -> Rows:
+        """Rows of closed forms."""
+        return self.rows("oracle")
+
+    def cost(self, unit: str) -> float:
+        """This work in a budget's unit: weighted rows, or what was measured."""
+        known = UNITS[unit]
+        if known.weights is None:
+            measured: float = getattr(self, known.name)
+            return measured
+        return self.priced(known.weights)
 
     def priced(self, price: Mapping[tuple[Role, Kind], float]) -> float:
         """Sum of rows times a price per row of each role and kind."""
         total = 0.0
-        for (role, kind), each in price.items():
-            total += each * float(getattr(self.rows(role), kind))
+        for pair, each in price.items():
+            total += each * self.vector[PLACE[pair]]
         return total
 
     def same_rows(self, other: Work, tolerance: float = 1e-9) -> bool:
         """Whether both hold the same rows of every role and kind."""
-        pairs = (
-            (getattr(self.rows(role), kind), getattr(other.rows(role), kind))
-            for role in ROLES
-            for kind in KINDS
-        )
+        pairs = zip(self.vector, other.vector, strict=True)
         return all(abs(a - b) <= tolerance * max(1.0, abs(a)) for a, b in pairs)
 
     def flat(self) -> dict[str, float]:
         """Columns for a table: `flow_forward`, ..., `flops`, `seconds`, `peak_bytes`."""
-        out: dict[str, float] = {}
-        for role in ROLES:
-            out |= {f"{role}_{kind}": value for kind, value in asdict(self.rows(role)).items()}
-        return out | {
+        rows = {f"{role}_{kind}": self.vector[place] for (role, kind), place in PLACE.items()}
+        return rows | {
             "flops": self.flops,
             "seconds": self.seconds,
             "peak_bytes": float(self.peak_bytes),
         }
 
 
+def rows_of(role: Role, kind: Kind, rows: float) -> Work:
+    """`rows` rows of one role and one kind."""
+    place = PLACE[role, kind]
+    return Work(vector=(*NOTHING[:place], rows, *NOTHING[place + 1 :]))
+
+
 def forward(role: Role, rows: float = 1.0) -> Work:
     """`rows` forward rows of one role."""
-    return Work(**{role: Rows(forward=rows)})  # type: ignore[arg-type]
+    return rows_of(role, "forward", rows)
 
 
 def backward(role: Role, rows: float = 1.0) -> Work:
     """`rows` backward rows of one role."""
-    return Work(**{role: Rows(backward=rows)})  # type: ignore[arg-type]
+    return rows_of(role, "backward", rows)
 
 
 @dataclass(frozen=True)
@@ -149,7 +180,7 @@ class Budget:
     left of the amount, `per_sample(n, fit)`.
     """
 
-    unit: Unit
+    unit: str
     amount: float
     per: Literal["sample", "run"] = "sample"
     fit_budget: float | None = None

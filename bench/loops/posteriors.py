@@ -13,7 +13,8 @@ from bench.core.map_posterior import MapPosterior
 from bench.core.paths import expand
 from bench.core.posterior import Gaussian, Glass, Remembered, SDERollout, Tweedie, denoised
 from bench.core.problem import Problem
-from bench.core.work import Role, Work, backward, forward
+from bench.core.units import Role
+from bench.core.work import Work, backward, forward
 
 Kind = Literal["tweedie", "gaussian", "glass", "glass-heun", "sde", "map", "exact", "jump"]
 Width = Literal["signal", "noise"]

@@ -16,6 +16,7 @@ from typing import Any
 from bench.core.contracts import FineTuning, Method, ProblemSpec
 from bench.core.params import range_of
 from bench.core.work import Work
+from bench.plan.prediction import fit_work, sample_work
 
 GOOD_USE = 0.9
 """Use of a budget below this is marked `underused`."""
@@ -52,7 +53,7 @@ def match(
     free = [name for name in method.effort if name not in pinned]
 
     def spent(values: dict[str, Any]) -> float:
-        return cost(method.with_params(**values).work(spec))
+        return cost(sample_work(method.with_params(**values), spec))
 
     return _match(method, free, spent, budget)
 
@@ -66,7 +67,7 @@ def match_fit(
     def spent(values: dict[str, Any]) -> float:
         chosen = method.with_params(**values)
         assert isinstance(chosen, FineTuning)
-        return cost(chosen.fit_work(spec))
+        return cost(fit_work(chosen, spec))
 
     return _match(method, free, spent, budget)
 

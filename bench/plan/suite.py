@@ -20,10 +20,12 @@ from pydantic import (
 
 from bench.core import plugins
 from bench.core.params import UserError, nearest, parse_name, parse_value
-from bench.core.work import UNITS, Budget
+from bench.core.work import Budget
 from bench.plan import presets
+from bench.plan.budgets import parse_budget
 
-BASELINES = ("prior", "best-of-n", "best-of-n-fewstep")
+COMPANIONS = ("prior", "best-of-n", "best-of-n-fewstep")
+"""What everybody would ask about: added to a comparison that is made on the command line."""
 
 SHIPPED = Path(__file__).parent / "suites"
 
@@ -90,14 +92,14 @@ class Block(BaseModel):
             raise ValueError("at least 1 seed is needed")
         return value
 
-    def with_baselines(self, budget: Budget | None) -> list[str]:
+    def with_companions(self, budget: Budget | None) -> list[str]:
         """The methods and, at a budget and if asked for, those that everybody would ask about:
         more ODE steps, Best-of-N with the good sampler, Best-of-N with the few-step sampler.
         """
         if budget is None or not self.baselines:
             return self.methods
         named = {parse_name(text)[0] for text in self.methods}
-        return [*self.methods, *(name for name in BASELINES if name not in named)]
+        return [*self.methods, *(name for name in COMPANIONS if name not in named)]
 
     def seed_list(self) -> list[int]:
         """Seeds as a list: an integer N means 0 .. N-1."""
@@ -129,6 +131,10 @@ class Suite(BaseModel):
     blocks: list[Block]
     tune: Tune | None = None
 
+    def budgets(self) -> list[Budget | None]:
+        """The budgets of all blocks; None stands for parameters as they are given."""
+        return [parse_budget(text) for block in self.blocks for text in block.budgets]
+
     @model_validator(mode="after")
     def _tuned_apart(self) -> Suite:
         """What is tuned on is a tuning judge, and never one that is held out."""
@@ -148,51 +154,6 @@ class Suite(BaseModel):
         """Without the key tune where nothing is tuned."""
         found: dict[str, Any] = handler(self)
         return {k: v for k, v in found.items() if k != "tune" or v is not None}
-
-
-def parse_budget(text: str) -> Budget | None:
-    """`paper-nfe=500`, `seconds=2/run`, `paper-nfe=100:fit=1e6,served=10000`, or `none`.
-
-    `none` leaves the parameters exactly as given.
-    """
-    if text == "none":
-        return None
-    head, _, tail = text.partition(":")
-    unit, equals, amount = head.partition("=")
-    if not equals or unit not in UNITS:
-        raise UserError(
-            f"cannot read the budget '{text}': write unit=amount, unit one of {', '.join(UNITS)}"
-        )
-    amount, slash, per = amount.partition("/")
-    value = _number(amount, text)
-    if slash and per not in ("sample", "run"):
-        raise UserError(f"a budget is per sample or per run, not per '{per}'")
-    fit, served = _fit_terms(tail, text)
-    try:
-        return Budget(unit, value, "run" if per == "run" else "sample", fit, served)
-    except ValueError as error:
-        raise UserError(str(error)) from error
-
-
-def _number(amount: str, text: str) -> float:
-    try:
-        return float(amount)
-    except ValueError:
-        raise UserError(f"the amount '{amount}' of the budget '{text}' is not a number") from None
-
-
-def _fit_terms(tail: str, text: str) -> tuple[float | None, int | None]:
-    """`fit=1e6,served=10000`: what a fit may cost, and over how many samples it is spread."""
-    terms: dict[str, float] = {}
-    for part in filter(None, tail.split(",")):
-        key, equals, amount = part.partition("=")
-        if not equals or key not in ("fit", "served"):
-            raise UserError(
-                f"cannot read '{part}' in the budget '{text}': write unit=amount:fit=...,served=..."
-            )
-        terms[key] = _number(amount, text)
-    served = terms.get("served")
-    return terms.get("fit"), None if served is None else int(served)
 
 
 def shipped() -> dict[str, Path]:

@@ -10,7 +10,8 @@ import pandas as pd
 
 from bench.core.cells import Planned, canonical
 from bench.core.params import parse_name
-from bench.core.work import Rows, Work
+from bench.core.units import DEFAULT, KINDS
+from bench.core.work import Work
 from bench.record.store import Store, Stored
 
 SCHEMA_VERSION = 1
@@ -73,7 +74,7 @@ def cell_row(row: Planned, ending: Ending) -> dict[str, Any]:
     cell, budget, stored = row.cell, row.budget, ending.stored
     result = stored.result if stored else {}
     costs = result.get("costs", {})
-    unit = budget.unit if budget else "paper-nfe"
+    unit = budget.unit if budget else DEFAULT
     used = costs.get(unit)
     limit = budget.per_sample(cell.n, row.fit.cost if row.fit else 0.0) if budget else None
     return {
@@ -146,7 +147,7 @@ def fit_agrees(row: Planned, result: dict[str, Any]) -> bool:
 
 
 def _is_rows(column: str) -> bool:
-    return column.rsplit("_", 1)[-1] in asdict(Rows())
+    return column.rsplit("_", 1)[-1] in KINDS
 
 
 def _equal(row: Planned, result: dict[str, Any]) -> bool | None:

@@ -12,6 +12,7 @@ from bench.core.cells import Cell, Planned
 from bench.core.contracts import FineTuning
 from bench.core.flops import counted
 from bench.core.metering import Meter
+from bench.core.units import DEFAULT
 from bench.plan.matching import shortest
 from bench.record.store import Store
 from bench.record.tables import fit_agrees, rows_agree
@@ -70,7 +71,7 @@ def audit(store: Store, plan: list[Planned], flops: bool) -> list[Finding]:
 def _finding(store: Store, key: tuple[str, ...], rows: list[Planned], flops: bool) -> Finding:
     first = rows[0]
     results = [found.result for row in rows if (found := store.last(row.id)) is not None]
-    unit = first.budget.unit if first.budget else "paper-nfe"
+    unit = first.budget.unit if first.budget else DEFAULT
     measured = sum(result["costs"][unit] for result in results) / len(results)
     limit = first.budget.per_sample(first.cell.n) if first.budget else None
     task, reward, method, budget = key

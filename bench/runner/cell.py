@@ -19,7 +19,8 @@ from bench.core.cells import Cell
 from bench.core.contracts import FineTuning, Method, Samples
 from bench.core.metering import Meter, OverBudget, TimeIsUp
 from bench.core.problem import Problem
-from bench.core.work import UNITS, Budget, Work
+from bench.core.units import DEFAULT, UNITS
+from bench.core.work import Budget, Work
 from bench.runner import memory
 from bench.runner.energy import joules, spent_since
 from bench.runner.measuring import evaluate, pack_samples, unpack_samples
@@ -96,7 +97,7 @@ def _fit(cell: Cell, budget: Budget | None, payload: Payload) -> None:
     scene = stage(cell)
     assert isinstance(scene.method, FineTuning)
     limit = budget.fit_budget if budget else None
-    meter = Meter(limit, budget.unit if budget else "paper-nfe", cell.seconds, count_flops=True)
+    meter = Meter(limit, budget.unit if budget else DEFAULT, cell.seconds, count_flops=True)
     problem = make_fit_problem(cell, scene, meter)
     problem.problem.on_log = lambda step, scalars: payload.curve.append({"step": step, **scalars})
     try:
@@ -120,7 +121,7 @@ def _sample(
     scene = stage(cell, fitted)
     payload.warmup = warm_up(cell, scene)
     limit = None if budget is None else budget.per_sample(cell.n) * cell.n
-    meter = Meter(limit, budget.unit if budget else "paper-nfe", cell.seconds, count_flops=True)
+    meter = Meter(limit, budget.unit if budget else DEFAULT, cell.seconds, count_flops=True)
     problem = make_problem(cell, scene, meter, range(cell.n))
     problem.budget = budget
     problem.on_log = lambda step, scalars: payload.curve.append({"step": step, **scalars})

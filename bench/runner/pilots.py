@@ -22,9 +22,12 @@ import torch
 from bench.core.cells import Cell, canonical, digest
 from bench.core.contracts import FineTuning, Method
 from bench.core.metering import Meter
-from bench.core.work import KINDS, ROLES, Kind, Role, Work, row_weight
-from bench.plan.expand import Question, Rates, fit_cell
+from bench.core.units import DEFAULT, UNITS, Kind, Role
+from bench.core.work import Work
+from bench.plan.fits import fit_cell
 from bench.plan.matching import Cost, Match, bounds, shortest
+from bench.plan.prediction import sample_work
+from bench.plan.questions import MatchingQuestion, RowPrices
 from bench.runner.cell import sample_in_batches
 from bench.runner.scene import make_fit_problem, make_problem, stage
 
@@ -104,7 +107,7 @@ class Pilots:
         self._unsettled: dict[str, Rate] = {}
         self._comparing = False
 
-    def match(self, question: Question) -> Match:
+    def match(self, question: MatchingQuestion) -> Match:
         """As `bench.plan.matching.match`, for a budget in FLOPs or seconds."""
         key = self._key(question)
         if key not in self._known:
@@ -115,7 +118,7 @@ class Pilots:
             self._keep_match(key, found)
         return Match(**{**self._known[key], "alternatives": ()})
 
-    def fit_rates(self, question: Question) -> Rates:
+    def fit_rates(self, question: MatchingQuestion) -> RowPrices:
         """Cost of a row of the fit: FLOPs as counted, or seconds in proportion to FLOPs or rows."""
         key = self._key(question) + "/fit"
         if key not in self._known:
@@ -161,7 +164,7 @@ class Pilots:
         self._write(canonical(kept).encode())
 
     @staticmethod
-    def _key(question: Question) -> str:
+    def _key(question: MatchingQuestion) -> str:
         """What a pilot depends on: the cell without effort and seed, the budget, the machine.
 
         Not on the condition either: of all prompts, the first is piloted.
@@ -173,12 +176,12 @@ class Pilots:
         )
 
 
-def _rates(question: Question, found: Measured) -> Rates:
-    rates: Rates = found.flop_rates
-    if question.budget.unit == "flops":
+def _rates(question: MatchingQuestion, found: Measured) -> RowPrices:
+    rates: RowPrices = found.flop_rates
+    if not UNITS[question.budget.unit].timed:
         return rates
     if not found.work.priced(rates):
-        rates = {(r, k): row_weight("paper-nfe", r, k) for r in ROLES for k in KINDS}
+        rates = UNITS[DEFAULT].weights or {}
     each = found.work.seconds / found.work.priced(rates)
     return {key: each * value for key, value in rates.items()}
 
@@ -192,7 +195,7 @@ def _role_kind(name: str) -> tuple[Role, Kind]:
 class Rate:
     """Seconds per unit of `cost` of a method's work on a question's problem."""
 
-    question: Question
+    question: MatchingQuestion
     cost: Cost
     seconds: float
 
@@ -209,20 +212,20 @@ class Rate:
         return _seconds(self.question.cell, self.question.method.with_params(**found.values))
 
 
-def _searched(question: Question) -> Match | Rate:
+def _searched(question: MatchingQuestion) -> Match | Rate:
     """The match of a budget in FLOPs, or the rate that decides one in seconds."""
     cell, method = question.cell, question.method
     free = [name for name in method.effort if name not in question.given]
     least = method.with_params(**{name: bounds(method, name)[0] for name in free})
     pilot(cell, least, min(cell.n, WARM_ROWS))
     rates = pilot(cell, least, cell.n).flop_rates
-    if question.budget.unit == "flops":
+    if not UNITS[question.budget.unit].timed:
         return question.match(lambda work: work.priced(rates))
 
     def cost(work: Work) -> float:
-        return work.priced(rates) or work.cost("paper-nfe")
+        return work.priced(rates) or work.cost(DEFAULT)
 
-    rate = _seconds(cell, least) / cost(least.work(question.spec))
+    rate = _seconds(cell, least) / cost(sample_work(least, question.spec))
     return _alone(Rate(question, cost, rate))
 
 
@@ -240,7 +243,7 @@ def _alone(rate: Rate) -> Rate:
 
 
 def in_turns(rates: list[Rate]) -> list[Rate]:
-    """Rates corrected by timing all their matches in rounds: a slow minute hits all alike."""
+    """RowPrices corrected by timing all their matches in rounds: a slow minute hits all alike."""
     for _ in range(MOST_TURNS):
         matches = [rate.match() for rate in rates]
         pairs = [(rate, found) for rate, found in zip(rates, matches, strict=True)]

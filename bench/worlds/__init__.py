@@ -47,9 +47,7 @@ def of_task(task: str) -> World:
     try:
         found: World = pkgutil.resolve_name(name)
     except (ImportError, AttributeError, ValueError) as error:
-        raise UserError(
-            f"the world '{name}' of the task '{task}' cannot be loaded: {error}"
-        ) from error
+        raise UserError(f"the world '{name}' of '{task}' cannot be loaded: {error}") from error
     return found
 
 

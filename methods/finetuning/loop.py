@@ -34,7 +34,7 @@ from bench.core.adapters import trained_state
 from bench.core.integrate import Solver
 from bench.core.params import param
 from bench.core.trainable import MeteredModule
-from bench.core.work import KINDS, ROLES
+from bench.core.units import KINDS, ROLES
 from bench.training.trainer import Setting, TrainConfig, Trainer
 from methods.reference import Prior, PriorParams
 

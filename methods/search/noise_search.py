@@ -18,7 +18,8 @@ from bench.api import Method, Need, Problem, ProblemSpec, Samples, Work
 from bench.core.integrate import euler, integrate, uniform_grid
 from bench.core.params import param
 from bench.core.paths import expand
-from bench.core.work import Role, backward, forward
+from bench.core.units import Role
+from bench.core.work import backward, forward
 from bench.loops.candidates import chosen
 from bench.loops.particles import finite
 from bench.loops.populations import blocks

@@ -199,7 +199,7 @@ def test_a_held_out_judge_is_never_tuned_on(keys, message):
 
 def test_the_tuning_judge_is_what_sweeps_optimise():
     from bench.core.params import UserError
-    from sweeps.suites import _spec
+    from sweeps.tuned_suites import _spec
 
     budget = {"budgets": ["paper-nfe=40"], "methods": ["dps"], "tune": {"trials": 20, "n": 256}}
 

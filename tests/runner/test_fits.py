@@ -12,8 +12,9 @@ from bench.core.adapters import trained_state
 from bench.core.integrate import euler, integrate, uniform_grid
 from bench.core.params import UserError, param
 from bench.core.work import Budget, Work
+from bench.plan.budgets import parse_budget
 from bench.plan.expand import expand
-from bench.plan.suite import build_suite, parse_budget
+from bench.plan.suite import build_suite
 from bench.record.store import Store
 from bench.runner import pilots
 from bench.runner.audit import audit

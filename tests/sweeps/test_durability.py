@@ -14,7 +14,7 @@ import pytest
 from bench.core.params import UserError
 from bench.record.store import Store
 from bench.runner.executors import Inline
-from sweeps.desk import Desk
+from sweeps.dispatcher import Dispatcher
 from sweeps.driver import run_sweep
 from sweeps.lock import driving
 from sweeps.proposals import Told, propose
@@ -75,7 +75,7 @@ class Killed(BaseException):
 
 def test_interrupted_anywhere_it_gives_the_same_trials(tmp_path, monkeypatch):
     whole = sweep(tmp_path, REAL, "whole")
-    plain, chance = Desk.took, random.Random(3)
+    plain, chance = Dispatcher.took, random.Random(3)
 
     def mortal(self, payload):
         if chance.random() < 0.15:
@@ -86,7 +86,7 @@ def test_interrupted_anywhere_it_gives_the_same_trials(tmp_path, monkeypatch):
 
     deaths = 0
     with monkeypatch.context() as patch:
-        patch.setattr(Desk, "took", mortal)
+        patch.setattr(Dispatcher, "took", mortal)
         while True:
             try:
                 again = sweep(tmp_path, REAL, "killed")
@@ -171,11 +171,11 @@ def in_order(root, order, workers=2):
     store = Store(str(root), "s")
     store.open()
     study = Study(TOY, planner(TOY), store, workers)
-    desk, open_jobs = Desk([study], store, workers), []
-    while not desk.finished:
-        while (job := desk.next()) is not None:
+    dispatcher, open_jobs = Dispatcher([study], store, workers), []
+    while not dispatcher.finished:
+        while (job := dispatcher.next()) is not None:
             open_jobs.append(job)
-        desk.took(open_jobs.pop(order(len(open_jobs))).run())
+        dispatcher.took(open_jobs.pop(order(len(open_jobs))).run())
     return [trial.label for trial in study.trials]
 
 

@@ -117,7 +117,7 @@ def test_a_preset_carries_parameters_and_provenance(tmp_path):
 def test_a_suite_tunes_every_method_that_can_be_tuned(tmp_path):
     from bench.runner.run import run_suite
     from sweeps.driver import Silent
-    from sweeps.suites import record_tuning, tune_first
+    from sweeps.tuned_suites import record_tuning, tune_first
 
     content = {"name": "both", "tasks": ["gmm-paper"], "rewards": ["linear", "inverse"], "n": 16}
     content |= {"budgets": [TOY.budget], "methods": ["exact", "shift", "timid"], "seeds": 1}
@@ -148,7 +148,7 @@ def test_a_suite_tunes_every_method_that_can_be_tuned(tmp_path):
 
 def test_a_method_without_a_single_good_trial_is_named(tmp_path):
     from sweeps.driver import Silent
-    from sweeps.suites import tune_first
+    from sweeps.tuned_suites import tune_first
 
     content = {"name": "lost", "tasks": ["gmm-paper"], "rewards": ["linear"], "n": 16}
     content |= {"budgets": [TOY.budget], "methods": ["adrift"], "seeds": 1}

@@ -12,7 +12,7 @@ from rich.console import Console
 from torch import nn
 
 from bench import worlds
-from bench.cli.training_view import Note, View
+from bench.cli.train_view import Note, View
 from bench.core.params import UserError
 from bench.models import digits, weights
 from bench.models.digits_data import FOLDS, fold, real_digits

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from bench.cli.training import Training
+from bench.cli.train import Training
 from bench.core.params import UserError
 from bench.models.mixture import paper_mixture
 from bench.training import maps

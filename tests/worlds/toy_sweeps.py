@@ -14,7 +14,7 @@ from bench.record.store import Store
 from bench.runner.executors import Inline
 from bench.runner.pilots import Pilots
 from sweeps.driver import run_sweep
-from sweeps.planning import Planner
+from sweeps.planner import Planner
 from tests.worlds.small_sweep import small_sweep
 
 

@@ -9,15 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from bench.cli.console import wide_console
 from bench.cli.options import AsJson
 
 if TYPE_CHECKING:
     from bench.runner.audit import Finding
 
-
-def register(app: typer.Typer) -> None:
-    """Add the verbs."""
-    app.command("audit", epilog="bench audit runs/quickstart --flops")(audit)
+EXAMPLE = "bench audit runs/quickstart --flops"
 
 
 def audit(
@@ -49,12 +47,9 @@ def audit(
 
 def _print(findings: list[Finding], unmatched: list[str], flops: bool) -> None:
     from rich import box
-    from rich.console import Console
     from rich.table import Table
 
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=140)
+    console = wide_console(140)
     table = Table(box=box.SIMPLE_HEAD, title="Audit", title_justify="left")
     for column in ("task", "reward", "method", "budget"):
         table.add_column(column, overflow="fold")

@@ -1,23 +1,21 @@
-"""`bench sweep` and `bench apply`."""
+"""`bench sweep`: methods tuned with equal tuning work."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from bench.cli import options as o
-from bench.cli.running import Address, Executor, NoTrack, Workers
+from bench.cli.console import wide_console
+from bench.cli.execution import mirror, starter, write_report
+from bench.cli.progress import CellProgress, TrialProgress
 
 if TYPE_CHECKING:
-    from bench.plan.suite import Suite
-    from bench.runner.cell import Payload
-    from bench.runner.executors import Executor as Runner
     from sweeps.driver import Swept
-    from sweeps.study import Study
-    from sweeps.suites import Tuned
+
+EXAMPLE = "bench sweep dps mfm-g -t gmm-paper -r inverse -b paper-nfe=100 --trials 40"
 
 Methods = Annotated[list[str], typer.Argument(metavar="METHOD...", help="Methods to tune.")]
 Task = Annotated[str, typer.Option("-t", "--task", help="Task, e.g. gmm-paper.")]
@@ -44,15 +42,6 @@ Prune = Annotated[
 Dashboard = Annotated[
     bool, typer.Option("--dashboard", help="Export an SQLite file for optuna-dashboard.")
 ]
-Preset = Annotated[str | None, typer.Option("--name", help="Name of the preset.")]
-
-
-def register(app: typer.Typer) -> None:
-    """Add the verbs."""
-    app.command(
-        "sweep", epilog="bench sweep dps mfm-g -t gmm-paper -r inverse -b paper-nfe=100 --trials 40"
-    )(sweep)
-    app.command("apply", epilog="bench apply runs/sweep-1a2b3c4d --name tuned")(apply)
 
 
 def sweep(
@@ -70,11 +59,11 @@ def sweep(
     space: Spaces = [],  # noqa: B006
     prune: Prune = None,
     name: o.Name = None,
-    executor: Executor = "ray",
-    address: Address = None,
-    workers: Workers = None,
+    executor: o.Executor = "ray",
+    address: o.Address = None,
+    workers: o.Workers = None,
     dashboard: Dashboard = False,
-    no_track: NoTrack = False,
+    no_track: o.NoTrack = False,
     root: o.Root = o.DEFAULT_ROOT,
     as_json: o.AsJson = False,
 ) -> None:
@@ -83,16 +72,12 @@ def sweep(
     The same command again continues.  What belongs to the target law, such as the reward's
     strength, is never tuned.
     """
-    from bench.cli.running import _Progress, _sync
-    from bench.core.params import UserError
     from bench.record.store import Store
-    from bench.runner.executors import make_executor
     from sweeps.driver import run_sweep
     from sweeps.space import parse_change
     from sweeps.spec import Spec
 
-    if executor not in ("ray", "inline"):
-        raise UserError(f"--executor must be ray or inline, not '{executor}'")
+    start = starter(executor, address, workers)
     spec = Spec(
         task=task,
         reward=reward,
@@ -109,64 +94,14 @@ def sweep(
         space=dict(map(parse_change, space)),
     )
     store = Store(root, name or spec.name)
-    with _Progress(quiet=as_json) as progress:
-        swept = run_sweep(
-            spec,
-            store,
-            lambda: make_executor(executor, address, workers),
-            _Trials(progress),
-            dashboard=dashboard,
-        )
-    if swept.executed or not store.has("report.html"):
-        from reports.html import build
-
-        build(store.folder)
+    with CellProgress(quiet=as_json) as progress:
+        swept = run_sweep(spec, store, start, TrialProgress(progress), dashboard=dashboard)
+    write_report(store, swept.executed > 0)
     (_print_json if as_json else _print)(swept)
     if swept.executed and not no_track:
-        _track(_sync, store)
+        mirror(store)
     if swept.failed:
         raise typer.Exit(1)
-
-
-def _track(sync: Callable[[Any], None], store: Any) -> None:
-    import importlib.util
-
-    if importlib.util.find_spec("mlflow"):
-        sync(store)
-
-
-class _Trials:
-    """Progress of a sweep: a line per tenth of the trials, then the bar of the comparison."""
-
-    def __init__(self, progress: Any) -> None:
-        self.progress = progress
-        self._said: dict[str, int] = {}
-
-    def begin(self, total: int, workers: int) -> None:
-        """The comparison begins."""
-        self.progress.begin(total, workers)
-
-    def finished(self, row: Any, payload: Payload) -> None:
-        """A cell of the comparison ended."""
-        self.progress.finished(row, payload)
-
-    def trial(self, study: Study, payload: Payload) -> None:
-        """A cell of a trial ended."""
-        tenth = 10 * len(study.trials) // study.spec.trials
-        if self.progress.quiet or tenth == self._said.get(study.id):
-            return
-        self._said[study.id] = tenth
-        self.progress.console.print(
-            f"{study.label}: trial {len(study.trials)} of at most {study.spec.trials}"
-        )
-
-
-def tune(suite: Suite, root: str, executor: Callable[[], Runner], progress: Any) -> Tuned:
-    """The sweeps that a suite with the key `tune` asks for."""
-    from sweeps.suites import tune_first
-
-    say = (lambda _: None) if progress.quiet else progress.console.print
-    return tune_first(suite, root, executor, _Trials(progress), say)
 
 
 def _rows(swept: Swept) -> list[dict[str, Any]]:
@@ -194,12 +129,9 @@ def _print_json(swept: Swept) -> None:
 
 def _print(swept: Swept) -> None:
     from rich import box
-    from rich.console import Console
     from rich.table import Table
 
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=140)
+    console = wide_console(140)
     table = Table(title=f"{swept.spec.task}, {swept.spec.reward}", box=box.SIMPLE_HEAD)
     for column in ("method", "tuned"):
         table.add_column(column, overflow="fold")
@@ -219,22 +151,3 @@ def _print(swept: Swept) -> None:
     if not swept.executed:
         console.print("Nothing to do: every cell is stored.")
     console.print(f"Report: {swept.store.path}/report.html", soft_wrap=True, highlight=False)
-
-
-def apply(
-    sweep: Annotated[str, typer.Argument(metavar="SWEEP", help="The folder of a sweep.")],
-    name: Preset = None,
-    root: o.Root = o.DEFAULT_ROOT,
-    as_json: o.AsJson = False,
-) -> None:
-    """Write the best parameters of a sweep as a preset: METHOD@PRESET in suites and commands."""
-    from bench.record.store import open_run
-    from sweeps.apply import apply as write
-
-    path, entries = write(open_run(sweep), name, root)
-    if as_json:
-        typer.echo(json.dumps({"preset": str(path), "methods": entries}))
-        return
-    for method, entry in entries.items():
-        typer.echo(f"{method}@{path.stem}: {entry['params']}")
-    typer.echo(f"Preset: {path}")

@@ -12,9 +12,12 @@ from bench.core import plugins
 from bench.core.cells import Planned, plain_values
 from bench.core.contracts import FineTuning, Method
 from bench.core.params import UserError, format_name, parse_name
+from bench.core.units import DEFAULT, UNITS
 from bench.plan.binding import Bound, bind
-from bench.plan.expand import Question, expand
+from bench.plan.expand import expand
 from bench.plan.matching import bounds
+from bench.plan.prediction import fit_work, sample_work
+from bench.plan.questions import MatchingQuestion
 from bench.plan.suite import Block, Suite
 from bench.runner.pilots import Pilots
 from sweeps.space import Axis, Space, Values, axes_of, changes_for
@@ -135,7 +138,7 @@ class Planner:
 
         def step(name: str) -> float:
             more = method.with_params(**{name: int(getattr(method.params, name)) + 1})
-            return more.work(self.bound.spec).cost("paper-nfe")
+            return sample_work(more, self.bound.spec).cost(DEFAULT)
 
         return min(reversed(names), key=step, default=None)
 
@@ -148,7 +151,7 @@ class Planner:
         _, given = parse_name(self.label)
         least = {e: given.get(e, bounds(self.method, e)[0]) for e in self.method.effort}
         least.pop(axis.name)
-        question = Question(
+        question = MatchingQuestion(
             self.default.cell,
             self.method.with_params(**least),
             self.bound.spec,
@@ -156,7 +159,7 @@ class Planner:
             {**given, **least},
         )
         unit = self.spec.limit.unit
-        if unit in ("flops", "seconds"):
+        if UNITS[unit].piloted:
             found = self.pilots.match(question)
         else:
             found = question.match(lambda work: work.cost(unit))
@@ -172,10 +175,12 @@ class Planner:
 
         def fits(value: int) -> bool:
             method = least.with_params(**{axis.name: value})
-            return method.work(self.bound.spec).cost(unit) <= limit and self._fit_fits(method)
+            return sample_work(method, self.bound.spec).cost(unit) <= limit and self._fit_fits(
+                method
+            )
 
         low, high = int(axis.default), int(axis.high)
-        if unit in ("flops", "seconds") or fits(high):
+        if UNITS[unit].piloted or fits(high):
             return high
         while high - low > 1:
             middle = (low + high) // 2
@@ -189,7 +194,7 @@ class Planner:
             return True
         least = method.with_params(**{e: bounds(method, e)[0] for e in method.fit_effort})
         assert isinstance(least, FineTuning)
-        return least.fit_work(self.bound.spec).cost(self.spec.limit.unit) <= limit
+        return fit_work(least, self.bound.spec).cost(self.spec.limit.unit) <= limit
 
     @cached_property
     def fixed(self) -> Values:

@@ -14,23 +14,20 @@ import typer
 from bench.core.params import UserError
 
 if TYPE_CHECKING:
-    from bench.cli.training_view import Log
+    from bench.cli.train_view import Log
     from bench.metrics.validation import Networks
     from bench.training.distributed import Group, Tell
     from bench.training.recipes import Recipe
     from bench.training.trainer import Setting
 
-EXAMPLES = (
-    "bench train digits --threads 2 --to my-weights   (half an hour on two cores)",
-    "bench train gmm-paper --shorten 0.01 --to trial   (minutes, to try)",
-    "bench train digits --workers 2   (two processes share each batch)",
-    "bench train digits --device cuda --validate-every 500",
+EXAMPLE = "\n\n".join(
+    (
+        "bench train digits --threads 2 --to my-weights   (half an hour on two cores)",
+        "bench train gmm-paper --shorten 0.01 --to trial   (minutes, to try)",
+        "bench train digits --workers 2   (two processes share each batch)",
+        "bench train digits --device cuda --validate-every 500",
+    )
 )
-
-
-def register(app: typer.Typer) -> None:
-    """Add the verb."""
-    app.command("train", epilog="\n\n".join(EXAMPLES))(train)
 
 
 def train(
@@ -66,7 +63,7 @@ def train(
     """
     import torch
 
-    from bench.cli.training_view import View
+    from bench.cli.train_view import View
     from bench.training.devices import check_device
     from bench.training.distributed import Alone
     from bench.worlds import of_task
@@ -96,7 +93,7 @@ class Training:
 
     def __call__(self, group: Group, device: str, tell: Tell) -> Networks:
         """Train on this worker's share of each batch."""
-        from bench.cli.training_view import Note
+        from bench.cli.train_view import Note
         from bench.metrics.validation import Validator
         from bench.training.trainer import Setting
         from bench.training.validation import Journal, Validation

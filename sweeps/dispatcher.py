@@ -1,6 +1,6 @@
-"""The desk: hands out the cells of all studies, and takes and stores what came of them.
+"""Hands out the cells of all studies, and takes and stores what came of them.
 
-Executors of every kind talk to it, in the driver's process.
+Executors of every kind ask the dispatcher, in the driver's process.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from sweeps.study import Study, lag
 Told = Callable[[Study, Payload], None]
 
 
-class Desk:
+class Dispatcher:
     """Cells of several studies, at most `workers` at a time and one that waits.
 
     Args:

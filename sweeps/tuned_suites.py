@@ -11,13 +11,14 @@ import pandas as pd
 
 from bench.core import plugins
 from bench.core.params import UserError, parse_name
-from bench.plan.suite import Block, Suite, Tune, parse_budget
+from bench.plan.budgets import parse_budget
+from bench.plan.suite import Block, Suite, Tune
 from bench.record.store import Store
 from bench.runner.executors import Executor
 from bench.runner.pilots import Pilots
 from sweeps import record
 from sweeps.driver import Swept, Watcher, run_sweep
-from sweeps.planning import Planner
+from sweeps.planner import Planner
 from sweeps.space import read_change
 from sweeps.spec import Spec, checked
 

@@ -1,0 +1,47 @@
+"""What `run` and `sweep` share: where cells run, and what follows when they have."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import typer
+
+if TYPE_CHECKING:
+    from bench.record.store import Store
+    from bench.runner.executors import Executor
+
+
+def starter(kind: str, address: str | None, workers: int | None) -> Callable[[], Executor]:
+    """Makes the executor once there is something to run; UserError for an unknown kind."""
+    from bench.core.params import UserError
+    from bench.runner.executors import make_executor
+
+    if kind not in ("ray", "inline"):
+        raise UserError(f"--executor must be ray or inline, not '{kind}'")
+    return lambda: make_executor(kind, address, workers)
+
+
+def write_report(store: Store, fresh: bool) -> None:
+    """The HTML report of a run on this machine: if something is `fresh`, or there is none yet."""
+    if store.local and (fresh or not store.has("report.html")):
+        from reports.html import build
+
+        build(store.folder)
+
+
+def mirror(store: Store) -> None:
+    """Project to MLflow, where it is installed.
+
+    The run is stored already, so that a failure is a warning.
+    """
+    if importlib.util.find_spec("mlflow") is None:
+        return
+    from bench.core.params import UserError
+    from bench.tracking.mirror import sync
+
+    try:
+        sync(store)
+    except UserError as error:
+        typer.secho(f"warning: MLflow was not updated: {error}", err=True, fg="yellow")

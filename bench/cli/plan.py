@@ -1,0 +1,127 @@
+"""`bench plan`: what a run would compute, without computing it."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from bench.cli import options as o
+
+if TYPE_CHECKING:
+    from bench.core.cells import Planned
+    from bench.record.store import Store
+
+EXAMPLE = "bench plan paper-gmm -b paper-nfe=200"
+
+
+def plan(
+    suite: o.SuiteName = None,
+    task: o.Tasks = [],  # noqa: B006
+    reward: o.Rewards = [],  # noqa: B006
+    method: o.Methods = [],  # noqa: B006
+    budget: o.Budgets = [],  # noqa: B006
+    seeds: o.Seeds = None,
+    name: o.Name = None,
+    settings: o.Settings = [],  # noqa: B006
+    baselines: o.Baselines = True,
+    alternatives: Annotated[
+        bool, typer.Option("--alternatives", help="Show other settings that use the budget well.")
+    ] = False,
+    root: o.Root = o.DEFAULT_ROOT,
+    as_json: o.AsJson = False,
+) -> None:
+    """Show the cells, what is stored already, and the parameters that matching chose."""
+    from bench.core.units import UNITS
+    from bench.plan.expand import expand
+    from bench.plan.suite import build_suite
+    from bench.record.store import Store
+    from bench.runner.run import pilots_of
+
+    resolved = build_suite(
+        o.suite_content(suite, task, reward, method, budget, seeds, name, settings, baselines), root
+    )
+    store = Store(root, resolved.name)
+    if any(budget is not None and UNITS[budget.unit].piloted for budget in resolved.budgets()):
+        store.open()  # pilots run here, and what they find is kept for the run
+    rows = [_row(row, store) for row in expand(resolved, pilots_of(store))]
+    if as_json:
+        typer.echo(json.dumps(rows))
+    else:
+        _print(rows, alternatives)
+        for judges in dict.fromkeys(str(block.judges) for block in resolved.blocks):
+            typer.echo(f"Judges: {judges}.")
+
+
+def _row(row: Planned, store: Store) -> dict[str, Any]:
+    stored = store.last(row.id) if row.status == "pending" and store.exists() else None
+    return {
+        "cell": row.id,
+        "task": row.task_label,
+        "reward": row.reward_label,
+        "strength": row.cell.strength,
+        "method": row.method_label,
+        "budget": str(row.budget or ""),
+        "seed": row.cell.seed,
+        "n": row.cell.n,
+        "status": stored.result["status"] if stored else row.status,
+        "reason": row.reason,
+        "matched": row.matched,
+        "cost": row.expected if row.expected == row.expected else row.predicted.cost("paper-nfe"),
+        "rows": row.predicted.cost("paper-nfe"),
+        "fit": None if row.fit is None else row.fit.cost,
+        "fit_matched": {} if row.fit is None else row.fit.matched,
+        "use": None if row.use != row.use else row.use,
+        "underused": row.underused,
+        "alternatives": [{**values, "use": use} for values, use in row.alternatives],
+    }
+
+
+def _print(rows: list[dict[str, Any]], alternatives: bool) -> None:
+    """A table per task and reward; seeds are folded into a count."""
+    from rich.console import Console
+
+    worlds: dict[str, list[dict[str, Any]]] = {}
+    for row in rows:
+        title = f"{row['task']}, {row['reward']} x {row['strength']:g}"
+        worlds.setdefault(title, []).append(row)
+    console = Console()
+    for title, members in worlds.items():
+        console.print(_table(title, members, alternatives))
+    total = sum(r["rows"] * r["n"] for r in rows if r["status"] == "pending")
+    console.print(f"{len(rows)} cells; about {total:,.0f} rows still to compute.")
+
+
+def _table(title: str, rows: list[dict[str, Any]], alternatives: bool) -> Any:
+    from rich import box
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
+    for column in ("method", "budget", "matched"):
+        table.add_column(column, overflow="fold")
+    fitted = any(row["fit"] is not None for row in rows)
+    for column in ("cost", *(["fit"] if fitted else []), "use", "cells", "stored"):
+        table.add_column(column, justify="right")
+    table.add_column("would also fit" if alternatives else "note")
+    groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for row in rows:
+        groups.setdefault((row["method"], row["budget"]), []).append(row)
+    for (method, budget), members in groups.items():
+        first = members[0]
+        stored = sum(m["status"] == "ok" for m in members)
+        use = "" if first["use"] is None else f"{first['use']:.2f}"
+        note = first["reason"] or ("underused" if first["underused"] else "")
+        if alternatives:
+            others = ({k: v for k, v in a.items() if k != "use"} for a in first["alternatives"])
+            note = note or "; ".join(map(_values, others))
+        figures = [f"{first['cost']:g}", use, str(len(members)), str(stored)]
+        if fitted:
+            figures.insert(1, "" if first["fit"] is None else f"{first['fit']:.4g}")
+        matched = _values(first["matched"] | first["fit_matched"])
+        table.add_row(method, budget, matched, *figures, note)
+    return table
+
+
+def _values(values: dict[str, Any]) -> str:
+    return " ".join(f"{key}={value}" for key, value in values.items())

@@ -1,0 +1,35 @@
+"""`bench report`: the HTML report of a run, again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+EXAMPLE = "bench report runs/quickstart"
+
+
+def report(
+    run: Annotated[Path, typer.Argument(help="A run folder, e.g. runs/quickstart.")],
+    markdown: Annotated[
+        Path | None,
+        typer.Option("--markdown", help="Also write the tables to this file."),
+    ] = None,
+) -> None:
+    """(Re)build the HTML report, also while the run is going on."""
+    from bench.plan.expand import expand
+    from bench.plan.suite import build_suite
+    from bench.record.store import open_run
+    from bench.record.tables import write_tables
+    from bench.runner.run import pilots_of
+    from reports.html import build
+
+    store = open_run(str(run))
+    write_tables(store, expand(build_suite(store.suite()), pilots_of(store)))
+    typer.echo(f"Report: {build(store.folder)}")
+    if markdown is not None:
+        from reports.tables.markdown import markdown as tables
+
+        markdown.write_text(tables(store.folder), encoding="utf-8")
+        typer.echo(f"Tables: {markdown}")

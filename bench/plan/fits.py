@@ -1,0 +1,47 @@
+"""The fit behind a sampling cell: its own cell, its predicted work, and what it may cost."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from bench.core.cells import Cell, PlannedFit, plain_values
+from bench.core.contracts import FineTuning
+from bench.core.units import DEFAULT
+from bench.core.work import Budget
+from bench.plan.matching import match_fit
+from bench.plan.prediction import fit_work
+from bench.plan.questions import Answers, MatchingQuestion
+
+UNLIMITED = Budget(DEFAULT, float("inf"))
+"""Stands for no budget where only the unit matters."""
+
+
+def plan_fit(
+    question: MatchingQuestion, answers: Answers, limited: bool
+) -> tuple[FineTuning[Any], PlannedFit, str]:
+    """The method with its fit matched to `fit_budget`, the fit, and why it cannot be afforded."""
+    method, budget, reason = question.method, question.budget, ""
+    matched: dict[str, Any] = {}
+    assert isinstance(method, FineTuning)
+    prices = answers.prices(question)
+    if limited and budget.fit_budget is not None:
+        found = match_fit(
+            method, question.spec, budget.fit_budget, lambda w: w.priced(prices), question.given
+        )
+        chosen = method.with_params(**found.values)
+        assert isinstance(chosen, FineTuning)
+        method, matched = chosen, found.values
+        if not found.feasible:
+            reason = f"the fit needs at least {found.needed:g} {budget.unit}"
+    predicted = fit_work(method, question.spec)
+    cell = fit_cell(question.cell, method)
+    cost = predicted.priced(prices)
+    return method, PlannedFit(cell, predicted, cost, budget.fit_budget, matched), reason
+
+
+def fit_cell(cell: Cell, method: FineTuning[Any]) -> Cell:
+    """The fit behind a sampling cell: only what decides the fit, so that cells share it."""
+    values = {k: v for k, v in plain_values(method.params).items() if k not in method.sampling}
+    seed = int(values.get("fit_seed", 0))
+    return replace(cell, method_params=values, seed=seed, n=0, part="fit", fit="")
