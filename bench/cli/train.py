@@ -16,7 +16,7 @@ from bench.core.params import UserError
 if TYPE_CHECKING:
     from bench.cli.train_view import Log
     from bench.metrics.validation import Networks
-    from bench.training.distributed import Group, Tell
+    from bench.training.distributed import Tell, WorkerGroup
     from bench.training.recipes import Recipe
     from bench.training.trainer import Setting
 
@@ -91,7 +91,7 @@ class Training:
     folder: Path
     validate_every: int
 
-    def __call__(self, group: Group, device: str, tell: Tell) -> Networks:
+    def __call__(self, group: WorkerGroup, device: str, tell: Tell) -> Networks:
         """Train on this worker's share of each batch."""
         from bench.cli.train_view import Note
         from bench.metrics.validation import Validator

@@ -21,7 +21,7 @@ from bench.core.params import UserError, build, range_of
 S = TypeVar("S")
 Check = Callable[[S], None]
 
-ROUNDING = 1e-4
+CHECK_TOLERANCE = 1e-4
 """What rounding may change when only the batch size does, relative to the largest entry."""
 
 CHECK_ROWS = 8

@@ -13,7 +13,7 @@ from dataclasses import replace
 import torch
 
 from bench.conformance.findings import (
-    ROUNDING,
+    CHECK_TOLERANCE,
     Broken,
     Check,
     Skipped,
@@ -118,7 +118,7 @@ def batch_size(s: MethodSubject) -> None:
     batched = s.run(batch=SMALL_BATCH)
     gap = apart(s.first.samples.x, batched.samples.x)
     expect(
-        gap <= ROUNDING,
+        gap <= CHECK_TOLERANCE,
         f"samples differ by {gap:.1e} between batches of {N} and {SMALL_BATCH}: each row may "
         "depend on its own noise only",
     )

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from bench.conformance.findings import (
     CHECK_ROWS,
-    ROUNDING,
+    CHECK_TOLERANCE,
     Broken,
     Check,
     Skipped,
@@ -100,7 +100,10 @@ def batch_size(s: RewardSubject) -> None:
     x = s.points["random points"]
     alone = torch.cat([s(row[None]) for row in x])
     gap = apart(s(x), alone)
-    expect(gap <= ROUNDING, f"scores of single samples differ from those of a batch by {gap:.1e}")
+    expect(
+        gap <= CHECK_TOLERANCE,
+        f"scores of single samples differ from those of a batch by {gap:.1e}",
+    )
 
 
 def gradient(s: RewardSubject) -> None:
@@ -180,7 +183,9 @@ def quadratic(s: RewardSubject) -> None:
         raise Skipped("the reward gives no closed form")
     x = s.points["random points"]
     gap = apart(s(x), form(x.flatten(1)))
-    expect(gap <= ROUNDING, f"quadratic() differs from the score by {gap:.1e} on random points")
+    expect(
+        gap <= CHECK_TOLERANCE, f"quadratic() differs from the score by {gap:.1e} on random points"
+    )
 
 
 def judge(s: RewardSubject) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from bench.conformance.findings import (
     CHECK_ROWS,
-    ROUNDING,
+    CHECK_TOLERANCE,
     Check,
     Skipped,
     apart,
@@ -107,7 +107,10 @@ def batch_size(s: TaskSubject) -> None:
     t = torch.linspace(0.1, 0.9, len(x))
     alone = [s.velocity(x[k : k + 1], t[k : k + 1]) for k in range(len(x))]
     gap = apart(s.velocity(x, t), torch.cat(alone))
-    expect(gap <= ROUNDING, f"velocities of single rows differ from those of a batch by {gap:.1e}")
+    expect(
+        gap <= CHECK_TOLERANCE,
+        f"velocities of single rows differ from those of a batch by {gap:.1e}",
+    )
 
 
 def gradient(s: TaskSubject) -> None:

@@ -39,7 +39,7 @@ class Truth(NamedTuple):
     gradient: Tensor
 
 
-class Draws(NamedTuple):
+class PosteriorDraws(NamedTuple):
     """n posterior draws per context, with what estimators need of them.
 
     reward: (n, contexts).  x1: (n, contexts, *event).  pull: J' grad r, the derivative of every
@@ -111,7 +111,7 @@ def draw(
     n: int,
     pathwise: int = 0,
     salt: str = "value-draws",
-) -> Draws:
+) -> PosteriorDraws:
     """n draws per context; the first `pathwise` of them with the derivative of their reward.
 
     Every draw gets a copy of its context to be differentiated in, so that one backward pass gives
@@ -122,7 +122,7 @@ def draw(
     chunks = _chunks(n, keep, size)
     parts = [_chunk(question, sampler, rows, rows.start < keep, salt) for rows in chunks]
     pulls = [part.pull for part in parts if part.pull is not None]
-    return Draws(
+    return PosteriorDraws(
         torch.cat([part.reward for part in parts]),
         torch.cat([part.x1 for part in parts]),
         torch.cat(pulls) if pulls else None,
@@ -137,7 +137,7 @@ def _chunks(n: int, keep: int, size: int) -> Iterator[range]:
 
 def _chunk(
     question: ValueQuestion, sampler: PosteriorSampler, draws: range, pathwise: bool, salt: str
-) -> Draws:
+) -> PosteriorDraws:
     count, n = len(question.x), len(draws)
     shape = (n, *question.x.shape)
     source = NoiseSource(0, salt)
@@ -152,26 +152,26 @@ def _chunk(
         x1 = sampler.draw(x, t, 1, noise, question.condition)[0]
         reward = question.score(x1)
     pull = torch.autograd.grad(reward.sum(), x)[0].reshape(shape) if pathwise else None
-    return Draws(
+    return PosteriorDraws(
         reward.detach().double().reshape(n, count),
         x1.detach().reshape(shape),
         pull,
     )
 
 
-def value_estimate(draws: Draws) -> Tensor:
+def value_estimate(draws: PosteriorDraws) -> Tensor:
     """log-mean-exp over the draws, (contexts,)."""
     return log_mean_exp(draws.reward)
 
 
-def gradient_g(draws: Draws) -> Tensor:
+def gradient_g(draws: PosteriorDraws) -> Tensor:
     """G: sum_i w_i J_i' grad r_i, w = softmax(r) over the draws (Eq. 22), (contexts, *event)."""
     assert draws.pull is not None
     weight = draws.reward[: len(draws.pull)].softmax(0)
     return (expand(weight, draws.pull) * draws.pull).sum(0)
 
 
-def gradient_gf(question: ValueQuestion, draws: Draws) -> Tensor:
+def gradient_gf(question: ValueQuestion, draws: PosteriorDraws) -> Tensor:
     """GF: (beta / alpha^2) (sum_i w_i X_i - mean X), no derivative of anything (Eq. 20)."""
     shift = denoiser_shift(draws.reward, draws.x1)
     return question.task.flow.interpolant.value_gradient(shift, question.times)
@@ -186,7 +186,7 @@ def exact_truth(question: ValueQuestion, oracle: Oracle) -> Truth:
 
 def rollout_draws(
     question: ValueQuestion, steps: int = REFERENCE_STEPS, particles: int = REFERENCE_PARTICLES
-) -> Draws:
+) -> PosteriorDraws:
     """Long SDE rollouts: V from all of them (bias about -1/particles), grad V from GF.
 
     Cost: `steps * particles` flow rows per context.
@@ -194,12 +194,12 @@ def rollout_draws(
     return draw(question, SDERollout(question.task.flow, steps), particles, salt="value-reference")
 
 
-def rollout_truth(question: ValueQuestion, draws: Draws) -> Truth:
+def rollout_truth(question: ValueQuestion, draws: PosteriorDraws) -> Truth:
     """What a set of rollouts says; two halves of one set say how noisy it is."""
     return Truth(value_estimate(draws), gradient_gf(question, draws))
 
 
-def part(draws: Draws, rows: slice) -> Draws:
+def part(draws: PosteriorDraws, rows: slice) -> PosteriorDraws:
     """Some of the draws."""
     pull = None if draws.pull is None else draws.pull[rows]
-    return Draws(draws.reward[rows], draws.x1[rows], pull)
+    return PosteriorDraws(draws.reward[rows], draws.x1[rows], pull)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from bench.metrics import value_estimation as ve
-from bench.metrics.value_estimation import Draws, Truth, ValueQuestion
+from bench.metrics.value_estimation import PosteriorDraws, Truth, ValueQuestion
 
 RESAMPLES = 1000
 MOST_SETS = 8
@@ -92,13 +92,15 @@ def gradient_statistics(estimate: Tensor, truth: Tensor, weight: Tensor) -> Stat
     }
 
 
-def disjoint_sets(draws: Draws, n: int, total: int) -> list[Draws]:
+def disjoint_sets(draws: PosteriorDraws, n: int, total: int) -> list[PosteriorDraws]:
     """Disjoint sets of n of the first `total` draws, at most BLOCKS of them."""
     count = min(MOST_SETS, total // n)
     return [ve.part(draws, slice(k * n, (k + 1) * n)) for k in range(count)]
 
 
-def _stacked(parts: Sequence[Draws], estimator: Callable[[Draws], Tensor]) -> Tensor:
+def _stacked(
+    parts: Sequence[PosteriorDraws], estimator: Callable[[PosteriorDraws], Tensor]
+) -> Tensor:
     return torch.stack([estimator(part) for part in parts])
 
 
@@ -106,7 +108,7 @@ def sampler_statistics(
     question: ValueQuestion,
     name: str,
     evaluations: int,
-    draws: Draws,
+    draws: PosteriorDraws,
     truth: Truth,
     sizes: list[int],
 ) -> list[Found]:
@@ -119,7 +121,7 @@ def sampler_statistics(
         if n > GRADIENT_DRAWS:
             continue
         few = disjoint_sets(draws, n, min(total, GRADIENT_DRAWS))
-        estimators: dict[str, Callable[[Draws], Tensor]] = {}
+        estimators: dict[str, Callable[[PosteriorDraws], Tensor]] = {}
         if draws.pull is not None:
             estimators["grad V, G"] = ve.gradient_g
         if n > 1 and name != "glass-1":  # equal draws, or one, leave GF at zero

@@ -40,8 +40,8 @@ class ModulatedBlock(nn.Module):
         return out
 
 
-GUIDED = 2.5
-GUIDANCE_SCALES = (1.0, GUIDED)
+GUIDED_SCALE = 2.5
+GUIDANCE_SCALES = (1.0, GUIDED_SCALE)
 """Guidance scales that a class-conditional network is told (arXiv 2601.14430, Eqs. 69-70)."""
 
 

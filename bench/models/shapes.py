@@ -17,7 +17,7 @@ from bench.core.params import UserError
 from bench.models import weights
 from bench.models.autoencoder import Autoencoder
 from bench.models.meta_flow_map import FlowNet, Known, MetaFlowMapNet
-from bench.models.nets import GUIDED as GUIDED
+from bench.models.nets import GUIDED_SCALE as GUIDED_SCALE
 from bench.models.shapes_prompts import parse
 from bench.models.shapes_render import SHAPES, SIDE
 

@@ -110,7 +110,7 @@ class Shapes(Task[ShapesParams]):
 
     @property
     def _scale(self) -> float:
-        return shapes.GUIDED if self.params.guidance == "model" else 1.0
+        return shapes.GUIDED_SCALE if self.params.guidance == "model" else 1.0
 
     @cached_property
     def flow(self) -> Flow:  # type: ignore[override]

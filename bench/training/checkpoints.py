@@ -10,7 +10,7 @@ import torch
 
 from bench.core import atomic
 
-State = dict[str, Any]
+TrainingState = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class Checkpoints:
     folder: Path
     keep: int
 
-    def save(self, step: int, state: State) -> None:
+    def save(self, step: int, state: TrainingState) -> None:
         """Write a step's state, then drop the oldest."""
         with atomic.writing(self.folder / f"step-{step:08d}.pt") as file:
             torch.save(state, file)
@@ -28,12 +28,12 @@ class Checkpoints:
         for old in (*self._files()[: -self.keep], *killed):
             old.unlink()
 
-    def last(self) -> State | None:
+    def last(self) -> TrainingState | None:
         """The latest state, on the CPU; None in a new folder."""
         files = self._files()
         if not files:
             return None
-        state: State = torch.load(files[-1], map_location="cpu", weights_only=True)
+        state: TrainingState = torch.load(files[-1], map_location="cpu", weights_only=True)
         return state
 
     def _files(self) -> list[Path]:

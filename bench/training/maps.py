@@ -13,7 +13,7 @@ from bench.models.meta_flow_map import FlowNet, Known, MetaFlowMapNet
 from bench.training import guidance, losses
 from bench.training.draws import Draw, make_draw, make_draws
 from bench.training.recipes import Recipe
-from bench.training.sources import Source
+from bench.training.sources import DataSource
 from bench.training.trainer import Losses, Report, TrainConfig, Trainer
 
 Teacher = Callable[[Known], Velocity]
@@ -25,7 +25,7 @@ def taught_by(flow: FlowNet) -> Teacher:
     return lambda known: flow.given(known).velocity
 
 
-def flow_losses(source: Source, recipe: Recipe) -> Losses:
+def flow_losses(source: DataSource, recipe: Recipe) -> Losses:
     """Flow matching given what is told, with model guidance where a scale says so."""
 
     def objective(
@@ -54,7 +54,9 @@ def _guided(average: FlowNet, draw: Draw, known: Known, target: Tensor) -> Tenso
     return target.index_copy(0, rows, moved)
 
 
-def train_flow(source: Source, recipe: Recipe, seed: int, folder: Path, report: Report) -> FlowNet:
+def train_flow(
+    source: DataSource, recipe: Recipe, seed: int, folder: Path, report: Report
+) -> FlowNet:
     """The base flow of a source."""
     torch.manual_seed(seed)
     net = FlowNet(source.event_shape, recipe.flow_width, recipe.depth, source.classes)
@@ -67,7 +69,7 @@ def train_flow(source: Source, recipe: Recipe, seed: int, folder: Path, report: 
     return trained
 
 
-def map_losses(source: Source, teacher: Teacher, recipe: Recipe) -> Losses:
+def map_losses(source: DataSource, teacher: Teacher, recipe: Recipe) -> Losses:
     """The recipe's diagonal on s = u plus its consistency on s < u, at shared data and contexts.
 
     Teacher and map are told the same.
@@ -86,7 +88,7 @@ def map_losses(source: Source, teacher: Teacher, recipe: Recipe) -> Losses:
 
 
 def train_map(
-    source: Source, teacher: Teacher, recipe: Recipe, seed: int, folder: Path, report: Report
+    source: DataSource, teacher: Teacher, recipe: Recipe, seed: int, folder: Path, report: Report
 ) -> MetaFlowMapNet:
     """Distil a velocity into a meta flow map."""
     torch.manual_seed(seed)

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from bench.models.meta_flow_map import NOTHING, Known
+from bench.models.meta_flow_map import UNTOLD, Known
 
 
 @dataclass(frozen=True)
-class Source:
+class DataSource:
     """Endless data of one law.
 
     pick: (n, generator) -> n data points (n, *event), and what networks are told of them.
@@ -30,12 +30,12 @@ class Source:
         return tuple(self.statistics.shape[1:])
 
 
-def unlabelled(draw: Callable[[int, torch.Generator], Tensor], statistics: Tensor) -> Source:
+def unlabelled(draw: Callable[[int, torch.Generator], Tensor], statistics: Tensor) -> DataSource:
     """Data from a sampler (n, generator) -> (n, *event), of which nothing is told."""
-    return Source(lambda n, generator: (draw(n, generator), NOTHING), statistics)
+    return DataSource(lambda n, generator: (draw(n, generator), UNTOLD), statistics)
 
 
-def from_data(data: Tensor) -> Source:
+def from_data(data: Tensor) -> DataSource:
     """Uniform draws from a finite data set (m, *event)."""
     return unlabelled(
         lambda n, generator: data[torch.randint(len(data), (n,), generator=generator)], data

@@ -23,7 +23,7 @@ from torch.optim.swa_utils import AveragedModel
 from bench.core.params import UserError
 from bench.training.checkpoints import Checkpoints
 from bench.training.devices import on_device
-from bench.training.distributed import Alone, Group
+from bench.training.distributed import Alone, WorkerGroup
 from bench.training.validation import Validation
 
 Losses = Callable[[nn.Module, nn.Module, torch.Generator], Mapping[str, Tensor]]
@@ -67,7 +67,7 @@ class Setting:
 
     report: Report = _nothing
     device: str = "cpu"
-    group: Group = Alone()
+    group: WorkerGroup = Alone()
     validation: Validation | None = None
     begin: Callable[[int], None] = _nothing
     finish: Callable[[nn.Module], None] = _nothing

@@ -10,7 +10,7 @@ from bench.models.autoencoder import Autoencoder, Code
 from bench.models.clip_small import SmallCLIP
 from bench.models.meta_flow_map import FlowNet, Known, MetaFlowMapNet
 from bench.models.mixture import Mixture
-from bench.models.nets import GUIDED, ModulatedMLP
+from bench.models.nets import GUIDED_SCALE, ModulatedMLP
 from bench.training import guidance, losses
 from bench.training.maps import flow_losses
 from bench.worlds.shapes import clip, latents, polish
@@ -71,7 +71,10 @@ def test_null_label_scale_and_batch_of_a_map(form):
     net = trained_a_bit(MetaFlowMapNet((5,), 16, 1, form, classes=4))
     x, x_bar = torch.randn(2, 6, 5, generator=generator())
     s, u, t = torch.rand(3, 6, generator=generator()).sort(0).values
-    y, w = torch.tensor([0, 1, 2, 3, 4, 0]), torch.tensor([1.0, GUIDED, 1, 1, 1, GUIDED])
+    y, w = (
+        torch.tensor([0, 1, 2, 3, 4, 0]),
+        torch.tensor([1.0, GUIDED_SCALE, 1, 1, 1, GUIDED_SCALE]),
+    )
     v = net.given(Known(y, w)).velocity(x_bar, s, u, x, t)
     torch.testing.assert_close(v[4:5], net.velocity(x_bar[4:5], s[4:5], u[4:5], x[4:5], t[4:5]))
     plain = net.given(Known(y)).velocity(x_bar, s, u, x, t)
@@ -137,7 +140,7 @@ def test_pairs_are_trajectories_of_the_flow_given_label_and_scale():
             parameter += 0.2 * torch.randn(parameter.shape, generator=generator(3))
     pairs = polish.solved_pairs(flow, replace(recipe, pairs=2100, pair_steps=32))
     assert set(pairs.label.tolist()) == {0, 1, 2, 3, 4}
-    assert set(pairs.scale.tolist()) == {1.0, GUIDED}
+    assert set(pairs.scale.tolist()) == {1.0, GUIDED_SCALE}
     few = pairs.pick(64, generator())
     with torch.no_grad():
         grid = uniform_grid(2000)

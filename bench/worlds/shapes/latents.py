@@ -11,10 +11,10 @@ from torch import Tensor, nn
 
 from bench.models.autoencoder import Autoencoder, Code, evidence
 from bench.models.meta_flow_map import Known
-from bench.models.nets import GUIDED
+from bench.models.nets import GUIDED_SCALE
 from bench.models.shapes_render import SHAPES, SIDE, draw_scenes, pictures, render_scenes
 from bench.training import guidance
-from bench.training.sources import Source
+from bench.training.sources import DataSource
 from bench.training.trainer import Losses, Report, TrainConfig, Trainer
 from bench.worlds.shapes.recipe import ShapesRecipe
 
@@ -70,18 +70,18 @@ def make_pool(autoencoder: Autoencoder, n: int, seed: int, chunk: int = 2_000) -
     return Pool(Code(torch.cat(means), torch.cat(sigmas)), torch.cat([p.label for p in parts]))
 
 
-def labelled(pool: Pool, recipe: ShapesRecipe) -> Source:
+def labelled(pool: Pool, recipe: ShapesRecipe) -> DataSource:
     """Latents of the pool with their labels, some of them dropped, and guidance scales."""
 
     def pick(n: int, generator: torch.Generator) -> tuple[Tensor, Known]:
         x1, label = pool.pick(n, generator)
         return x1, told_of(label, recipe, generator)
 
-    return Source(pick, pool.code.mean, len(SHAPES))
+    return DataSource(pick, pool.code.mean, len(SHAPES))
 
 
 def told_of(label: Tensor, recipe: ShapesRecipe, generator: torch.Generator) -> Known:
     """What networks are told: labels (n,) with dropout, and the scales of model guidance."""
     label = guidance.drop_labels(label, NULL, recipe.label_dropout, generator)
-    scale = guidance.draw_scales(label, NULL, GUIDED, recipe.guided_share, generator)
+    scale = guidance.draw_scales(label, NULL, GUIDED_SCALE, recipe.guided_share, generator)
     return Known(label, scale)

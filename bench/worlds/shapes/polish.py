@@ -15,7 +15,7 @@ from bench.training import losses, weighting
 from bench.training.maps import map_losses, taught_by
 from bench.training.objectives import POWER
 from bench.training.ode_pairs import Solved, solve
-from bench.training.sources import Source
+from bench.training.sources import DataSource
 from bench.training.trainer import Losses, Report, TrainConfig, Trainer
 from bench.worlds.shapes.latents import told_of
 from bench.worlds.shapes.recipe import ShapesRecipe
@@ -29,7 +29,7 @@ def solved_pairs(flow: FlowNet, recipe: ShapesRecipe) -> Solved:
     return solve(flow, noise, told_of(label, recipe, generator), recipe.pair_steps)
 
 
-def polish_losses(source: Source, pairs: Solved, flow: FlowNet, recipe: ShapesRecipe) -> Losses:
+def polish_losses(source: DataSource, pairs: Solved, flow: FlowNet, recipe: ShapesRecipe) -> Losses:
     """The map's objectives, and whole jumps against the ends of solved trajectories."""
     usual = map_losses(source, taught_by(flow), recipe)
 
@@ -51,7 +51,7 @@ def polish_losses(source: Source, pairs: Solved, flow: FlowNet, recipe: ShapesRe
 def polish_map(
     net: MetaFlowMapNet,
     flow: FlowNet,
-    source: Source,
+    source: DataSource,
     recipe: ShapesRecipe,
     folder: Path,
     report: Report,

@@ -19,7 +19,7 @@ class ShapesRecipe(Recipe):
     polish_steps: a second training of the map, from its average, in which `pairs` solved
     trajectories of the flow, in `pair_steps` steps of Heun, teach it the whole jump from noise too.
     label_dropout: share of rows without a label.  guided_share: share of the labelled rows that
-    model guidance trains at scale `GUIDED`.
+    model guidance trains at scale `GUIDED_SCALE`.
     """
 
     latents: int = 16
