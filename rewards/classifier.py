@@ -9,8 +9,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from bench.api import Condition, Task, UserError, param
-from bench.core.params import nearest
+from bench.api import Condition, Task, UserError, nearest, param
 from bench.models import external
 from bench.models.preprocess import Preprocess
 from rewards.pictures import PictureParams, PictureReward

@@ -142,7 +142,7 @@ def _together(
     training: Training, workers: int, device: str, threads: int, hear: Callable[[Any], None]
 ) -> None:
     """Train on Ray workers of this machine; rank 0 leaves the checkpoints in the folder."""
-    from bench.runner.executors import cluster
+    from bench.runner.executors.ray import cluster
     from bench.training.distributed import train_together
 
     absolute = replace(training, folder=training.folder.resolve())

@@ -9,8 +9,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from bench.core.contracts import Condition, Flow, MetaFlowMap, Reference, Reward, Task
-from bench.core.params import NoParams
+from bench.api import Condition, Flow, MetaFlowMap, NoParams, Reference, Reward, Task
 from bench.models import digits, weights
 from bench.models.digits_data import DIGIT_SHAPE, real_digits
 from bench.models.meta_flow_map import FlowNet

@@ -9,9 +9,7 @@ from typing import Any, Generic, TypeVar
 import torch
 from torch import Tensor
 
-from bench.core.contracts import Condition, MetaFlowMap, Reference, Reward, Task
-from bench.core.noise import NoiseSource
-from bench.core.params import NoParams, param
+from bench.api import Condition, MetaFlowMap, NoiseSource, NoParams, Reference, Reward, Task, param
 from bench.models import weights
 from bench.models.digits import UnconditionalMap
 from bench.models.meta_flow_map import MetaFlowMapNet

@@ -10,8 +10,7 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from bench.core.contracts import Condition, Flow, MetaFlowMap, Reference, Reward, Task
-from bench.core.params import param
+from bench.api import Condition, Flow, MetaFlowMap, Reference, Reward, Task, param
 from bench.models import shapes, weights
 from bench.models.autoencoder import Code
 from bench.models.shapes_render import pictures

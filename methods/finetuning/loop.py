@@ -1,11 +1,11 @@
 """Fine-tuning: fit the flow to the tilted law once, then sample it like any other flow.
 
     for k in range(iterations):
-        theta -= Adam(grad of losses(model, k))         # a family's own: methods/*.py
+        theta -= Adam(grad of losses(model, k))         # a method's own
     return the moving average of theta
 
-What every family shares: the parameters, the loop (`bench.training.trainer`), the ledger of a fit
-and the sampler of the fitted flow.  A family says what one step costs and what its losses are.
+What all methods share: the parameters, the loop (`bench.training.trainer`), the ledger of a fit
+and the sampler of the fitted flow.  A method says what one step costs and what its losses are.
 """
 
 from __future__ import annotations
@@ -21,20 +21,22 @@ import torch
 from torch import Tensor, nn
 
 from bench.api import (
+    KINDS,
+    ROLES,
+    SOLVERS,
     FineTuning,
     FitProblem,
     Fitted,
+    MeteredModule,
     Problem,
     ProblemSpec,
     Samples,
     UserError,
     Work,
+    named_param,
+    param,
+    trained_state,
 )
-from bench.core.adapters import trained_state
-from bench.core.integrate import Solver
-from bench.core.params import param
-from bench.core.trainable import MeteredModule
-from bench.core.units import KINDS, ROLES
 from bench.training.trainer import Setting, TrainConfig, Trainer
 from methods.reference import Prior, PriorParams
 
@@ -54,7 +56,7 @@ class FitParams:
     rank: int = param(0, low=0, high=1024, tunable=False, help="rank of a LoRA; 0 fits all weights")
     fit_seed: int = param(0, low=0, tunable=False, help="seed of the fit")
     steps: int = param(20, low=1, high=2000, log=True, help="time steps K of the sampler")
-    solver: Solver = param("euler", help="euler or heun (two evaluations per step)")
+    solver: str = named_param("euler", SOLVERS)
 
 
 class FineTuned(FineTuning[Any]):

@@ -6,7 +6,7 @@ import json
 import math
 from collections.abc import Callable, Iterable, Iterator
 
-from reports.data.run import WORK
+from bench.record.columns import WORK
 from reports.data.summary import Entry, Problem, Summary
 from reports.tables import grid
 from reports.tables.grid import Cell, Column, Grid

@@ -18,7 +18,7 @@ from bench.plan.suite import build_suite
 from bench.record.store import Store
 from bench.runner import pilots
 from bench.runner.audit import audit
-from bench.runner.executors import Inline
+from bench.runner.executors.inline import Inline
 from bench.runner.pilots import Measured
 from bench.runner.run import pilots_of, run_suite
 
@@ -135,13 +135,11 @@ def test_samples_come_from_the_fitted_flow(tmp_path):
 
     far = "drift:iterations=200,constant=5"
     store, outcome = run(tmp_path, content("prior:steps=4", far, seeds=1))
-    base, fitted = (
-        unpack_samples(store.samples(row.id, store.last(row.id).attempt)).x for row in outcome.plan
-    )
+    base, fitted = (unpack_samples(store.index.samples(row.id)).x for row in outcome.plan)
     assert (fitted - base).mean() > 0.05
     fit = outcome.plan[1].fit
     curve = store.read(f"cells/{fit.id}/attempts/1/curve.parquet")
-    assert len(curve) > 0 and "loss" in store.last(fit.id).result["info"]
+    assert len(curve) > 0 and "loss" in store.index.last(fit.id).attempt.info
 
 
 def test_a_failed_fit_is_the_fate_of_its_cells(tmp_path):

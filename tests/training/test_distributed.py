@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from bench.cli.main import app
 from bench.core.params import UserError
-from bench.runner.executors import cluster
+from bench.runner.executors.ray import cluster
 from bench.training import distributed, maps
 from bench.training.devices import Moving, check_device, on_device
 from bench.training.distributed import Alone
