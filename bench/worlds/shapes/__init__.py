@@ -21,7 +21,7 @@ from bench.worlds import Stage, World
 from bench.worlds.shapes.clip import train_clip
 from bench.worlds.shapes.latents import labelled, make_pool, train_autoencoder
 from bench.worlds.shapes.polish import polish_map
-from bench.worlds.shapes.quality import quality
+from bench.worlds.shapes.quality import shapes_quality
 from bench.worlds.shapes.recipe import RECIPE, ShapesRecipe
 
 
@@ -51,4 +51,4 @@ def law(finished: Networks) -> ReferenceLaw | None:
     return ReferenceLaw(found.draw(noise))
 
 
-WORLD = World(RECIPE, train, law, quality)
+WORLD = World(RECIPE, train, law, shapes_quality)

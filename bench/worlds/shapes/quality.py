@@ -29,7 +29,7 @@ QUALITY_SEED = 1_000
 
 
 @torch.no_grad()
-def quality(networks: Networks) -> Quality:
+def shapes_quality(networks: Networks) -> Quality:
     """Agreement with the label, posterior draws against GLASS, and retrieval by the CLIP."""
     names = ("code", "flow", "map", "clip")
     code, flow, net, clip = (networks[name].float().eval() for name in names)
