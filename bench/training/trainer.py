@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -54,6 +54,13 @@ def _nothing(*_: object) -> None:
     """Nobody is told."""
 
 
+class Stateful(Protocol):
+    """What has a state that a checkpoint keeps."""
+
+    def state_dict(self) -> dict[str, Any]: ...
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None: ...
+
+
 @dataclass(frozen=True)
 class Setting:
     """Where a training runs, among whom and under whose eyes; not what it learns.
@@ -62,7 +69,8 @@ class Setting:
 
     report: see `Report`.  device: of the network; data and generators stay on the CPU.  group: the
     workers that share each batch.  validation: what to measure on the way.  begin: told the step
-    from which the training goes on.  finish: handed the moving average at the end.
+    from which the training goes on.  finish: handed the moving average at the end.  ledger: kept in
+    checkpoints beside the weights, and told on resuming what it held.
     """
 
     report: Report = _nothing
@@ -71,6 +79,7 @@ class Setting:
     validation: Validation | None = None
     begin: Callable[[int], None] = _nothing
     finish: Callable[[nn.Module], None] = _nothing
+    ledger: Stateful | None = None
 
     def __call__(self, step: int, losses: Mapping[str, float]) -> None:
         self.report(step, losses)
@@ -207,11 +216,13 @@ class Trainer:
     @property
     def _parts(self) -> dict[str, Any]:
         """What has a state of its own, besides the number of the step."""
+        ledger = self.setting.ledger
         return {
             "model": self.model,
             "average": self.averaged,
             "optimizer": self.optimizer,
             "schedule": self.schedule,
+            **({} if ledger is None else {"ledger": ledger}),
         }
 
     def _save(self) -> None:
