@@ -5,6 +5,7 @@ import pickle
 from dataclasses import asdict, replace
 
 import pytest
+from methods.finetuning.matching import MFMFineTuning
 
 from bench.core import cells
 from bench.core.contracts import FineTuning
@@ -16,7 +17,6 @@ from bench.plan.expand import expand
 from bench.plan.matching import match
 from bench.plan.prediction import fit_work, sample_work
 from bench.plan.suite import build_suite
-from methods.finetuning.matching import MFMFineTuning
 from methods.steering.dps import DPS
 from methods.steering.mfm import MFMGradient
 
