@@ -5,7 +5,7 @@ import pickle
 from dataclasses import asdict, replace
 
 import pytest
-from methods.finetuning.matching import MFMFineTuning
+from methods.finetuning.mfm_ft import MFMFineTuning
 
 from bench.core import cells
 from bench.core.contracts import FineTuning
