@@ -15,7 +15,7 @@ from bench.cli.console import wide_console
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from bench.metrics.image_row import Folder, MetricRow
+    from bench.metrics.image_row import Folder, PictureMetric
 
 EXAMPLE = "bench evaluate out/ --reference real/ -r hpsv2 --prompts prompts.txt"
 ENCODERS = "inception-clean,inception-legacy,dinov2,clip,pixels"
@@ -80,12 +80,12 @@ def _said(folder: Path, own: Folder, given: str | None) -> list[str] | None:
     return said
 
 
-def _score(text: str, own: Folder, said: list[str] | None) -> MetricRow:
+def _score(text: str, own: Folder, said: list[str] | None) -> PictureMetric:
     """Mean raw reward over the folder, with its standard error."""
     import torch
 
     from bench.core.params import format_name
-    from bench.metrics.image_row import MetricRow
+    from bench.metrics.image_row import PictureMetric
     from bench.models import picture_folder
     from bench.plan.binding import make_reward
     from bench.runner.scene import checked
@@ -104,7 +104,7 @@ def _score(text: str, own: Folder, said: list[str] | None) -> MetricRow:
     error = float(values.std() / len(values) ** 0.5) if len(values) > 1 else None
     note = f"raw scale: {getattr(reward, 'scale', '') or 'as the reward defines it'}"
     label = format_name(name, {})
-    return MetricRow(
+    return PictureMetric(
         f"reward {label}",
         value=float(values.mean()),
         standard_error=error,
@@ -121,7 +121,7 @@ def _as_read(picture: Tensor, pixels: str) -> Tensor:
     return unit if pixels == "unit" else 2 * unit - 1
 
 
-def _write(rows: list[MetricRow], out: Path) -> None:
+def _write(rows: list[PictureMetric], out: Path) -> None:
     import pandas as pd
 
     from bench.core.params import UserError
@@ -137,7 +137,7 @@ def _write(rows: list[MetricRow], out: Path) -> None:
     writers[out.suffix]()
 
 
-def _print(rows: list[MetricRow]) -> None:
+def _print(rows: list[PictureMetric]) -> None:
     from rich import box
     from rich.table import Table
 

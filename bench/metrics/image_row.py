@@ -31,7 +31,7 @@ CMMD_BANDWIDTH, CMMD_FACTOR = 10.0, 1000.0
 
 
 @dataclass(frozen=True)
-class MetricRow:
+class PictureMetric:
     """One number, or why there is none; low and high are the ends of a 90 % interval."""
 
     metric: str
@@ -81,12 +81,12 @@ def folder_features(folder: Folder, encoder: Encoder) -> Array:
 
 def metric_rows(
     folder: Folder, reference: Folder | None, encoders: dict[str, Encoder | str]
-) -> list[MetricRow]:
+) -> list[PictureMetric]:
     """All rows; an encoder that is not there is given as the reason why."""
     rows = list(statistics(folder))
     for name, encoder in encoders.items():
         if isinstance(encoder, str):
-            rows.append(MetricRow("(all)", name, n=len(folder.paths), note=encoder))
+            rows.append(PictureMetric("(all)", name, n=len(folder.paths), note=encoder))
             continue
         x = folder_features(folder, encoder)
         y = None if reference is None else folder_features(reference, encoder)
@@ -96,33 +96,33 @@ def metric_rows(
         rows += [replace(row, **about, **sizes) for row in made]  # type: ignore[arg-type]
     if folder.lossy != (reference.lossy if reference else folder.lossy):
         note = "one folder is JPEG and the other is not: distances see the compression"
-        rows.append(MetricRow("(warning)", n=len(folder.paths), note=note))
+        rows.append(PictureMetric("(warning)", n=len(folder.paths), note=note))
     return rows
 
 
-def statistics(folder: Folder) -> Iterator[MetricRow]:
+def statistics(folder: Folder) -> Iterator[PictureMetric]:
     """Brightness, saturation, high-frequency share and compressed size, with standard errors."""
     pictures = list(picture_folder.read_pictures(folder.paths))
     for name, of in STATISTICS.items():
         values = np.array([of(picture) for picture in pictures])
         n = len(values)
         error = float(values.std(ddof=1)) / n**0.5 if n > 1 else None
-        yield MetricRow(name, value=float(values.mean()), standard_error=error, n=n)
+        yield PictureMetric(name, value=float(values.mean()), standard_error=error, n=n)
 
 
-def _own(x: Array, y: Array | None, encoder: Encoder) -> Iterator[MetricRow]:
+def _own(x: Array, y: Array | None, encoder: Encoder) -> Iterator[PictureMetric]:
     """What needs no reference."""
-    yield MetricRow("vendi", value=diversity.vendi_score(x))
+    yield PictureMetric("vendi", value=diversity.vendi_score(x))
     if len(x) > 1:
-        yield MetricRow("pairwise", value=diversity.pairwise_distance(x))
+        yield PictureMetric("pairwise", value=diversity.pairwise_distance(x))
     if y is not None and len(y) > 1:
-        yield MetricRow("modes", value=float(diversity.mode_count(x, diversity.mode_radius(y))))
+        yield PictureMetric("modes", value=float(diversity.mode_count(x, diversity.mode_radius(y))))
     if encoder.name == "inception-legacy":
         yield _inception_score(x, encoder)
 
 
-def _inception_score(x: Array, encoder: Encoder) -> MetricRow:
-    row = MetricRow("inception-score", direction="higher", implementation="torchmetrics")
+def _inception_score(x: Array, encoder: Encoder) -> PictureMetric:
+    row = PictureMetric("inception-score", direction="higher", implementation="torchmetrics")
     if len(x) < INCEPTION_FLOOR:
         return replace(row, note=f"it needs {INCEPTION_FLOOR:,} samples, not {len(x):,}")
     net = encoder.encode
@@ -133,14 +133,14 @@ def _inception_score(x: Array, encoder: Encoder) -> MetricRow:
     return replace(row, value=mean, standard_error=deviation / 10**0.5)
 
 
-def _distances(x: Array, y: Array, encoder: Encoder) -> Iterator[MetricRow]:
+def _distances(x: Array, y: Array, encoder: Encoder) -> Iterator[PictureMetric]:
     """Frechet and kernel distances, precision and recall."""
     yield from _frechet(x, y, encoder)
     yield from _kernel(x, y, encoder)
     if min(len(x), len(y)) > 10:
         precision, recall = precision_recall(x, y)
-        yield MetricRow("precision", value=precision, direction="higher")
-        yield MetricRow("recall", value=recall, direction="higher")
+        yield PictureMetric("precision", value=precision, direction="higher")
+        yield PictureMetric("recall", value=recall, direction="higher")
 
 
 Frechets = dict[str, Callable[[Array, Array], float]]
@@ -150,7 +150,7 @@ def _ours(x: Array, y: Array) -> float:
     return frechet_distance(moments(x), moments(y))
 
 
-def _frechet(x: Array, y: Array, encoder: Encoder) -> Iterator[MetricRow]:
+def _frechet(x: Array, y: Array, encoder: Encoder) -> Iterator[PictureMetric]:
     """The Frechet distance of every implementation that this encoder's resizing belongs to."""
     name = {"dinov2": "fd-dinov2"}.get(encoder.name, "fid" if encoder.inception else "frechet")
     libraries_of: dict[str, Frechets] = {
@@ -160,11 +160,11 @@ def _frechet(x: Array, y: Array, encoder: Encoder) -> Iterator[MetricRow]:
     found: Frechets = libraries_of.get(encoder.name, {}) | {"tiltbench": _ours}
     refusal = too_few(min(len(x), len(y)), x.shape[1], encoder.inception)
     for implementation, distance in found.items():
-        row = MetricRow(name, direction="lower", implementation=implementation, note=refusal)
+        row = PictureMetric(name, direction="lower", implementation=implementation, note=refusal)
         yield row if refusal else replace(row, value=distance(x, y))
 
 
-def _kernel(x: Array, y: Array, encoder: Encoder) -> Iterator[MetricRow]:
+def _kernel(x: Array, y: Array, encoder: Encoder) -> Iterator[PictureMetric]:
     """Kernel distances with intervals, and KID as the libraries have it where they do."""
     if encoder.name == "clip":
         yield _with_interval("cmmd", x, y, gaussian(CMMD_BANDWIDTH), CMMD_FACTOR)
@@ -177,11 +177,13 @@ def _kernel(x: Array, y: Array, encoder: Encoder) -> Iterator[MetricRow]:
             if encoder.name == "inception-clean"
             else ("torchmetrics", libraries.torchmetrics_kernel)
         )
-        yield MetricRow(name, value=theirs[1](x, y), direction="lower", implementation=theirs[0])
+        yield PictureMetric(
+            name, value=theirs[1](x, y), direction="lower", implementation=theirs[0]
+        )
 
 
-def _with_interval(name: str, x: Array, y: Array, kernel: Kernel, factor: float) -> MetricRow:
-    row = MetricRow(name, direction="lower")
+def _with_interval(name: str, x: Array, y: Array, kernel: Kernel, factor: float) -> PictureMetric:
+    row = PictureMetric(name, direction="lower")
     if min(len(x), len(y)) < SMALLEST_N:
         return replace(row, note=f"an interval needs {SMALLEST_N} pictures on both sides")
     found = Interval(*(factor * v for v in kernel_interval(x, y, kernel)))

@@ -5,7 +5,6 @@ import pickle
 from dataclasses import asdict, replace
 
 import pytest
-from methods.finetuning.mfm_ft import MFMFineTuning
 
 from bench.core import cells
 from bench.core.contracts import FineTuning
@@ -17,6 +16,7 @@ from bench.plan.expand import expand
 from bench.plan.matching import match
 from bench.plan.prediction import fit_work, sample_work
 from bench.plan.suite import build_suite
+from methods.finetuning.mfm_ft import MFMFineTuning
 from methods.steering.dps import DPS
 from methods.steering.mfm import MFMGradient
 
