@@ -12,11 +12,13 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from bench.api import forward
-from bench.core.metering import Meter, OverBudget, Unmeterable
+from bench.core.metering import Meter, OverBudget
+from bench.core.refusals import Unmeterable
 from bench.core.trainable import MeteredModule, Part, metered_clone
 from bench.models.meta_flow_map import FlowNet
 from bench.models.mixture import Mixture
-from bench.runner.scene import make_problem, stage
+from bench.runner.instances import instances_of
+from bench.runner.problems import make_problem
 from tests.worlds.tricks import B, both, cell_of
 
 # -- the trainable flow is otherwise the flow -----------------------------------------------------
@@ -179,9 +181,9 @@ def test_a_module_that_is_no_flow_is_refused() -> None:
 def test_no_public_attribute_of_a_problem_leads_to_a_model() -> None:
     for task in ("gmm-paper", "digits"):
         cell = cell_of(task)
-        scene, meter = stage(cell), Meter()
-        problem = make_problem(cell, scene, meter, range(cell.n))
-        raw = (nn.Module, Mixture, type(scene.task), type(scene.target.reward))
+        instances, meter = instances_of(cell), Meter()
+        problem = make_problem(cell, instances, meter, range(cell.n))
+        raw = (nn.Module, Mixture, type(instances.task), type(instances.target.reward))
         reached = public(problem, {})
         assert id(meter) in reached and len(reached) > 10
         assert not [v for v in reached.values() if isinstance(v, raw)]

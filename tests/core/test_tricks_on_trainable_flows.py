@@ -14,7 +14,8 @@ from torch.autograd import forward_ad
 from torch.utils.checkpoint import checkpoint, checkpoint_sequential
 
 from bench.api import backward, forward
-from bench.core.metering import Meter, Unmeterable
+from bench.core.metering import Meter
+from bench.core.refusals import Unmeterable
 from bench.core.trainable import MeteredModule, metered_clone
 from bench.models.meta_flow_map import FlowNet
 from tests.worlds.tricks import (
