@@ -45,6 +45,7 @@ from bench.core.contracts import (
 
 # isort: split
 # what a method is handed
+from bench.core.metering import Meter
 from bench.core.noise import NoiseSource, uniform
 from bench.core.problem import FitProblem, Problem
 
@@ -166,6 +167,7 @@ __all__ = [
     "Measurement",
     "Measures",
     "MetaFlowMap",
+    "Meter",
     "MeteredModule",
     "Method",
     "Metric",

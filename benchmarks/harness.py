@@ -33,7 +33,6 @@ from bench.plan.suite import build_suite
 from bench.runner.cell import sample_in_batches
 from bench.runner.instances import instances_of
 from bench.runner.problems import make_problem
-
 from benchmarks.timing import ratios
 
 N, DRAWS, STEPS, START = 128, 4, 20, 0.01

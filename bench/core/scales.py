@@ -87,7 +87,7 @@ def signal_level(interpolant: Interpolant, t: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Exact:
+class ExactScale:
     """c g, the tilted law for c = 1 (arXiv 2601.14430)."""
 
     guidance: float = 1.0
@@ -108,7 +108,7 @@ class Rescale:
         return _times(_to_norm(target, term.g), term.g)
 
 
-class FreeDoM(Rescale):
+class FreeDoMScale(Rescale):
     """To the norm 0.2 c |b| (FreeDoM, 2303.09833).
 
     Its reference is the CFG correction, which a flow without CFG lacks.
@@ -226,10 +226,10 @@ class ClippedNorm(FixedNorm):
 # -- by name --------------------------------------------------------------------------------------
 
 DRIFT_SCALES: Mapping[str, type[Any]] = {
-    "exact": Exact,
+    "exact": ExactScale,
     "rescale": Rescale,
     "clip": Clip,
-    "freedom": FreeDoM,
+    "freedom": FreeDoMScale,
 }
 
 GRADIENT_SCALES: Mapping[str, type[Any]] = {

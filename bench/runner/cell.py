@@ -58,7 +58,7 @@ class Job:
         try:
             made = _fit(self) if self.cell.part == "fit" else _sample(self)
         except Exception as error:  # the boundary: whatever a plugin raises becomes data
-            made = Made(ended_by(error))
+            made = CellResult(ended_by(error))
         return Attempt(
             self.id,
             **vars(made.ending),
@@ -98,7 +98,7 @@ def ended_by(error: Exception) -> CellEnding:
 
 
 @dataclass(frozen=True)
-class Made:
+class CellResult:
     """What a cell made, until it ended; the fields are those of an `Attempt`."""
 
     ending: CellEnding = GOOD
@@ -131,7 +131,7 @@ class Curve(list[Mapping[str, float]]):
         self.append({"step": step, **scalars})
 
 
-def _fit(job: Job) -> Made:
+def _fit(job: Job) -> CellResult:
     """Fit the cell's method: the adapted weights and the work of the whole fit."""
     cell, budget = job.cell, job.budget
     instances, curve = instances_of(cell), Curve()
@@ -144,11 +144,11 @@ def _fit(job: Job) -> Made:
         fitted, ending = instances.method.fit(problem), GOOD
     except Exception as error:
         fitted, ending = Fitted({}, {}), ended_by(error)
-    made = Made(ending, *_spent(meter.work(), per=1), curve=tuple(curve))
+    made = CellResult(ending, *_spent(meter.work(), per=1), curve=tuple(curve))
     return made if ending != GOOD else _with_weights(made, fitted, cell)
 
 
-def _with_weights(made: Made, fitted: Fitted, cell: Cell) -> Made:
+def _with_weights(made: CellResult, fitted: Fitted, cell: Cell) -> CellResult:
     from safetensors.torch import save
 
     bad = [name for name, value in fitted.state.items() if not all_finite(value)]
@@ -159,11 +159,11 @@ def _with_weights(made: Made, fitted: Fitted, cell: Cell) -> Made:
     return replace(made, info={**fitted.record}, fitted=weights)
 
 
-def _sample(job: Job) -> Made:
+def _sample(job: Job) -> CellResult:
     """Sample the cell's problem and measure; what was stopped keeps its last checkpoint."""
     cell, budget = job.cell, job.budget
     instances, curve = instances_of(cell, job.fitted), Curve()
-    made = Made(warmup=warm_up(cell, instances))
+    made = CellResult(warmup=warm_up(cell, instances))
     limit = None if budget is None else budget.per_sample(cell.n) * cell.n
     meter = Meter(limit, budget.unit if budget else DEFAULT, cell.seconds, count_flops=True)
     problem = make_problem(cell, instances, meter, range(cell.n))
@@ -201,6 +201,7 @@ def sample_in_batches(method: Method[Any], problem: Problem, cell: Cell) -> Samp
 
 
 WARM_ROWS = 8
+"""Samples of the run that loads weights and fills caches before anything is timed."""
 
 
 @torch.no_grad()
@@ -219,7 +220,9 @@ def _spent(work: Work, per: int) -> tuple[dict[str, float], dict[str, float]]:
     return rows, {unit: work.cost(unit) / per for unit in UNITS}
 
 
-def _measured(made: Made, samples: Samples, instances: Instances, metrics: tuple[str, ...]) -> Made:
+def _measured(
+    made: CellResult, samples: Samples, instances: Instances, metrics: tuple[str, ...]
+) -> CellResult:
     """What was made, with its samples packed and measured."""
     z = {} if samples.log_z is None else {"log_z": samples.log_z}
     made = replace(made, info={**samples.info, **z}, samples=pack_samples(samples, instances.task))

@@ -65,6 +65,7 @@ class PaperMixture(MixtureTask[NoParams]):
     """The three-component 2-D mixture of the Meta Flow Maps paper, with a trained map beside it."""
 
     summary = "a two-dimensional mixture of three Gaussians in which every answer is known"
+    world = "bench.worlds.gmm_paper:WORLD"
 
     def __init__(self, params: NoParams) -> None:
         super().__init__(params)
@@ -78,7 +79,7 @@ class PaperMixture(MixtureTask[NoParams]):
         return UnconditionalMap(net)
 
     def weights(self) -> dict[str, str]:
-        return {"gmm-paper": weights.digest(weights.find("gmm-paper"))}
+        return weights.hashes("gmm-paper")
 
     def training(self) -> dict[str, float]:
         return weights.training("gmm-paper")

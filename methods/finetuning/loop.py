@@ -27,6 +27,7 @@ from bench.api import (
     FineTuning,
     FitProblem,
     Fitted,
+    Meter,
     MeteredModule,
     Problem,
     ProblemSpec,
@@ -114,10 +115,11 @@ class FineTuned(FineTuning[Any]):
             assert isinstance(model, MeteredModule)
             return losses(model, trainer.step)
 
-        setting = Setting(report, device=problem.problem.device)
+        ledger = _StepLedger(problem.problem.meter)
+        setting = Setting(report, device=problem.problem.device, ledger=ledger)
         with _folder(problem.problem) as folder:
             trainer = Trainer(model, objective, self._config(), folder, setting)
-            _charge(problem.problem, self.steps_work(_spec(problem.problem), trainer.step))
+            ledger.charge(self.steps_work(_spec(problem.problem), trainer.step))
             average = trainer.run()
         trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
         return Fitted(
@@ -152,13 +154,31 @@ def _folder(problem: Problem) -> Iterator[Path]:
         yield Path(folder)
 
 
-def _charge(problem: Problem, work: Work) -> None:
-    """Charge the rows of steps that an interrupted fit made; they are on no other ledger."""
-    for role in ROLES:
-        for kind in KINDS:
-            rows = int(getattr(work.rows(role), kind))
-            if rows:
-                problem.meter.charge(role, kind, rows)
+class _StepLedger:
+    """FLOPs of the optimiser's steps, which a checkpoint keeps: an interrupted fit owes them."""
+
+    def __init__(self, meter: Meter) -> None:
+        self.meter, self.before = meter, meter.flops()
+        self.owed: dict[str, float] = {}
+
+    def state_dict(self) -> dict[str, Any]:
+        """FLOPs of all steps so far, by role and kind."""
+        own = {
+            pair: flops - self.before.get(pair, 0.0) for pair, flops in self.meter.flops().items()
+        }
+        return {f"{role} {kind}": flops for (role, kind), flops in own.items()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """What the steps of an interrupted fit spent."""
+        self.owed = dict(state_dict)
+
+    def charge(self, work: Work) -> None:
+        """Charge the rows of the steps that were made before; they are on no other ledger."""
+        for role in ROLES:
+            for kind in KINDS:
+                rows = int(getattr(work.rows(role), kind))
+                if rows:
+                    self.meter.charge(role, kind, rows, self.owed.get(f"{role} {kind}", 0.0))
 
 
 def _spec(problem: Problem) -> ProblemSpec:

@@ -16,7 +16,7 @@ from bench.plan.expand import expand
 from bench.plan.matching import match
 from bench.plan.prediction import fit_work, sample_work
 from bench.plan.suite import build_suite
-from methods.finetuning.matching import MFMFineTuning
+from methods.finetuning.mfm_ft import MFMFineTuning
 from methods.steering.dps import DPS
 from methods.steering.mfm import MFMGradient
 

@@ -1,6 +1,7 @@
 """What comes out of a sweep: failures told as such, fronts, presets, suites tuned first."""
 
 import json
+import math
 from dataclasses import replace
 
 import pytest
@@ -48,14 +49,9 @@ def test_failures_are_told_as_such(tmp_path):
 def test_an_objective_that_is_not_finite_is_pruned(tmp_path, monkeypatch):
     plain = CellEnds.remember
 
-    def poisoned(self, cell, result, metrics):
+    def poisoned(self, cell, attempt, metrics):
         bad = cell.method_params["shift"] > 0
-        plain(
-            self,
-            cell,
-            result,
-            [{**m, "value": float("nan") if bad else m["value"]} for m in metrics],
-        )
+        plain(self, cell, attempt, [replace(m, value=math.nan) if bad else m for m in metrics])
 
     monkeypatch.setattr(CellEnds, "remember", poisoned)
     (study,) = sweep(tmp_path, replace(TOY, trials=8), report=False).studies
