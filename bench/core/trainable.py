@@ -17,36 +17,50 @@ meter, and `bench audit --flops` is there to see it.
 from __future__ import annotations
 
 import copy
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
 from torch import Tensor, nn
 
 from bench.core.metering import Meter
 from bench.core.paths import Interpolant
-from bench.core.protocols import Condition
+from bench.core.protocols import Condition, Flow
 from bench.core.refusals import Unmeterable
-
-
-def _part_called(*_: Any, **__: Any) -> NoReturn:
-    """The forward of every part of a twin."""
-    raise Unmeterable(
-        "a part of a metered flow was called; only the whole flow's velocity is counted"
-    )
 
 
 class MeteredModule(nn.Module):
     """A flow that can be trained, and whose forward and backward rows are counted.
 
-    Made by `metered_clone`.  Parameters, state dict, modes and casts are those of a flow's class,
-    which stands behind this one; `velocity` and `forward` are the counted ones.
+    Parameters, state dict, modes and casts are those of the flow, under the same names.
+
+    Args:
+        flow: the network to hide; hand over a copy that nobody else holds.
+        meter: the ledger that is charged, also by copies.
+        condition: the condition of calls that give none.
+        key: names the flow in the table of FLOP prices.
+        cost: runs of the network per call.
     """
 
-    event_shape: tuple[int, ...]
-    interpolant: Interpolant
-    _ledger: tuple[Meter, Condition, tuple[Any, ...], int]
-    """Who is charged; the condition of calls that give none; the key of prices; the cost."""
     _network: nn.Module
-    _parts: tuple[nn.Module, ...]
+
+    def __init__(
+        self,
+        flow: nn.Module,
+        meter: Meter,
+        condition: Condition = None,
+        key: tuple[Any, ...] = (),
+        cost: int = 1,
+    ) -> None:
+        super().__init__()
+        vars(self).update(vars(_twin(flow)))
+        vars(self)["_network"] = flow  # past nn.Module's registration: it is no part of the twin
+        self._parts = tuple(self.modules())[1:]
+        self._meter, self._condition, self._key, self._cost = meter, condition, key, cost
+        self.event_shape: tuple[int, ...] = self._flow.event_shape
+        self.interpolant: Interpolant = self._flow.interpolant
+
+    @property
+    def _flow(self) -> Flow:
+        return cast(Flow, self._network)
 
     def velocity(self, x: Tensor, t: Tensor, condition: Condition = None) -> Tensor:
         """b_t(x), counted; x is (batch, *event_shape), t is (batch,).
@@ -54,30 +68,47 @@ class MeteredModule(nn.Module):
         Raises OverBudget before anything is computed beyond the limit, and Unmeterable where the
         call, or later its backward, cannot be counted.
         """
-        self._lead()
-        meter, own, key, cost = self._ledger
-        wrapped = meter.wrap(
+        self._pass_modes_on()
+        wrapped = self._meter.wrap(
             "flow",
-            self._network.velocity,  # type: ignore[arg-type]
-            cost,
-            key,
+            self._flow.velocity,
+            self._cost,
+            self._key,
             self.event_shape,
-            lambda: list(self.parameters()),
+            trained=lambda: list(self.parameters()),
         )
-        return wrapped(x, t, own if condition is None else condition)
+        return wrapped(x, t, self._condition if condition is None else condition)
 
     def forward(self, x: Tensor, t: Tensor, condition: Condition = None) -> Tensor:
         """The velocity."""
         return self.velocity(x, t, condition)
 
-    def _lead(self) -> None:
-        """Pass the modes on to the network, whose modules are those of this twin, one by one."""
-        parts = tuple(self.modules())
-        if parts != self._parts:
+    def _pass_modes_on(self) -> None:
+        """Give the network's modules the modes of their twins."""
+        _, *parts = self.modules()
+        if tuple(parts) != self._parts:
             raise Unmeterable("the modules of a metered flow are fixed; none can be put into it")
-        for part, real in zip(parts, self._network.modules(), strict=True):
+        for part, real in zip((self, *parts), self._network.modules(), strict=True):
             if real.training != part.training:
                 real.training = part.training
+
+
+def _twin(network: nn.Module) -> nn.Module:
+    """A copy that shares the network's tensors, whatever is loaded, cast or swapped in either."""
+    twin = copy.deepcopy(network, {id(p): p for p in (*network.parameters(), *network.buffers())})
+    for part, real in zip(twin.modules(), network.modules(), strict=True):
+        # The same dictionaries: torch has no public way for two modules to hold one state.
+        part._parameters, part._buffers = real._parameters, real._buffers
+        if part is not twin:
+            part.forward = _refuse_part
+    return twin
+
+
+def _refuse_part(*_: Any, **__: Any) -> NoReturn:
+    """The forward of every part."""
+    raise Unmeterable(
+        "a part of a metered flow was called; only the whole flow's velocity is counted"
+    )
 
 
 def metered_clone(
@@ -89,32 +120,12 @@ def metered_clone(
 ) -> MeteredModule:
     """A copy of a flow to train, metered; a flow that is wholly frozen is thawed.
 
-    meter: the ledger that is charged, also by copies.  condition: that of calls that give none.
-    key: names the flow in the table of FLOP prices.  cost: runs of the network per call.
     Raises TypeError if the module is not a flow.
     """
     missing = [name for name in ("velocity", "event_shape") if not hasattr(flow, name)]
     if missing:
         raise TypeError(f"{type(flow).__name__} is not a flow: it lacks {' and '.join(missing)}")
-    network = copy.deepcopy(flow)
-    if not any(parameter.requires_grad for parameter in network.parameters()):
-        network.requires_grad_(True)
-    twin = _twin(network)
-    # Past nn.Module's registration: the network is no part of the twin.
-    vars(twin).update(_network=network, _ledger=(meter, condition, key, cost))
-    vars(twin).update(_parts=tuple(twin.modules()))
-    return twin
-
-
-def _twin(network: nn.Module) -> MeteredModule:
-    """A copy that shares the network's tensors, whatever is loaded, cast or swapped in either."""
-    twin = copy.deepcopy(network, {id(p): p for p in (*network.parameters(), *network.buffers())})
-    for part, real in zip(twin.modules(), network.modules(), strict=True):
-        # The same dictionaries: torch has no public way for two modules to hold one state.
-        part._parameters, part._buffers = real._parameters, real._buffers
-        part.forward = _part_called
-    del twin.forward
-    # The flow's class, with the counted velocity in front.
-    twin.__class__ = type(type(network).__name__, (MeteredModule, type(network)), {})
-    assert isinstance(twin, MeteredModule)
-    return twin
+    own = copy.deepcopy(flow)
+    if not any(parameter.requires_grad for parameter in own.parameters()):
+        own.requires_grad_(True)
+    return MeteredModule(own, meter, condition, key, cost)

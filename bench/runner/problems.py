@@ -22,6 +22,7 @@ from bench.core.params import UserError
 from bench.core.problem import FitProblem, Problem
 from bench.core.trainable import MeteredModule, metered_clone
 from bench.plan.binding import declares
+from bench.plan.prediction import GUIDED_ROWS
 from bench.runner.instances import Instances, flow_maker
 
 Decoder = Callable[[Tensor], Tensor]
@@ -67,7 +68,7 @@ def _metered_map(cell: Cell, task: Task[Any], meter: Meter) -> MeteredMap | None
 
 def _runs(task: Task[Any]) -> int:
     """Runs of the network per call of the flow or the map."""
-    return 2 if task.guided else 1
+    return GUIDED_ROWS if task.guided else 1
 
 
 def _metered_decoder(cell: Cell, task: Task[Any], meter: Meter) -> Decoder | None:
