@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
+from functools import cache
 from typing import Any
 
 import pandas as pd
 
+from bench.core import plugins
 from bench.core.cells import Planned, canonical
-from bench.core.params import parse_name
+from bench.core.params import UserError, parse_name
 from bench.core.units import DEFAULT, KINDS
 from bench.core.work import Work
 from bench.record.store import Store, Stored
@@ -52,16 +54,16 @@ def write_tables(store: Store, plan: list[Planned]) -> None:
     store.save_table("results", _results(cells, metrics))
 
 
+DECLARED = ("summary", "rank", "measures", "floor")
+"""What a metric says of itself to its readers."""
+
 METRIC_COLUMNS = [
     "cell",
     "metric",
     "version",
     "implementation",
     "direction",
-    "summary",
-    "rank",
-    "measures",
-    "floor",
+    *DECLARED,
     "value",
     "standard_error",
     "n",
@@ -175,8 +177,27 @@ def _metric_rows(store: Store, stored: dict[str, Stored | None]) -> list[dict[st
         if attempt is None:
             continue
         kept = store.metrics(cell, attempt.attempt).values()
-        rows += [{"cell": cell, **{k: v for k, v in row.items() if k != "attempt"}} for row in kept]
+        rows += [{"cell": cell, **_declared(row)} for row in kept]
     return rows
+
+
+def _declared(row: dict[str, Any]) -> dict[str, Any]:
+    """A stored row with what its metric declares.
+
+    Rows from before metrics declared anything are completed by the class of that name, if there is
+    one that can be loaded.
+    """
+    own = {k: v for k, v in row.items() if k != "attempt"}
+    return own if own.keys() >= {*DECLARED} else {**_declarations(row["metric"]), **own}
+
+
+@cache
+def _declarations(metric: str) -> dict[str, Any]:
+    try:
+        cls = plugins.load("metrics", metric)
+    except UserError:
+        return {}
+    return {name: getattr(cls, name) for name in DECLARED}
 
 
 def _samples(store: Store, stored: dict[str, Stored | None], plan: list[Planned]) -> pd.DataFrame:

@@ -51,6 +51,7 @@ class PrunedBestOfN(Method[PrunedParams]):
     """
 
     summary = "Best-of-N that drops the less promising candidates along the way"
+    best_of = "candidates"
     Params = PrunedParams
     effort = ("candidates", "steps")
 

@@ -21,6 +21,7 @@ class MFMGradient(Estimated):
     """
 
     summary = "value gradient through one-step posterior draws of a meta flow map"
+    colour = "#0072b2"
 
 
 class MFMGradientFree(Estimated):
@@ -32,6 +33,7 @@ class MFMGradientFree(Estimated):
     """
 
     summary = "gradient-free: reweights one-step posterior draws of a meta flow map"
+    colour = "#56b4e9"
 
     @dataclass(frozen=True)
     class Params(DrawParams):

@@ -40,6 +40,7 @@ class Rollout(Estimated):
 
     summary = "estimates the value gradient from nested rollouts of the base model"
     standing = "baseline"
+    colour = "#009e73"
     Params = RolloutParams
 
     @property

@@ -6,7 +6,8 @@ that everything downstream sees one schema.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,9 @@ import pandas as pd
 import yaml
 from safetensors.numpy import load_file
 
+from bench.core.units import KINDS, ROLES
 from reports.data.trials import tuning_cells
 
-ROLES = ("flow", "map", "decoder", "reward", "oracle")
-KINDS = ("forward", "backward", "jvp")
 WORK = tuple(f"{role}_{kind}" for role, kind in product(ROLES, KINDS))
 
 _NAN = float("nan")
@@ -32,6 +32,14 @@ CELL_COLUMNS: dict[str, str | float | bool] = {
     "condition": "",
     "method": "",
     "method_name": "",
+    "method_summary": "",
+    "method_standing": "method",
+    "method_tag": "",
+    "method_caveat": "",
+    "method_push": "guidance",
+    "method_best_of": "",
+    "method_colour": "",
+    "task_summary": "",
     "params": "{}",
     "matched": "{}",
     "budget": "",
@@ -70,6 +78,10 @@ METRIC_COLUMNS: dict[str, str | float | bool] = {
     "version": "",
     "implementation": "",
     "direction": "none",
+    "summary": "",
+    "rank": 1000.0,
+    "measures": "",
+    "floor": False,
     "value": _NAN,
     "standard_error": _NAN,
     "n": 0.0,
@@ -94,6 +106,8 @@ class Run:
     cells: pd.DataFrame
     metrics: pd.DataFrame
     samples: pd.DataFrame
+    colours: Mapping[str, str] = field(default_factory=dict)
+    """Of every method that declares one, by name; with those that only tuning saw."""
 
     @property
     def suite(self) -> dict[str, Any]:
@@ -122,7 +136,13 @@ def load(path: Path) -> Run:
         tidy_cells(table("cells")),
         tidy_metrics(table("metrics")),
         _complete(table("samples"), SAMPLE_COLUMNS),
+        _colours(tidy_cells(_table(path / "cells.parquet"))),
     )
+
+
+def _colours(cells: pd.DataFrame) -> dict[str, str]:
+    declared = cells[cells["method_colour"] != ""].drop_duplicates("method_name")
+    return dict(zip(declared["method_name"], declared["method_colour"], strict=True))
 
 
 def tidy_cells(cells: pd.DataFrame) -> pd.DataFrame:
