@@ -65,7 +65,7 @@ def make(folder: Path, full: bool) -> None:
     open_clip.add_model_config(folder)
     HPSv2.architecture = "ViT-H-14" if full else NAME
     torch.manual_seed(0)
-    net = clip.make(HPSv2.architecture)
+    net = clip.make_clip(HPSv2.architecture)
     for parameter in net.parameters():
         parameter.data += 0.02 * torch.randn_like(parameter)
     torch.save({"state_dict": net.state_dict()}, folder / "random.pt")
@@ -83,7 +83,9 @@ def make(folder: Path, full: bool) -> None:
             score = float(reward(x, prompt))
         rows.append({"file": f"{k:02d}.png", "prompt": prompt, "ours": score})
     state = {name: list(value.shape) for name, value in net.state_dict().items()}
-    meta = {name: list(v.shape) for name, v in clip.make("ViT-H-14", "meta").state_dict().items()}
+    meta = {
+        name: list(v.shape) for name, v in clip.make_clip("ViT-H-14", "meta").state_dict().items()
+    }
     model = HPSv2.architecture
     found = {"model": model, "state": state, "vit-h-14": meta, "rows": rows}
     (folder / "ours.json").write_text(json.dumps(found))

@@ -2,9 +2,23 @@
 
     from bench.api import Method, Samples, param
 
-A plugin is one class behind an entry point; `bench new method NAME` writes a working package.
+A plugin is one class behind an entry point; `bench new method NAME` writes a working package.  Our
+own methods, rewards and tasks import from here as well.  By subject, in the order below:
+
+contracts    Method, FineTuning, Reward, Task, Metric, and the values that pass between them
+problem      metered callables, and noise by name
+parameters   `param`, `named_param` (one of the names of a table), errors that users can mend
+work         rows, budgets, what a method predicts
+time         interpolants, grids, integrators
+posteriors   samplers of p(x1 | x_t = x); `SAMPLERS`, in which they have names
+values       estimates of the value and of its gradient from draws
+steering     `march` and `steer`, the loops; `EstimatedSteering`; scales, steps, estimators by name
+particles    the engine, populations, resampling; `ParticleMethod`
+search       candidates, their noise, look-aheads
+fine-tuning  the trainable flow, and the state that a fit leaves
 """
 
+# contracts
 from bench.core.contracts import (
     Condition,
     FineTuning,
@@ -28,19 +42,115 @@ from bench.core.contracts import (
     Target,
     Task,
 )
-from bench.core.estimators import denoiser_shift, log_mean_exp, value_gradient
-from bench.core.integrate import filled, integrate, ode_step, uniform_grid
-from bench.core.noise import uniform
-from bench.core.params import NoParams, UserError, param
-from bench.core.paths import Interpolant, Linear, Trigonometric, expand
-from bench.core.posterior import Gaussian, Glass, Remembered, SDERollout, Tweedie
+
+# isort: split
+# what a method is handed
+from bench.core.metering import Meter
+from bench.core.noise import NoiseSource, uniform
 from bench.core.problem import FitProblem, Problem
-from bench.core.quadratic import Quadratic
+
+# isort: split
+# parameters
+from bench.core.choices import named_param
+from bench.core.params import NoParams, UserError, nearest, param, parse_name
+
+# isort: split
+# work
+from bench.core.units import KINDS, ROLES, Role
 from bench.core.work import Budget, Rows, Work, backward, forward
 
+# isort: split
+# time
+from bench.core.integrate import (
+    SOLVERS,
+    Step,
+    ancestral,
+    ancestral_moments,
+    euler,
+    filled,
+    integrate,
+    ode_step,
+    uniform_grid,
+)
+from bench.core.paths import Interpolant, Linear, Trigonometric, expand, safe
+
+# isort: split
+# posterior samplers
+from bench.core.map_posterior import Jump, MapPosterior
+from bench.core.posterior import Gaussian, Glass, Remembered, SDERollout, Tweedie, draws_of
+from bench.loops.posteriors import GAUSSIAN_WIDTHS, SAMPLERS, PosteriorChoice, sampler_param
+
+# isort: split
+# values and their gradients, from draws
+from bench.core.estimators import denoiser_shift, log_mean_exp, value_gradient
+from bench.core.quadratic import Quadratic
+from bench.loops.scoring import reward_work, rewards_of
+
+# isort: split
+# steering
+from bench.core.scales import DRIFT_SCALES, SCALES, SteeringTerm, limited, scale_of, signal_level
+from bench.core.steered import INTEGRATORS, steered_step
+from bench.loops.estimation import (
+    ESTIMATORS,
+    EstimatedSteering,
+    EstimatedSteeringParams,
+    Estimator,
+    estimated_term,
+)
+from bench.loops.steering import SteeringParams, march, start_param, steer, steering_ratio
+
+# isort: split
+# particles
+from bench.loops.particle_method import (
+    POTENTIALS,
+    ParticleMethod,
+    ParticleParams,
+    resampling_param,
+    telescoped_potential,
+)
+from bench.loops.particles import ParticleDesign, particle_noise, require_finite
+from bench.loops.populations import OUTPUTS, output_param, sample_populations
+from bench.loops.resampling import RESAMPLERS, adaptive_resampling, single_survivor
+
+# isort: split
+# search
+from bench.loops.blocks import row_blocks, sampled_in_blocks
+from bench.loops.candidates import (
+    LookAhead,
+    LookAheadSearch,
+    best_candidate,
+    candidate_noise,
+    candidates_at,
+    look_ahead_param,
+)
+
+# isort: split
+# fine-tuning
+from bench.core.adapters import trained_state
+from bench.core.trainable import MeteredModule
+
+# isort: split
+# modules: other plugins by name, rewards with a closed form
+from bench.core import plugins, quadratic
+
 __all__ = [
+    "DRIFT_SCALES",
+    "ESTIMATORS",
+    "GAUSSIAN_WIDTHS",
+    "INTEGRATORS",
+    "KINDS",
+    "OUTPUTS",
+    "POTENTIALS",
+    "RESAMPLERS",
+    "ROLES",
+    "SAMPLERS",
+    "SCALES",
+    "SOLVERS",
     "Budget",
     "Condition",
+    "EstimatedSteering",
+    "EstimatedSteeringParams",
+    "Estimator",
     "FineTuning",
     "FitProblem",
     "Fitted",
@@ -49,16 +159,27 @@ __all__ = [
     "Gaussian",
     "Glass",
     "Interpolant",
+    "Jump",
     "Linear",
+    "LookAhead",
+    "LookAheadSearch",
+    "MapPosterior",
     "Measurement",
     "Measures",
     "MetaFlowMap",
+    "Meter",
+    "MeteredModule",
     "Method",
     "Metric",
     "Need",
     "NoParams",
     "Noise",
+    "NoiseSource",
     "Oracle",
+    "ParticleDesign",
+    "ParticleMethod",
+    "ParticleParams",
+    "PosteriorChoice",
     "PosteriorSampler",
     "Problem",
     "ProblemSpec",
@@ -66,25 +187,66 @@ __all__ = [
     "Reference",
     "Remembered",
     "Reward",
+    "Role",
     "Rows",
     "SDERollout",
     "Samples",
     "Standing",
+    "SteeringParams",
+    "SteeringTerm",
+    "Step",
     "Target",
     "Task",
     "Trigonometric",
     "Tweedie",
     "UserError",
     "Work",
+    "adaptive_resampling",
+    "ancestral",
+    "ancestral_moments",
     "backward",
+    "best_candidate",
+    "candidate_noise",
+    "candidates_at",
     "denoiser_shift",
+    "draws_of",
+    "estimated_term",
+    "euler",
     "expand",
     "filled",
     "forward",
     "integrate",
+    "limited",
     "log_mean_exp",
+    "look_ahead_param",
+    "march",
+    "named_param",
+    "nearest",
     "ode_step",
+    "output_param",
     "param",
+    "parse_name",
+    "particle_noise",
+    "plugins",
+    "quadratic",
+    "require_finite",
+    "resampling_param",
+    "reward_work",
+    "rewards_of",
+    "row_blocks",
+    "safe",
+    "sample_populations",
+    "sampled_in_blocks",
+    "sampler_param",
+    "scale_of",
+    "signal_level",
+    "single_survivor",
+    "start_param",
+    "steer",
+    "steered_step",
+    "steering_ratio",
+    "telescoped_potential",
+    "trained_state",
     "uniform",
     "uniform_grid",
     "value_gradient",

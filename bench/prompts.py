@@ -16,25 +16,25 @@ from typing import Any, Literal
 
 from bench.core.params import UserError
 
-Kind = Literal["text", "jsonl", "hpdv2", "drawbench", "parti", "geneval"]
+PromptKind = Literal["text", "jsonl", "hpdv2", "drawbench", "parti", "geneval"]
 TUNE_SHARE = 0.25
 """Share of the prompts that tuning may see."""
 
 
 @dataclass(frozen=True)
-class Prompt:
+class PromptEntry:
     """A sentence, and the category that its set puts it in."""
 
     text: str
     category: str = ""
 
 
-def read(path: Path, kind: Kind | None = None) -> list[str]:
+def read_prompts(path: Path, kind: PromptKind | None = None) -> list[str]:
     """The sentences of a file, in its order."""
     return [prompt.text for prompt in read_set(path, kind)]
 
 
-def read_set(path: Path, kind: Kind | None = None) -> list[Prompt]:
+def read_set(path: Path, kind: PromptKind | None = None) -> list[PromptEntry]:
     """The prompts of a file (HPDv2: or of the folder with a file per style).
 
     Raises UserError for files that are not of that kind, with the line where there is one.
@@ -45,7 +45,7 @@ def read_set(path: Path, kind: Kind | None = None) -> list[Prompt]:
         found = READERS[kind or _guess(path)](path)
     except (ValueError, KeyError, TypeError, OSError) as error:
         raise UserError(f"the prompts in {path} cannot be read: {error}") from error
-    prompts = [Prompt(p.text.strip(), p.category) for p in found if p.text.strip()]
+    prompts = [PromptEntry(p.text.strip(), p.category) for p in found if p.text.strip()]
     if not prompts:
         raise UserError(f"{path} holds no prompts")
     return prompts
@@ -65,7 +65,7 @@ def _place(prompt: str) -> float:
     return number / 2**64
 
 
-def _guess(path: Path) -> Kind:
+def _guess(path: Path) -> PromptKind:
     if path.is_dir() or path.suffix == ".json":
         return "hpdv2"
     if path.suffix == ".tsv":
@@ -91,21 +91,21 @@ def _records(path: Path) -> list[dict[str, Any]]:
     return out
 
 
-def _text(path: Path) -> list[Prompt]:
-    return [Prompt(line) for line in path.read_text(encoding="utf-8").splitlines()]
+def _text(path: Path) -> list[PromptEntry]:
+    return [PromptEntry(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
-def _jsonl(path: Path) -> list[Prompt]:
+def _jsonl(path: Path) -> list[PromptEntry]:
     out = []
     for record in _records(path):
         known = [k for k in ("prompt", "text", "caption") if isinstance(record.get(k), str)]
         if not known:
             raise ValueError(f"no prompt, text or caption in {sorted(record)}")
-        out.append(Prompt(record[known[0]], str(record.get("category", ""))))
+        out.append(PromptEntry(record[known[0]], str(record.get("category", ""))))
     return out
 
 
-def _hpdv2(path: Path) -> list[Prompt]:
+def _hpdv2(path: Path) -> list[PromptEntry]:
     """A JSON list of sentences per style; the file's name is the style."""
     files = sorted(path.glob("*.json")) if path.is_dir() else [path]
     out = []
@@ -113,31 +113,31 @@ def _hpdv2(path: Path) -> list[Prompt]:
         lines = json.loads(file.read_text(encoding="utf-8"))
         if not isinstance(lines, list) or not all(isinstance(line, str) for line in lines):
             raise ValueError(f"{file.name} is no list of sentences")
-        out += [Prompt(line, file.stem) for line in lines]
+        out += [PromptEntry(line, file.stem) for line in lines]
     return out
 
 
-def _table(path: Path, delimiter: str, text: str, category: str) -> list[Prompt]:
+def _table(path: Path, delimiter: str, text: str, category: str) -> list[PromptEntry]:
     with path.open(encoding="utf-8", newline="") as stream:
         rows = list(csv.DictReader(stream, delimiter=delimiter))
     if rows and text not in rows[0]:
         raise ValueError(f"no column '{text}' among {', '.join(map(str, rows[0]))}")
-    return [Prompt(row[text] or "", row.get(category) or "") for row in rows]
+    return [PromptEntry(row[text] or "", row.get(category) or "") for row in rows]
 
 
-def _drawbench(path: Path) -> list[Prompt]:
+def _drawbench(path: Path) -> list[PromptEntry]:
     return _table(path, ",", "Prompts", "Category")
 
 
-def _parti(path: Path) -> list[Prompt]:
+def _parti(path: Path) -> list[PromptEntry]:
     return _table(path, "\t", "Prompt", "Category")
 
 
-def _geneval(path: Path) -> list[Prompt]:
-    return [Prompt(record["prompt"], str(record["tag"])) for record in _records(path)]
+def _geneval(path: Path) -> list[PromptEntry]:
+    return [PromptEntry(record["prompt"], str(record["tag"])) for record in _records(path)]
 
 
-READERS: dict[Kind, Callable[[Path], list[Prompt]]] = {
+READERS: dict[PromptKind, Callable[[Path], list[PromptEntry]]] = {
     "text": _text,
     "jsonl": _jsonl,
     "hpdv2": _hpdv2,

@@ -22,7 +22,7 @@ import torch
 from bench.core.cells import digest
 from bench.plan.suite import build_suite
 from bench.record.store import Store
-from bench.runner.executors import Inline
+from bench.runner.executors.inline import Inline
 from bench.runner.run import run_suite
 from sweeps.driver import Silent
 

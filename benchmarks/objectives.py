@@ -27,8 +27,8 @@ from bench.core.work import Work
 from bench.metrics.world_quality import w2_to_exact
 from bench.models.digits import UnconditionalMap
 from bench.models.mixture import paper_mixture
-from bench.training.recipes import GMM_PAPER, Recipe
-from bench.training.worlds import train_gmm_paper
+from bench.training.recipes import Recipe
+from bench.worlds import gmm_paper
 
 ROOT = Path(__file__).parent.parent
 RESULTS, PAGE = ROOT / "results" / "objectives.json", ROOT / "docs" / "objectives.md"
@@ -57,7 +57,7 @@ Figures = dict[str, Any]
 
 def recipe(name: str) -> Recipe:
     """The recipe of a variant."""
-    return replace(GMM_PAPER, map_steps=STEPS, batch=BATCH, **VARIANTS[name])
+    return replace(gmm_paper.RECIPE, map_steps=STEPS, batch=BATCH, **VARIANTS[name])
 
 
 def fingerprint(name: str) -> str:
@@ -89,7 +89,7 @@ def step_seconds(own: Recipe) -> float:
     """
     clock = Clock()
     with TemporaryDirectory() as folder, torch.enable_grad():
-        train_gmm_paper(replace(own, map_steps=TIMED), Path(folder), lambda *_: clock)
+        gmm_paper.train(replace(own, map_steps=TIMED), Path(folder), lambda *_: clock)
     return 1e-3 * statistics.median(clock.each)
 
 
@@ -103,7 +103,7 @@ def measured(name: str, folder: Path, say: Callable[[str], None]) -> Figures:
             say(f"{name} {step}/{own.map_steps} {dict(losses)}")
 
     with torch.enable_grad():
-        net = train_gmm_paper(own, folder / f"{name}-{fingerprint(name)}", lambda *_: report)["map"]
+        net = gmm_paper.train(own, folder / f"{name}-{fingerprint(name)}", lambda *_: report)["map"]
     mixture = paper_mixture(torch.float32)
     samplers = {f"map-{k}": MapPosterior(UnconditionalMap(net.eval()), k) for k in (1, 2)}
     figures = {str(t): w2_to_exact(mixture, samplers, t) for t in TIMES}

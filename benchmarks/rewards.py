@@ -27,7 +27,7 @@ def rewards(folder: Path) -> dict[str, Any]:
 
     torch.manual_seed(0)
     path = str(folder / "random.safetensors")
-    save_file(clip.make(NAME).state_dict(), path)
+    save_file(clip.make_clip(NAME).state_dict(), path)
     torch.save({"weight": torch.randn(1, 512), "bias": torch.zeros(1)}, folder / "head.pth")
     made = {
         "hpsv2": HPSv2.create(weights=path),
@@ -47,7 +47,7 @@ def ratio(reward: Any, backward: bool, repetitions: int = 7) -> tuple[float, flo
     from bench.models import clip
 
     # A network of its own in eval mode: that is how open_clip is called by hand.
-    net = cast(Any, clip.make(NAME).requires_grad_(False).eval())
+    net = cast(Any, clip.make_clip(NAME).requires_grad_(False).eval())
 
     def run(fn: Any, value: Tensor) -> object:
         leaf = value.clone().requires_grad_(backward)

@@ -13,7 +13,7 @@ import torch
 from bench.plan.expand import expand
 from bench.plan.suite import build_suite
 from bench.record.store import Store
-from bench.runner.cell import execute
+from bench.runner.cell import Job
 from bench.runner.run import pilots_of
 
 METHODS = ["best-of-n-fewstep", "mfm-g", "dps"]
@@ -39,8 +39,8 @@ def main() -> None:
     taken: dict[str, list[float]] = {row.method_label: [] for row in rows}
     for _ in range(REPETITIONS):
         for row in rows:
-            payload = execute(row.cell.to_json(), None, [])
-            taken[row.method_label].append(payload.costs["seconds"])
+            attempt = Job(row.cell).run()
+            taken[row.method_label].append(attempt.costs["seconds"])
     medians = {name: statistics.median(values) for name, values in taken.items()}
     for row in rows:
         median = medians[row.method_label]

@@ -21,9 +21,10 @@ from typing import Any
 
 import torch
 
+from bench.record.attempt import Attempt
 from bench.record.store import Store
-from bench.runner.cell import Payload
-from bench.runner.executors import Inline, RayTune, cluster
+from bench.runner.executors.inline import Inline
+from bench.runner.executors.ray import RayTune, cluster
 from sweeps.driver import Silent, run_sweep
 from sweeps.spec import Spec
 from sweeps.study import Study
@@ -59,12 +60,12 @@ class Clock(Silent):
     came: list[float] = field(default_factory=list)
     own: list[float] = field(default_factory=list)
 
-    def trial(self, study: Study, payload: Payload) -> None:
+    def trial(self, study: Study, attempt: Attempt) -> None:
         """Called after a tuning cell was stored."""
-        if payload.status != "ok":
-            raise SystemExit(f"a cell failed: {payload.reason}")
+        if attempt.status != "ok":
+            raise SystemExit(f"a cell failed: {attempt.reason}")
         self.came.append(time.perf_counter())
-        self.own.append(payload.seconds)
+        self.own.append(attempt.seconds)
 
 
 @dataclass

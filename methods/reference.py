@@ -6,10 +6,21 @@ from dataclasses import dataclass
 
 import torch
 
-from bench.api import Method, Need, Problem, ProblemSpec, Samples, Work
-from bench.core.integrate import Solver, integrate, ode_step, uniform_grid
-from bench.core.params import param
-from bench.core.work import forward
+from bench.api import (
+    SOLVERS,
+    Method,
+    Need,
+    Problem,
+    ProblemSpec,
+    Samples,
+    Work,
+    forward,
+    integrate,
+    named_param,
+    ode_step,
+    param,
+    uniform_grid,
+)
 
 
 @dataclass(frozen=True)
@@ -17,7 +28,7 @@ class PriorParams:
     """How finely the base flow is integrated."""
 
     steps: int = param(20, low=1, high=2000, log=True, help="time steps K")
-    solver: Solver = param("euler", help="euler or heun (two evaluations per step)")
+    solver: str = named_param("euler", SOLVERS)
 
 
 class Prior(Method[PriorParams]):

@@ -9,8 +9,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from bench.api import Condition, Task, UserError, param
-from bench.core.params import nearest
+from bench.api import Condition, Task, UserError, nearest, param
 from bench.models import external
 from bench.models.preprocess import Preprocess
 from rewards.pictures import PictureParams, PictureReward
@@ -58,16 +57,16 @@ class Classifier(PictureReward[ClassifierParams]):
         label = condition if self.params.label < 0 else self.params.label
         if not isinstance(label, int) or not 0 <= label < self.params.classes:
             raise UserError(f"the classifier knows labels 0 to {self.params.classes - 1}: {label}")
-        net, shape = load(self.params.model, self.path, self.params.classes)
+        net, shape = load_classifier(self.params.model, self.path, self.params.classes)
         logits: Tensor = net.to(x.device)(shape(self.unit(x)))
         return logits.float().log_softmax(-1)[:, label]
 
     def weights(self) -> dict[str, str]:
-        return {self.params.model: external.digest(self.path)}
+        return {self.params.model: external.file_digest(self.path)}
 
 
 @cache
-def load(name: str, path: Path, classes: int) -> tuple[Any, Preprocess]:
+def load_classifier(name: str, path: Path, classes: int) -> tuple[Any, Preprocess]:
     """The frozen network and its preprocessing."""
     try:
         import timm

@@ -33,10 +33,10 @@ class NetworkParams(PromptedParams):
     )
 
 
-Q = TypeVar("Q", bound=NetworkParams)
+NetworkP = TypeVar("NetworkP", bound=NetworkParams)
 
 
-class ClipReward(PromptedReward[Q]):
+class ClipReward(PromptedReward[NetworkP]):
     """Cosine of picture and prompt in a CLIP model, times `factor`."""
 
     architecture: ClassVar[str] = "ViT-H-14"
@@ -53,7 +53,7 @@ class ClipReward(PromptedReward[Q]):
 
     def model(self, like: Tensor) -> ClipModel:
         """The frozen model on the device of the pictures."""
-        found = clip.load(self.model_name(), self.path, self.params.precision, self.fit)
+        found = clip.load_clip(self.model_name(), self.path, self.params.precision, self.fit)
         loaded: ClipModel = found.to(like.device)
         return loaded
 
@@ -67,7 +67,7 @@ class ClipReward(PromptedReward[Q]):
         return cosine * self.factor(model)
 
     def weights(self) -> dict[str, str]:
-        return {self.external()[0]: external.digest(self.path)}
+        return {self.external()[0]: external.file_digest(self.path)}
 
 
 @dataclass(frozen=True)
@@ -204,14 +204,14 @@ class Aesthetic(PictureReward[AestheticParams]):
 
     def __call__(self, x: Tensor, condition: Condition) -> Tensor:
         head, body = self.paths
-        model: ClipModel = clip.load(self.params.model, body, self.params.precision)
+        model: ClipModel = clip.load_clip(self.params.model, body, self.params.precision)
         features = model.to(x.device).image(self.unit(x))
         weight, bias = affine_head(head)
         return features @ weight.to(features) + bias.to(features)
 
     def weights(self) -> dict[str, str]:
         paths = zip(self.external(), self.paths, strict=True)
-        return {name: external.digest(path) for name, path in paths}
+        return {name: external.file_digest(path) for name, path in paths}
 
 
 @cache

@@ -13,9 +13,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from bench.api import Condition, Reward, Task, UserError, param
-from bench.core import plugins
-from bench.core.params import parse_name
+from bench.api import Condition, Reward, Task, UserError, param, parse_name, plugins
 from bench.models.picture_folder import pillow
 from rewards.pictures import PromptedParams, PromptedReward
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from bench.api import Condition, Reward, Task, param
 from bench.models import digits
-from bench.models.digits_data import EVENT_SHAPE, load
+from bench.models.digits_data import DIGIT_SHAPE, real_digits
 
 P = TypeVar("P")
 
@@ -19,7 +19,7 @@ class DigitReward(Reward[P]):
     """A reward that only scores digits."""
 
     def compatible(self, task: Task[Any]) -> str | None:
-        if tuple(task.data_shape) != EVENT_SHAPE:
+        if tuple(task.data_shape) != DIGIT_SHAPE:
             return f"it scores 8x8 digits, and the task's samples have shape {task.data_shape}"
         return None
 
@@ -97,7 +97,7 @@ class _Example(DigitReward[E]):
     """Rewards about one held-out digit; the judge asks for the digit's class."""
 
     def bind(self, task: Task[Any]) -> None:
-        held_out, index = load("held-out"), self.params.index
+        held_out, index = real_digits("held-out"), self.params.index
         self.goal, self.label = held_out.x[index], int(held_out.y[index])
 
     def judge(self, x: Tensor, condition: Condition) -> Tensor:
@@ -115,17 +115,17 @@ class Template(_Example[ExampleParams]):
 
 
 @dataclass(frozen=True)
-class InpaintParams(ExampleParams):
+class DigitInpaintParams(ExampleParams):
     """What is observed and how precisely."""
 
     rows: int = param(4, low=1, high=8, tunable=False, help="observed rows, from the top")
     sigma: float = param(0.5, low=1e-3, tunable=False, help="noise standard deviation")
 
 
-class Inpaint(_Example[InpaintParams]):
+class Inpaint(_Example[DigitInpaintParams]):
     """Inpainting: log-likelihood, up to a constant, of the top rows of a held-out digit."""
 
-    Params = InpaintParams
+    Params = DigitInpaintParams
 
     def __call__(self, x: Tensor, condition: Condition) -> Tensor:
         seen = slice(0, self.params.rows)

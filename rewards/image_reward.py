@@ -59,7 +59,7 @@ class ImageReward(PromptedReward[ImageRewardParams]):
 
     def __call__(self, x: Tensor, condition: Condition) -> Tensor:
         weights, vocabulary = self.paths
-        net = load(weights, self.config, self.params.precision).to(x.device)
+        net = load_blip(weights, self.config, self.params.precision).to(x.device)
         ids = token_ids(self.prompt(condition), vocabulary).to(x.device)
         inputs = Preprocess(self.config.side)(self.unit(x))
         scores: Tensor = net(inputs.to(getattr(torch, self.params.precision)), ids)
@@ -67,11 +67,11 @@ class ImageReward(PromptedReward[ImageRewardParams]):
 
     def weights(self) -> dict[str, str]:
         pairs = zip(self.external(), self.paths, strict=True)
-        return {name: external.digest(path) for name, path in pairs}
+        return {name: external.file_digest(path) for name, path in pairs}
 
 
 @cache
-def load(path: Path, config: BlipConfig, precision: Precision = "float32") -> BlipScore:
+def load_blip(path: Path, config: BlipConfig, precision: Precision = "float32") -> BlipScore:
     """The frozen network, made once per file."""
     net = BlipScore(config)
     state = external.read_state(path)

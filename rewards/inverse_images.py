@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from bench.api import Condition, Reward, Task, UserError, param
 
 NOISE_SEED = 20_260
-P = TypeVar("P", bound="InverseParams")
+InverseP = TypeVar("InverseP", bound="InverseParams")
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class InverseParams:
     sigma: float = param(0.1, low=1e-3, tunable=False, help="noise standard deviation")
 
 
-class InverseProblem(Reward[P]):
+class InverseProblem(Reward[InverseP]):
     """r(x) = -|y - A x|^2 / (2 sigma^2): the log-likelihood up to a constant.
 
     At strength 1 the tilted law is the posterior p(x | y).  x is (n, channels, height, width) in
@@ -73,19 +73,19 @@ class InverseProblem(Reward[P]):
 
 
 @dataclass(frozen=True)
-class InpaintParams(InverseParams):
+class PictureInpaintParams(InverseParams):
     """How much is hidden."""
 
     hidden: float = param(0.5, low=0.05, high=0.95, tunable=False, help="hidden share of the side")
 
 
-class PictureInpaint(InverseProblem[InpaintParams]):
+class PictureInpaint(InverseProblem[PictureInpaintParams]):
     """Inpainting: a box in the middle of a held-out picture is hidden.
 
     A multiplies by a mask that is 0 on a centred box whose side is `hidden` of the picture's.
     """
 
-    Params = InpaintParams
+    Params = PictureInpaintParams
 
     def observe(self, x: Tensor) -> Tensor:
         height, width = x.shape[2:]

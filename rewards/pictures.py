@@ -10,7 +10,7 @@ from torch import Tensor
 from bench.api import Condition, Reward, Task, UserError, param
 from bench.models.preprocess import Pixels, to_unit
 
-P = TypeVar("P", bound="PictureParams")
+PictureP = TypeVar("PictureP", bound="PictureParams")
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class PromptedParams(PictureParams):
     prompt: str = param("", tunable=False, help="the sentence; default: the condition")
 
 
-class PictureReward(Reward[P]):
+class PictureReward(Reward[PictureP]):
     """A reward of pictures (n, 1 or 3, height, width)."""
 
     wants = "pixels"
@@ -51,10 +51,10 @@ class PictureReward(Reward[P]):
         return None
 
 
-Q = TypeVar("Q", bound=PromptedParams)
+PromptedP = TypeVar("PromptedP", bound=PromptedParams)
 
 
-class PromptedReward(PictureReward[Q]):
+class PromptedReward(PictureReward[PromptedP]):
     """A reward of pictures and a prompt."""
 
     def compatible(self, task: Task[Any]) -> str | None:

@@ -36,8 +36,9 @@ class Prompt(Reward[PromptParams]):
     Params = PromptParams
 
     def __call__(self, x: Tensor, condition: Condition) -> Tensor:
-        cosine = clip_small.load().image(x.float()) @ self._text(condition).to(x.device)
-        return cosine * (clip_small.load().logit_scale if self.params.unit == "logit" else 1.0)
+        clip = clip_small.small_clip()
+        cosine = clip.image(x.float()) @ self._text(condition).to(x.device)
+        return cosine * (clip.logit_scale if self.params.unit == "logit" else 1.0)
 
     def _text(self, condition: Condition) -> Tensor:
         if not isinstance(condition, str):
@@ -57,4 +58,4 @@ class Prompt(Reward[PromptParams]):
         return None
 
     def weights(self) -> dict[str, str]:
-        return {"shapes": weights.digest(weights.find("shapes"))}
+        return weights.hashes("shapes")

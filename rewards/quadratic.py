@@ -8,8 +8,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from bench.api import Condition, Quadratic, Reward, Task, param
-from bench.core import quadratic as q
+from bench.api import Condition, Quadratic, Reward, Task, param, quadratic
 
 P = TypeVar("P")
 
@@ -57,7 +56,7 @@ class LinearReward(QuadraticReward[LinearParams]):
     Params = LinearParams
 
     def build(self, dimension: int) -> Quadratic:
-        return q.linear(cycled(self.params.a, dimension))
+        return quadratic.linear(cycled(self.params.a, dimension))
 
 
 @dataclass(frozen=True)
@@ -75,7 +74,7 @@ class WellReward(QuadraticReward[WellParams]):
 
     def build(self, dimension: int) -> Quadratic:
         center = torch.tensor(self.params.center, dtype=torch.float64)
-        return q.well(center.repeat(dimension)[:dimension], self.params.curvature)
+        return quadratic.well(center.repeat(dimension)[:dimension], self.params.curvature)
 
 
 @dataclass(frozen=True)
@@ -96,4 +95,4 @@ class ObservationReward(QuadraticReward[ObservationParams]):
         a = cycled(self.params.a, dimension)[None]
         y = torch.tensor([self.params.y], dtype=torch.float64)
         noise = torch.tensor([[self.params.sigma**2]], dtype=torch.float64)
-        return q.observation(a, y, noise)
+        return quadratic.observation(a, y, noise)

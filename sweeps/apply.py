@@ -11,8 +11,8 @@ import pandas as pd
 from bench.core.params import UserError, parse_name
 from bench.plan import presets
 from bench.record.store import Store
-from sweeps.record import SWEEP
 from sweeps.spec import SEEDS_APART, TUNING_SEED
+from sweeps.sweep_file import SWEEP
 
 
 def apply(store: Store, name: str | None, root: str) -> tuple[Path, dict[str, dict[str, Any]]]:

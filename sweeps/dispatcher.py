@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from bench.core.cells import Cell
+from bench.record.attempt import Attempt
 from bench.record.store import Store
-from bench.runner.cell import Payload
-from bench.runner.executors import Job
+from bench.runner.cell import Job
 from sweeps.study import Study, lag
 
-Told = Callable[[Study, Payload], None]
+Notify = Callable[[Study, Attempt], None]
 
 
 class Dispatcher:
@@ -23,13 +23,13 @@ class Dispatcher:
         studies: served in this order; a later one gets what an earlier one must wait for.
         store: written to here and nowhere else.
         workers: cells at once; several have one more handed out, so that a free one finds it.
-        told: called after a payload was stored.
+        notify: called after an attempt was stored.
     """
 
     def __init__(
-        self, studies: Sequence[Study], store: Store, workers: int, told: Told = lambda *_: None
+        self, studies: Sequence[Study], store: Store, workers: int, notify: Notify = lambda *_: None
     ) -> None:
-        self.studies, self.store, self.limit, self.told = studies, store, lag(workers), told
+        self.studies, self.store, self.limit, self.notify = studies, store, lag(workers), notify
         self.busy: dict[str, tuple[Study, Cell]] = {}
 
     @property
@@ -53,10 +53,10 @@ class Dispatcher:
         """Return a job that was not begun."""
         self.busy.pop(job.id)
 
-    def took(self, payload: Payload) -> None:
-        """Store a payload and tell its study."""
-        study, cell = self.busy[payload.cell]
-        self.store.save(cell, payload)
-        study.ended_with(cell, vars(payload), payload.metrics)
-        self.busy.pop(payload.cell)
-        self.told(study, payload)
+    def took(self, attempt: Attempt) -> None:
+        """Store an attempt and tell its study."""
+        study, cell = self.busy[attempt.cell]
+        self.store.index.save(cell, attempt)
+        study.ends.remember(cell, attempt, attempt.metrics)
+        self.busy.pop(attempt.cell)
+        self.notify(study, attempt)

@@ -9,25 +9,26 @@ from typing import Any, Protocol
 
 from bench.plan.expand import expand
 from bench.plan.suite import Block, Suite
+from bench.record.attempt import Attempt
 from bench.record.store import Store
 from bench.record.tables import write_tables
-from bench.runner.cell import Payload
-from bench.runner.executors import Executor, RayTune, cluster
-from bench.runner.run import pilots_of, run_suite
-from sweeps import record
+from bench.runner.executors.base import Executor
+from bench.runner.executors.ray import RayTune, cluster
+from bench.runner.run import Watcher, pilots_of, run_suite
+from sweeps import sweep_file, tables
+from sweeps.dashboard import export_sqlite
 from sweeps.dispatcher import Dispatcher
+from sweeps.importance import importance_table
 from sweeps.lock import driving
 from sweeps.planner import Planner
 from sweeps.spec import Spec, checked
 from sweeps.study import Study
 
 
-class Watcher(Protocol):
-    """Told about progress."""
+class SweepWatcher(Watcher, Protocol):
+    """Told about progress, also of trials."""
 
-    def begin(self, total: int, workers: int) -> None: ...
-    def finished(self, row: Any, payload: Payload) -> None: ...
-    def trial(self, study: Study, payload: Payload) -> None: ...
+    def trial(self, study: Study, attempt: Attempt) -> None: ...
 
 
 class Silent:
@@ -36,10 +37,10 @@ class Silent:
     def begin(self, total: int, workers: int) -> None:
         """Called before cells are run."""
 
-    def finished(self, row: Any, payload: Payload) -> None:
+    def finished(self, row: Any, attempt: Attempt) -> None:
         """Called after a reporting cell."""
 
-    def trial(self, study: Study, payload: Payload) -> None:
+    def trial(self, study: Study, attempt: Attempt) -> None:
         """Called after a tuning cell."""
 
 
@@ -62,7 +63,7 @@ def run_sweep(
     spec: Spec,
     store: Store,
     executor: Callable[[], Executor],
-    watcher: Watcher | None = None,
+    watcher: SweepWatcher | None = None,
     report: bool = True,
     dashboard: bool = False,
     session: contextlib.ExitStack | None = None,
@@ -85,29 +86,31 @@ def run_sweep(
         if report:
             _report(swept, runner, watcher)
         if dashboard:
-            record.export_sqlite(store.folder, swept.studies)
+            export_sqlite(store.folder, swept.studies)
     return swept
 
 
 def _studies(spec: Spec, store: Store, workers: int) -> list[Study]:
     """The studies of all methods, with the proposals that are stored already."""
-    kept, pilots = record.read(store, spec), pilots_of(store)
+    kept, pilots = sweep_file.read_trials(store, spec), pilots_of(store)
     studies = [Study(spec, Planner(spec, m, pilots), store, workers) for m in spec.methods]
     for study in studies:
         study.restore(kept.get(study.id, []))
-        study.asked = lambda: record.write(store, spec, studies)
+        study.asked = lambda: sweep_file.write_sweep(store, spec, studies)
     return studies
 
 
-def _tune(swept: Swept, runner: Executor, session: contextlib.ExitStack, watcher: Watcher) -> None:
+def _tune(
+    swept: Swept, runner: Executor, session: contextlib.ExitStack, watcher: SweepWatcher
+) -> None:
     """Run the cells of all trials, in one Ray session if in any."""
 
-    def told(study: Study, payload: Payload) -> None:
+    def told(study: Study, attempt: Attempt) -> None:
         swept.executed += 1
-        watcher.trial(study, payload)
+        watcher.trial(study, attempt)
 
     dispatcher = Dispatcher(swept.studies, swept.store, runner.workers, told)
-    record.write(swept.store, swept.spec, swept.studies)
+    sweep_file.write_sweep(swept.store, swept.spec, swept.studies)
     first = dispatcher.next()
     if first is None:
         return
@@ -116,7 +119,7 @@ def _tune(swept: Swept, runner: Executor, session: contextlib.ExitStack, watcher
         from sweeps.searcher import run
 
         ray = session.enter_context(cluster(runner.address, runner.workers))
-        run(ray, dispatcher, first.threads)
+        run(ray, dispatcher, first.cell.threads)
         return
     while (job := dispatcher.next()) is not None:
         runner.run([job], dispatcher.took)
@@ -140,19 +143,19 @@ def reporting_suite(spec: Spec, name: str, studies: Sequence[Study]) -> Suite:
     return Suite(name=name, description=said, blocks=[block])
 
 
-def _report(swept: Swept, runner: Executor, watcher: Watcher) -> None:
+def _report(swept: Swept, runner: Executor, watcher: SweepWatcher) -> None:
     """Run default and tuned on reporting seeds; write every table."""
     spec, store, studies = swept.spec, swept.store, swept.studies
     suite = reporting_suite(spec, store.name, studies)
     swept.executed += run_suite(suite, store, lambda: runner, watcher).executed
     reported = expand(suite, pilots_of(store))
     # Tables hold the cells of trials too: MLflow shows them, reports leave them out.
-    write_tables(store, [*reported, *record.tuning_rows(studies)])
+    write_tables(store, [*reported, *tables.tuning_rows(studies)])
     results = store.table("results")
-    store.save_table("tuning", record.selection_table(studies, results, store.name))
-    store.save_table("importance", record.importance_table(studies))
+    store.save_table("tuning", tables.selection_table(studies, results, store.name))
+    store.save_table("importance", importance_table(studies))
 
 
 def _write_trials(swept: Swept) -> None:
     if any(study.trials for study in swept.studies):
-        swept.store.save_table("trials", record.trials_table(swept.studies))
+        swept.store.save_table("trials", tables.trials_table(swept.studies))

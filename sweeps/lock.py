@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import platform
 from collections.abc import Iterator
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
 from bench.core.params import UserError
 
-NAME = "sweep.lock"
+LOCK, OWNER = "sweep.lock", "sweep.owner.json"
+"""What is locked, and who did: apart, since not every system lets others read what is locked."""
 
 
 @contextlib.contextmanager
@@ -22,24 +24,25 @@ def driving(folder: Path) -> Iterator[None]:
     A lock file left by a driver that was killed is taken over: what counts is the lock on it.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / NAME).open("a+", encoding="utf-8") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            file.seek(0)
-            raise UserError(
-                f"another driver runs this sweep ({_owner(file.read())}): wait for it, end it, or "
-                "give this sweep another --name"
-            ) from None
-        file.truncate(0)
-        file.write(json.dumps({"pid": os.getpid(), "host": platform.node()}))
-        file.flush()
-        yield
-
-
-def _owner(text: str) -> str:
+    owner = folder / OWNER
     try:
-        found = json.loads(text)
-    except json.JSONDecodeError:
+        held = FileLock(folder / LOCK).acquire(blocking=False)
+    except Timeout:
+        raise UserError(
+            f"another driver runs this sweep ({_said(owner)}): wait for it, end it, or "
+            "give this sweep another --name"
+        ) from None
+    with held:
+        owner.write_text(json.dumps({"pid": os.getpid(), "host": platform.node()}), "utf-8")
+        try:
+            yield
+        finally:
+            owner.unlink(missing_ok=True)
+
+
+def _said(owner: Path) -> str:
+    try:
+        found = json.loads(owner.read_text("utf-8"))
+    except (FileNotFoundError, json.JSONDecodeError):
         return "it has only just started"
     return f"process {found['pid']} on {found['host']}"

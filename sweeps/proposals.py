@@ -6,14 +6,13 @@ import json
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any
 
-from sweeps.samplers import Sampler
+from sweeps.samplers import TrialSampler
 from sweeps.space import Axis, Space, Values
+from sweeps.trials import TrialState
 
 GRID = "search_space"
-
-State = Literal["complete", "pruned", "fail", "running"]
 
 
 @dataclass(frozen=True)
@@ -21,7 +20,7 @@ class Told:
     """A trial as Optuna is told of it."""
 
     params: Values
-    state: State
+    state: TrialState
     values: tuple[float, ...] = ()
     intermediate: dict[int, float] = field(default_factory=dict)
     attrs: dict[str, Any] = field(default_factory=dict)
@@ -38,7 +37,7 @@ def distribution(axis: Axis) -> Any:
     return d.FloatDistribution(axis.low, axis.high, log=axis.log)
 
 
-def frozen(space: Space, told: Told) -> Any:
+def optuna_trial(space: Space, told: Told) -> Any:
     """A trial to be added to a study."""
     from optuna.trial import TrialState, create_trial
 
@@ -53,7 +52,7 @@ def frozen(space: Space, told: Told) -> Any:
     )
 
 
-def rebuild(
+def optuna_study(
     space: Space, told: Sequence[Told], directions: Sequence[str], sampler: Any = None, **where: Any
 ) -> Any:
     """A study that holds the trials told, in order."""
@@ -62,13 +61,13 @@ def rebuild(
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(directions=list(directions), sampler=sampler, **where)
     for trial in told:
-        study.add_trial(frozen(space, trial))
+        study.add_trial(optuna_trial(space, trial))
     return study
 
 
 def propose(
     space: Space,
-    sampler: Sampler,
+    sampler: TrialSampler,
     seed: int,
     told: Sequence[Told],
     directions: Sequence[str],
@@ -82,7 +81,7 @@ def propose(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         full = [_with_grid(trial, sampler.grid(space)) for trial in told]
-        study = rebuild(space, full, directions, sampler.make(space, seed))
+        study = optuna_study(space, full, directions, sampler.make(space, seed))
         trial = study.ask()
         values: Values = {}
         for axis in space.axes:

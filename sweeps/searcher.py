@@ -13,33 +13,33 @@ from typing import Any
 from ray import tune
 from ray.tune.search import Searcher
 
-from bench.runner.cell import Payload
-from bench.runner.executors import Job
-from bench.runner.ray_cell import CellTrainable, Courier, Mailbox, quiet_run
+from bench.record.attempt import Attempt, lost
+from bench.runner.cell import Job
+from bench.runner.executors.ray_trial import CellTrainable, Courier, Mailbox, quiet_run
 from sweeps.dispatcher import Dispatcher
 
 
 class JobMailbox(Mailbox):
-    """A mailbox where jobs are left as well as payloads."""
+    """A mailbox where jobs are left as well as attempts."""
 
     def __init__(self) -> None:
         super().__init__()
         self._jobs: dict[str, Job] = {}
 
     def post(self, job: Job) -> None:
-        """Leave a job; it stays until its payload is taken, for workers that are started again."""
+        """Leave a job; it stays until its attempt is taken, for workers that are started again."""
         self._jobs[job.id] = job
 
     def job(self, cell: str) -> Job:
         """The job of a cell."""
         return self._jobs[cell]
 
-    def take(self, cell: str) -> Payload | None:
-        """Take a payload, once; its job is done with."""
-        payload = super().take(cell)
-        if payload is not None:
+    def take(self, cell: str) -> Attempt | None:
+        """Take an attempt, once; its job is done with."""
+        attempt = super().take(cell)
+        if attempt is not None:
             self._jobs.pop(cell, None)
-        return payload
+        return attempt
 
 
 class PostedJobs:
@@ -82,8 +82,7 @@ class CellSearcher(Searcher):  # type: ignore[misc]  # ray is untyped
         """A worker that died without an answer is a failed cell."""
         cell = self._cells.pop(trial_id, "")
         if cell in self._dispatcher.busy:
-            reason = "WorkerLost: the worker died before it answered"
-            self._dispatcher.took(Payload(cell, "failed", reason))
+            self._dispatcher.took(lost(cell, "the worker died before it answered"))
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing: the store is the record."""

@@ -190,7 +190,8 @@ def _axis(
     label: str, params: Any, name: str, own: Range, layers: list[Mapping[str, Any]]
 ) -> Axis | None:
     """The axis of one parameter, or None where no range is known."""
-    said: Values = {"low": own.low, "high": own.high, "log": own.log, "choices": own.choices}
+    choices = own.choices if own.searched else None
+    said: Values = {"low": own.low, "high": own.high, "log": own.log, "choices": choices}
     for layer in layers:
         if "low" in layer or "high" in layer:
             said |= {"choices": None}
@@ -201,10 +202,10 @@ def _axis(
     if hint is bool and not said["choices"]:
         said["choices"] = (False, True)
     if said["choices"]:
-        choices = tuple(said["choices"])
-        for choice in choices:
+        named = tuple(said["choices"])
+        for choice in named:
             build(type(params), {name: choice}, label)
-        return _inside(label, Axis(name, "choice", default, choices=choices, when=when))
+        return _inside(label, Axis(name, "choice", default, choices=named, when=when))
     if hint not in (int, float) or said["low"] is None or said["high"] is None:
         return None
     low, high = hint(said["low"]), hint(said["high"])

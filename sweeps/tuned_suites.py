@@ -14,10 +14,11 @@ from bench.core.params import UserError, parse_name
 from bench.plan.budgets import parse_budget
 from bench.plan.suite import Block, Suite, Tune
 from bench.record.store import Store
-from bench.runner.executors import Executor
+from bench.runner.executors.base import Executor
 from bench.runner.pilots import Pilots
-from sweeps import record
-from sweeps.driver import Swept, Watcher, run_sweep
+from sweeps import tables
+from sweeps.driver import SweepWatcher, Swept, run_sweep
+from sweeps.importance import importance_table
 from sweeps.planner import Planner
 from sweeps.space import read_change
 from sweeps.spec import Spec, checked
@@ -35,7 +36,7 @@ def tune_first(
     suite: Suite,
     root: str,
     executor: Callable[[], Executor],
-    watcher: Watcher,
+    watcher: SweepWatcher,
     say: Callable[[str], None] = lambda _: None,
 ) -> Tuned:
     """Sweep every problem and budget of a suite; what is stored is not run again.
@@ -155,12 +156,12 @@ def record_tuning(store: Store, tuned: Tuned) -> None:
     results = store.table("results")
     frames = [
         (
-            record.selection_table(swept.studies, results, swept.store.name),
-            record.trials_table(swept.studies),
-            record.importance_table(swept.studies),
+            tables.selection_table(swept.studies, results, swept.store.name),
+            tables.trials_table(swept.studies),
+            importance_table(swept.studies),
         )
         for swept in tuned.sweeps
     ]
     names = ("tuning", "trials", "importance")
-    for name, tables in zip(names, zip(*frames, strict=True), strict=False):  # no sweep, no frames
-        store.save_table(name, pd.concat(tables, ignore_index=True))
+    for name, parts in zip(names, zip(*frames, strict=True), strict=False):  # no sweep, no frames
+        store.save_table(name, pd.concat(parts, ignore_index=True))

@@ -20,6 +20,7 @@ ALLOWED = {
     "bench.prompts": CORE,
     "bench.training": CORE | {"bench.models"},
     "bench.metrics": CORE | {"bench.models"},
+    "bench.worlds": CORE | {"bench.models", "bench.training", "bench.metrics"},
     "bench.tasks": {"bench.api", "bench.models"},
     "rewards": {"bench.api", "bench.models"},
     "methods": {"bench.api", "bench.training"},

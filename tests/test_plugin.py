@@ -10,19 +10,21 @@ import sys
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 
-from bench.api import UserError
+from bench.api import Method, UserError
 from bench.cli import new as verbs
 from bench.conformance.check import conform
 from bench.conformance.method_subject import MethodSubject
 from bench.metrics.two_sample import sliced_w2
 from bench.models.mixture import Mixture
 from bench.plan.binding import bind
+from methods.steering.mfm import MFMGradient
 
 EXAMPLE = Path(__file__).parent.parent / "examples" / "plugin"
 
@@ -70,13 +72,14 @@ def test_plugins_are_listed_beside_the_built_in_ones(site: Site) -> None:
     found = {row["name"]: row for row in rows}
     assert found["noise-walk"]["distribution"] == "tiltbench-example"
     assert found["noise-walk"]["summary"].startswith("Metropolis walk")
-    assert {"dps", "fresh-method"} <= found.keys()
+    assert {"dps", "fresh-method", "mean-gradient"} <= found.keys()
 
 
 def test_the_example_keeps_its_contracts(site: Site) -> None:
-    done = site.bench("check", "method", "noise-walk")
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert " 0 failed" in done.stdout
+    for name in ("noise-walk", "mean-gradient"):
+        done = site.bench("check", "method", name)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert " 0 failed" in done.stdout
     script = (
         "from bench.conformance.check import conform\n"
         "for f in conform('reward', 'ring') + conform('task', 'two-moons'): print(f.status, f)"
@@ -130,6 +133,33 @@ def test_method_reward_and_task_of_a_third_party_run_together(site: Site, tmp_pa
     assert value["noise-walk", "diversity"] > 0.5
 
 
+SUMMARY = "follows the mean reward of posterior draws, not its log-mean-exp"
+
+
+def test_the_record_says_what_a_plugin_declares(site: Site, tmp_path: Path) -> None:
+    """A method of a few lines on the steering loop is a baseline, with its summary."""
+    suite = "-t gmm-paper -r quadratic -b paper-nfe=100 --seeds 2 --set n=64 --no-baselines"
+    methods = "-m prior -m mfm-g -m mean-gradient"
+    where = ["--executor", "inline", "--no-track", "--root", str(tmp_path), "--name", "means"]
+    done = site.bench("run", *suite.split(), *methods.split(), *where)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+    cells = pd.read_parquet(tmp_path / "means" / "cells.parquet").set_index("method")
+    assert (cells.status == "ok").all()
+    assert set(cells.method_summary["mean-gradient"]) == {SUMMARY}
+    standing = cells.method_standing.groupby("method").first().to_dict()
+    assert standing == {"prior": "reference", "mfm-g": "method", "mean-gradient": "baseline"}
+    assert set(cells.paper_nfe["mean-gradient"]) == set(cells.paper_nfe["mfm-g"]) == {100.0}
+
+
+def test_nothing_of_ours_names_the_example() -> None:
+    root = EXAMPLE.parent.parent
+    packages = ("bench", "methods", "rewards", "sweeps", "reports")
+    files = [f for package in packages for f in (root / package).rglob("*") if f.is_file()]
+    texts = [f.read_text() for f in files if f.suffix in (".py", ".yaml", ".html", ".md")]
+    assert texts and not [t for t in texts if "mean-gradient" in t or "MeanGradient" in t]
+
+
 # -- the example's mathematics --------------------------------------------------------------------
 
 
@@ -147,6 +177,21 @@ def test_the_own_flow_is_the_velocity_of_the_smoothed_points() -> None:
     mixture = Mixture(torch.ones(6, dtype=torch.float64), points, covariances)
     x, t = torch.randn(50, 2, dtype=torch.float64), torch.linspace(0, 1, 50, dtype=torch.float64)
     torch.testing.assert_close(OwnFlow(points, width).velocity(x, t), mixture.velocity(x, t))
+
+
+@pytest.mark.usefixtures("example")
+def test_the_mean_gradient_is_mfm_g_for_a_single_draw_alone() -> None:
+    from tiltbench_example.mean_gradient import MeanGradient
+
+    bound = bind("gmm-paper", "quadratic")
+
+    def sampled(method: type[Method[Any]], draws: int) -> torch.Tensor:
+        subject = MethodSubject("mean", method.create(draws=draws, steps=6), bound)
+        problem = subject.problem(subject.cell()).for_rows(range(32))
+        return subject.method.sample(problem, 32).x
+
+    assert torch.equal(sampled(MeanGradient, 1), sampled(MFMGradient, 1))
+    assert not torch.allclose(sampled(MeanGradient, 4), sampled(MFMGradient, 4), atol=1e-2)
 
 
 @pytest.mark.usefixtures("example")

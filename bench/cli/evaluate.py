@@ -15,7 +15,7 @@ from bench.cli.console import wide_console
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from bench.metrics.image_row import Folder, Row
+    from bench.metrics.image_row import Folder, PictureMetric
 
 EXAMPLE = "bench evaluate out/ --reference real/ -r hpsv2 --prompts prompts.txt"
 ENCODERS = "inception-clean,inception-legacy,dinov2,clip,pixels"
@@ -70,22 +70,22 @@ def _said(folder: Path, own: Folder, given: str | None) -> list[str] | None:
     """A prompt per picture, in the order of the files: from metadata, a file, or one for all."""
     from bench.core.params import UserError
     from bench.models import picture_folder
-    from bench.prompts import read
+    from bench.prompts import read_prompts
 
     if given is None:
         return picture_folder.prompts(folder, own.paths)
-    said = read(Path(given)) if Path(given).is_file() else [given] * len(own.paths)
+    said = read_prompts(Path(given)) if Path(given).is_file() else [given] * len(own.paths)
     if len(said) != len(own.paths):
         raise UserError(f"{given} has {len(said)} prompts, the folder {len(own.paths)} pictures")
     return said
 
 
-def _score(text: str, own: Folder, said: list[str] | None) -> Row:
+def _score(text: str, own: Folder, said: list[str] | None) -> PictureMetric:
     """Mean raw reward over the folder, with its standard error."""
     import torch
 
     from bench.core.params import format_name
-    from bench.metrics.image_row import Row
+    from bench.metrics.image_row import PictureMetric
     from bench.models import picture_folder
     from bench.plan.binding import make_reward
     from bench.runner.scene import checked
@@ -94,7 +94,7 @@ def _score(text: str, own: Folder, said: list[str] | None) -> Row:
     weights = " ".join(f"{k}:{v[:12]}" for k, v in reward.weights().items())
     scores = []
     with torch.no_grad():
-        for k, picture in enumerate(picture_folder.read(own.paths)):
+        for k, picture in enumerate(picture_folder.read_pictures(own.paths)):
             x = _as_read(picture, getattr(reward.params, "pixels", "signed"))
             try:
                 scores.append(checked(reward(x, said[k] if said else None), name).double())
@@ -104,7 +104,7 @@ def _score(text: str, own: Folder, said: list[str] | None) -> Row:
     error = float(values.std() / len(values) ** 0.5) if len(values) > 1 else None
     note = f"raw scale: {getattr(reward, 'scale', '') or 'as the reward defines it'}"
     label = format_name(name, {})
-    return Row(
+    return PictureMetric(
         f"reward {label}",
         value=float(values.mean()),
         standard_error=error,
@@ -121,7 +121,7 @@ def _as_read(picture: Tensor, pixels: str) -> Tensor:
     return unit if pixels == "unit" else 2 * unit - 1
 
 
-def _write(rows: list[Row], out: Path) -> None:
+def _write(rows: list[PictureMetric], out: Path) -> None:
     import pandas as pd
 
     from bench.core.params import UserError
@@ -137,7 +137,7 @@ def _write(rows: list[Row], out: Path) -> None:
     writers[out.suffix]()
 
 
-def _print(rows: list[Row]) -> None:
+def _print(rows: list[PictureMetric]) -> None:
     from rich import box
     from rich.table import Table
 

@@ -10,22 +10,24 @@ import typer
 
 if TYPE_CHECKING:
     from bench.record.store import Store
-    from bench.runner.executors import Executor
+    from bench.runner.executors.base import Executor
 
 
 def starter(kind: str, address: str | None, workers: int | None) -> Callable[[], Executor]:
     """Makes the executor once there is something to run; UserError for an unknown kind."""
     from bench.core.params import UserError
-    from bench.runner.executors import make_executor
+    from bench.runner.executors.by_name import EXECUTORS
 
-    if kind not in ("ray", "inline"):
-        raise UserError(f"--executor must be ray or inline, not '{kind}'")
-    return lambda: make_executor(kind, address, workers)
+    if kind not in EXECUTORS:
+        raise UserError(f"--executor must be {' or '.join(EXECUTORS)}, not '{kind}'")
+    return lambda: EXECUTORS[kind](address, workers)
 
 
 def write_report(store: Store, fresh: bool) -> None:
     """The HTML report of a run on this machine: if something is `fresh`, or there is none yet."""
-    if store.local and (fresh or not store.has("report.html")):
+    from bench.record import layout
+
+    if store.local and (fresh or not store.has(layout.REPORT)):
         from reports.html import build
 
         build(store.folder)

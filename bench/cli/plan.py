@@ -55,7 +55,7 @@ def plan(
 
 
 def _row(row: Planned, store: Store) -> dict[str, Any]:
-    stored = store.last(row.id) if row.status == "pending" and store.exists() else None
+    stored = store.index.last(row.id) if row.status == "pending" else None
     return {
         "cell": row.id,
         "task": row.task_label,
@@ -65,7 +65,7 @@ def _row(row: Planned, store: Store) -> dict[str, Any]:
         "budget": str(row.budget or ""),
         "seed": row.cell.seed,
         "n": row.cell.n,
-        "status": stored.result["status"] if stored else row.status,
+        "status": stored.attempt.status if stored else row.status,
         "reason": row.reason,
         "matched": row.matched,
         "cost": row.expected if row.expected == row.expected else row.predicted.cost("paper-nfe"),

@@ -26,14 +26,14 @@ def prefetch(
     again: Annotated[bool, typer.Option("--again", help="Fetch what is there already.")] = False,
 ) -> None:  # fmt: skip
     """Fetch weights, check and record their SHA-256; without names, list what is known."""
-    from bench.models.external import EXTERNAL, entry, folder
+    from bench.models.external import EXTERNAL, cache_folder, entry
 
     if not names:
         _list()
         return
     files = [file for name in names for file in _files(name, set(EXTERNAL))]
     total = sum(entry(file).megabytes for file in files)
-    typer.echo(f"{len(files)} files, about {total:,.0f} MB, into {folder()}")
+    typer.echo(f"{len(files)} files, about {total:,.0f} MB, into {cache_folder()}")
     for file in dict.fromkeys(files):
         _fetch(file, source, sha256 if len(files) == 1 else None, again)
 
@@ -55,18 +55,18 @@ def _files(name: str, known: set[str]) -> list[str]:
 
 
 def _list() -> None:
-    from bench.models.external import EXTERNAL, folder
+    from bench.models.external import EXTERNAL, cache_folder
 
     for name, file in EXTERNAL.items():
-        here = "here" if (folder() / file.file).is_file() else "-"
+        here = "here" if (cache_folder() / file.file).is_file() else "-"
         typer.echo(f"{name:<20}{file.megabytes:>8,.0f} MB  {here:<6}{file.url}")
 
 
 def _fetch(name: str, source: str | None, sha256: str | None, again: bool) -> None:
-    from bench.models.external import entry, folder, recorded
+    from bench.models.external import cache_folder, entry, recorded
 
     known = entry(name)
-    target = folder() / known.file
+    target = cache_folder() / known.file
     record = recorded(target)
     if target.is_file() and record is not None and not again:
         typer.echo(f"{name}: here, sha256 {record['sha256']}")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from bench.core.cells import Planned
-    from bench.runner.cell import Payload
+    from bench.record.attempt import Attempt
     from sweeps.study import Study
 
 
@@ -55,17 +55,17 @@ class CellProgress:
             self.task = self.bar.add_task(f"{workers} running", total=total, bad="")
             self.bar.start()
 
-    def finished(self, row: Planned, payload: Payload) -> None:
+    def finished(self, row: Planned, attempt: Attempt) -> None:
         """Advance."""
         self.done += 1
-        bad = payload.status != "ok"
+        bad = attempt.status != "ok"
         self.failed += bad
         if self.quiet:
             return
         if bad:
             self.console.print(
-                f"{payload.status}: {row.method_label} on {row.task_label}, "
-                f"{row.reward_label}, seed {row.cell.seed}: {payload.reason}"
+                f"{attempt.status}: {row.method_label} on {row.task_label}, "
+                f"{row.reward_label}, seed {row.cell.seed}: {attempt.reason}"
             )
         if self.bar is not None:
             note = f"{self.failed} failed" if self.failed else ""
@@ -85,11 +85,11 @@ class TrialProgress:
         """The comparison begins."""
         self.progress.begin(total, workers)
 
-    def finished(self, row: Planned, payload: Payload) -> None:
+    def finished(self, row: Planned, attempt: Attempt) -> None:
         """A cell of the comparison ended."""
-        self.progress.finished(row, payload)
+        self.progress.finished(row, attempt)
 
-    def trial(self, study: Study, payload: Payload) -> None:
+    def trial(self, study: Study, attempt: Attempt) -> None:
         """A cell of a trial ended."""
         tenth = 10 * len(study.trials) // study.spec.trials
         if tenth == self._said.get(study.id):

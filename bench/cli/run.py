@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
     from bench.core.cells import Planned
     from bench.plan.suite import Suite
+    from bench.record.attempt import Attempt
     from bench.record.store import Store
-    from bench.runner.cell import Payload
-    from bench.runner.executors import Executor
+    from bench.runner.executors.base import Executor
     from bench.runner.run import Outcome
     from sweeps.tuned_suites import Tuned
 
@@ -65,7 +65,7 @@ def run(
     _finish(store, outcome, track=not no_track, as_json=as_json)
 
 
-def _follower(store: Store) -> Callable[[Planned, Payload], None]:
+def _follower(store: Store) -> Callable[[Planned, Attempt], None]:
     """Projects finished cells to MLflow now and then, so that a long run can be followed."""
     from bench.tracking.live import Follower
 

@@ -14,7 +14,7 @@ from bench.cli.options import DEFAULT_ROOT, AsJson, Root
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from bench.metrics.value_estimation import Question, Truth
+    from bench.metrics.value_estimation import Truth, ValueQuestion
     from bench.metrics.value_study import Found
 
 Times = Annotated[list[float], typer.Option("--time", help="Time of the contexts, repeatable.")]
@@ -54,7 +54,7 @@ def value(
         typer.echo(f"t = {t:g} ...", err=True)
         truth, floor = _truth(question, (task, reward), Path(root) / "studies")
         found = [*vs.study(question, truth, sorted(set(draws))), *floor]
-        rows += vs.rows_of(t, found) + vs.advantages(t, found)
+        rows += vs.study_rows(t, found) + vs.paired_gains(t, found)
         rate = exact_rates(question)
         rates += [] if rate is None else [(t, rate)]
     if figure is not None:
@@ -65,10 +65,10 @@ def value(
         view.show(rows, rates, markdown)
 
 
-def _question(task_text: str, reward_text: str, t: float, n: int) -> Question:
+def _question(task_text: str, reward_text: str, t: float, n: int) -> ValueQuestion:
     """Contexts of the task's held-out data at t, and the bound reward."""
     from bench.core.params import UserError
-    from bench.metrics.value_estimation import Question, contexts
+    from bench.metrics.value_estimation import ValueQuestion, contexts
     from bench.plan.binding import make_reward, make_task
 
     if not 0 < t < 1:
@@ -80,10 +80,12 @@ def _question(task_text: str, reward_text: str, t: float, n: int) -> Question:
         raise UserError(f"the reward '{name}' cannot be asked on '{task_text}': {reason}")
     reward.bind(task)
     condition = task.conditions("report")[0]
-    return Question(task, reward, strength, contexts(task, t, n), t, condition)
+    return ValueQuestion(task, reward, strength, contexts(task, t, n), t, condition)
 
 
-def _truth(question: Question, names: tuple[str, str], folder: Path) -> tuple[Truth, list[Found]]:
+def _truth(
+    question: ValueQuestion, names: tuple[str, str], folder: Path
+) -> tuple[Truth, list[Found]]:
     """The closed form, or long rollouts with what one half of them says of the other."""
     from bench.metrics import value_estimation as ve
     from bench.metrics import value_study as vs
@@ -99,7 +101,9 @@ def _truth(question: Question, names: tuple[str, str], folder: Path) -> tuple[Tr
     return whole, vs.half_against_half(question, (halves[0], halves[1]), particles)
 
 
-def _cached_rollouts(question: Question, names: tuple[str, str], folder: Path) -> dict[str, Tensor]:
+def _cached_rollouts(
+    question: ValueQuestion, names: tuple[str, str], folder: Path
+) -> dict[str, Tensor]:
     """V and grad V from all rollouts and from each half, read from `folder` or made."""
     from safetensors.torch import load_file, save_file
 
@@ -126,7 +130,7 @@ def _cached_rollouts(question: Question, names: tuple[str, str], folder: Path) -
     return tensors
 
 
-def _key(question: Question, names: tuple[str, str]) -> str:
+def _key(question: ValueQuestion, names: tuple[str, str]) -> str:
     """Hash of everything that decides the rollouts."""
     from bench.metrics import value_estimation as ve
 

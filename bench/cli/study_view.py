@@ -13,10 +13,10 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from rich.table import Table
 
-    from bench.metrics.value_rates import Rates
-    from bench.metrics.value_study import Row
+    from bench.metrics.value_rates import ConvergenceRates
+    from bench.metrics.value_study import StudyRow
 
-Timed = Sequence[tuple[float, "Rates"]]
+Timed = Sequence[tuple[float, "ConvergenceRates"]]
 
 COLUMNS = {
     "V, Pearson": ("V", "pearson"),
@@ -33,7 +33,7 @@ STYLES = {1: ":", 2: "--", 4: "-"}
 
 
 def as_data(
-    task: str, reward: str, contexts: int, rows: Iterable[Row], rates: Timed
+    task: str, reward: str, contexts: int, rows: Iterable[StudyRow], rates: Timed
 ) -> dict[str, Any]:
     """Everything as plain data, for --json."""
     slopes = [
@@ -47,7 +47,7 @@ def as_data(
     return {**head, "rates": slopes, "rows": figures}
 
 
-def show(rows: Sequence[Row], rates: Timed, markdown: bool) -> None:
+def show(rows: Sequence[StudyRow], rates: Timed, markdown: bool) -> None:
     """Full figures at the largest N, correlation by N, and gains at equal evaluations."""
     from rich.console import Console
 
@@ -76,12 +76,12 @@ def _table(markdown: bool) -> Table:
     return Table("sampler", box=box.MARKDOWN if markdown else box.SIMPLE_HEAD)
 
 
-def _samplers(rows: Iterable[Row]) -> dict[str, int]:
+def _samplers(rows: Iterable[StudyRow]) -> dict[str, int]:
     """Sampler -> evaluations per draw, without the paired differences."""
     return {row.sampler: row.evaluations for row in rows if row.statistic != GAIN}
 
 
-def _full(rows: Sequence[Row], markdown: bool) -> Table:
+def _full(rows: Sequence[StudyRow], markdown: bool) -> Table:
     """Every statistic at the largest N at which it was asked."""
     names = [n for n, key in COLUMNS.items() if any((r.quantity, r.statistic) == key for r in rows)]
     most = {COLUMNS[n]: max(r.draws for r in rows if _is(r, COLUMNS[n])) for n in names}
@@ -97,18 +97,20 @@ def _full(rows: Sequence[Row], markdown: bool) -> Table:
     return table
 
 
-def _is(row: Row, key: tuple[str, str]) -> bool:
+def _is(row: StudyRow, key: tuple[str, str]) -> bool:
     # The halves of the reference have an N of their own.
     return (row.quantity, row.statistic) == key and not row.sampler.startswith("reference")
 
 
-def _largest(row: Row, most: dict[tuple[str, str], int]) -> bool:
+def _largest(row: StudyRow, most: dict[tuple[str, str], int]) -> bool:
     key = (row.quantity, row.statistic)
     return row.sampler.startswith("reference") or row.draws == most.get(key)
 
 
 def _by_draws(
-    rows: Sequence[Row], markdown: bool, text: Callable[[Row], str] = lambda r: f"{r.value:.3f}"
+    rows: Sequence[StudyRow],
+    markdown: bool,
+    text: Callable[[StudyRow], str] = lambda r: f"{r.value:.3f}",
 ) -> Table:
     """One row per sampler, one column per N."""
     found = {(r.sampler, r.draws): text(r) for r in rows}
@@ -121,11 +123,11 @@ def _by_draws(
     return table
 
 
-def _interval(row: Row) -> str:
+def _interval(row: StudyRow) -> str:
     return f"{row.value:.3f} [{row.low:.3f}, {row.high:.3f}]"
 
 
-def draw_figure(rows: Sequence[Row], path: Path) -> None:
+def draw_figure(rows: Sequence[StudyRow], path: Path) -> None:
     """Correlation and RMSE of V against N, a column per time; bands are 95 % intervals."""
     import matplotlib
 
@@ -154,7 +156,7 @@ def draw_figure(rows: Sequence[Row], path: Path) -> None:
     plt.close(figure)
 
 
-def _curves(ax: Axes, rows: Sequence[Row]) -> None:
+def _curves(ax: Axes, rows: Sequence[StudyRow]) -> None:
     """Colour is the family of the sampler, line style its evaluations per draw."""
     for sampler, evaluations in _samplers(rows).items():
         family = sampler.partition("-")[0]

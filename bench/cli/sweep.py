@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 
 EXAMPLE = "bench sweep dps mfm-g -t gmm-paper -r inverse -b paper-nfe=100 --trials 40"
 
-Methods = Annotated[list[str], typer.Argument(metavar="METHOD...", help="Methods to tune.")]
-Task = Annotated[str, typer.Option("-t", "--task", help="Task, e.g. gmm-paper.")]
-Reward = Annotated[str, typer.Option("-r", "--reward", help="Reward, e.g. inverse:strength=2.")]
-Budget = Annotated[str, typer.Option("-b", "--budget", help="Budget, e.g. paper-nfe=100.")]
+TunedMethods = Annotated[list[str], typer.Argument(metavar="METHOD...", help="Methods to tune.")]
+OneTask = Annotated[str, typer.Option("-t", "--task", help="Task, e.g. gmm-paper.")]
+OneReward = Annotated[str, typer.Option("-r", "--reward", help="Reward, e.g. inverse:strength=2.")]
+OneBudget = Annotated[str, typer.Option("-b", "--budget", help="Budget, e.g. paper-nfe=100.")]
 Trials = Annotated[int, typer.Option("--trials", help="Trials; sets the tuning work per method.")]
-Sampler = Annotated[
+SamplerName = Annotated[
     str, typer.Option("--sampler", help="tpe, gp, nsga2, random or grid, e.g. tpe:startup=5.")
 ]
 Objectives = Annotated[
@@ -30,12 +30,14 @@ Objectives = Annotated[
 ]
 Seed = Annotated[int, typer.Option("--seed", help="Seed of the sweep.")]
 TuningSeeds = Annotated[int, typer.Option("--tuning-seeds", help="Tuning seeds per trial.")]
-Seeds = Annotated[int, typer.Option("--seeds", help="Seeds on which the result is reported.")]
+ReportingSeeds = Annotated[
+    int, typer.Option("--seeds", help="Seeds on which the result is reported.")
+]
 Spaces = Annotated[
     list[str],
     typer.Option("--space", help="guidance=0.1..10:log, mfm-g.draws=1..8, scale=a|b, start=off."),
 ]
-Samples = Annotated[int, typer.Option("--n", help="Samples per cell.")]
+SampleCount = Annotated[int, typer.Option("--n", help="Samples per cell.")]
 Prune = Annotated[
     str | None, typer.Option("--prune", help="Stop hopeless trials early: asha:reduction=3.")
 ]
@@ -45,17 +47,17 @@ Dashboard = Annotated[
 
 
 def sweep(
-    methods: Methods,
-    task: Task,
-    reward: Reward,
-    budget: Budget,
+    methods: TunedMethods,
+    task: OneTask,
+    reward: OneReward,
+    budget: OneBudget,
     trials: Trials = 40,
-    sampler: Sampler = "tpe",
+    sampler: SamplerName = "tpe",
     objective: Objectives = [],  # noqa: B006  # typer reads list defaults and never mutates them
     seed: Seed = 0,
     tuning_seeds: TuningSeeds = 2,
-    seeds: Seeds = 3,
-    n: Samples = 256,
+    seeds: ReportingSeeds = 3,
+    n: SampleCount = 256,
     space: Spaces = [],  # noqa: B006
     prune: Prune = None,
     name: o.Name = None,

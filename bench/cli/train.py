@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bench.core.params import UserError, nearest
+from bench.core.params import UserError
 
 if TYPE_CHECKING:
     from bench.cli.train_view import Log
-    from bench.training.distributed import Group, Tell
+    from bench.metrics.validation import Networks
+    from bench.training.distributed import Tell, WorkerGroup
     from bench.training.recipes import Recipe
     from bench.training.trainer import Setting
-    from bench.training.worlds import Networks
 
 EXAMPLE = "\n\n".join(
     (
@@ -66,13 +66,11 @@ def train(
     from bench.cli.train_view import View
     from bench.training.devices import check_device
     from bench.training.distributed import Alone
-    from bench.training.worlds import WORLDS
+    from bench.worlds import of_task
 
-    if task not in WORLDS:
-        raise UserError(f"no recipe for '{task}': {nearest(task, WORLDS)}")
+    recipe = replace(of_task(task).recipe, seed=seed).shortened(shorten)
     check_device(device, workers)
     torch.set_num_threads(threads)
-    recipe = replace(WORLDS[task][0], seed=seed).shortened(shorten)
     trial = "" if shorten == 1 else f"-shortened-{shorten:g}"
     training = Training(task, recipe, work / f"{task}-seed{seed}{trial}", validate_every)
     training.claim(workers)
@@ -93,15 +91,16 @@ class Training:
     folder: Path
     validate_every: int
 
-    def __call__(self, group: Group, device: str, tell: Tell) -> Networks:
+    def __call__(self, group: WorkerGroup, device: str, tell: Tell) -> Networks:
         """Train on this worker's share of each batch."""
         from bench.cli.train_view import Note
         from bench.metrics.validation import Validator
         from bench.training.trainer import Setting
         from bench.training.validation import Journal, Validation
-        from bench.training.worlds import WORLDS
+        from bench.worlds import of_task
 
-        measure, journal = Validator(self.task), Journal(self.folder / "validation.jsonl")
+        world, journal = of_task(self.task), Journal(self.folder / "validation.jsonl")
+        measure = Validator(world.law)
 
         def stage(name: str, steps: int) -> Setting:
             def note(step: int, figures: Mapping[str, float], measured: bool = False) -> None:
@@ -114,11 +113,11 @@ class Training:
                 group=group,
                 validation=Validation(name, every, measure, journal, measured) if every else None,
                 begin=lambda step: note(step, {}),
-                finish=measure.learn,
+                finish=partial(measure.learn, name),
             )
 
         share = replace(self.recipe, batch=self.recipe.batch // group.size)
-        return WORLDS[self.task][1](share, self.folder, stage)
+        return world.train(share, self.folder, stage)
 
     def claim(self, workers: int) -> None:
         """Take the folder, unless its checkpoints belong to another recipe."""
@@ -143,7 +142,7 @@ def _together(
     training: Training, workers: int, device: str, threads: int, hear: Callable[[Any], None]
 ) -> None:
     """Train on Ray workers of this machine; rank 0 leaves the checkpoints in the folder."""
-    from bench.runner.executors import cluster
+    from bench.runner.executors.ray import cluster
     from bench.training.distributed import train_together
 
     absolute = replace(training, folder=training.folder.resolve())
@@ -166,8 +165,7 @@ def _write(task: str, networks: Networks, recipe: Recipe, to: Path) -> None:
     """Weights, and beside them the recipe with its measured quality."""
     from safetensors.torch import save_file
 
-    from bench.metrics.world_quality import quality
-    from bench.training.worlds import tensors
+    from bench.worlds import of_task, tensors
 
     networks = {name: net.to("cpu") for name, net in networks.items()}
     to.mkdir(parents=True, exist_ok=True)
@@ -177,7 +175,7 @@ def _write(task: str, networks: Networks, recipe: Recipe, to: Path) -> None:
         "task": task,
         "recipe": asdict(recipe),
         "training": recipe.training(),
-        "quality": quality(task, networks),
+        "quality": of_task(task).quality(networks),
     }
     (to / f"{task}.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     typer.echo(json.dumps(report["quality"], indent=2))

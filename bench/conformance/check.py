@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from bench.conformance.findings import Finding, Skipped, examine, sentence
+from bench.conformance.findings import Finding, Skipped, examine, one_line
 from bench.conformance.laws import CHECKS as LAW_CHECKS
 from bench.conformance.method_subject import MethodSubject, small
 from bench.conformance.methods import CHECKS as METHOD_CHECKS
@@ -23,7 +23,6 @@ TASK_CHECKS = (*FLOW_CHECKS, *LAW_CHECKS)
 
 CONTRACTS: dict[str, type[Any]] = {"method": Method, "reward": Reward, "task": Task}
 
-KINDS = tuple(CONTRACTS)
 TASKS = ("gmm-paper", "digits")
 REWARDS = ("quadratic", "class-mixture")
 
@@ -36,8 +35,8 @@ def conform(
     Methods and rewards are tested on `tasks`; by default on a mixture, on the digits and on the
     tasks of the plugin's own package.
     """
-    if kind not in KINDS:
-        raise UserError(f"cannot check a '{kind}': {nearest(kind, KINDS)}")
+    if kind not in CONTRACTS:
+        raise UserError(f"cannot check a '{kind}': {nearest(kind, CONTRACTS)}")
     name, given = parse_name(text)
     cls = _load(kind, name)
     if kind == "task":
@@ -61,7 +60,7 @@ def _load(kind: str, name: str) -> type[Any]:
     except UserError:
         raise
     except Exception as error:  # whatever its module raises
-        raise UserError(f"the {kind} '{name}' cannot be imported: {sentence(error)}") from error
+        raise UserError(f"the {kind} '{name}' cannot be imported: {one_line(error)}") from error
     if isinstance(cls, type) and issubclass(cls, CONTRACTS[kind]):
         return cls
     raise UserError(f"the entry point '{name}' must name a subclass of bench.api.{kind.title()}")

@@ -21,9 +21,11 @@ from bench.core.params import UserError, build, range_of
 S = TypeVar("S")
 Check = Callable[[S], None]
 
-TOLERANCE = 1e-4
+CHECK_TOLERANCE = 1e-4
 """What rounding may change when only the batch size does, relative to the largest entry."""
 
+CHECK_ROWS = 8
+"""Rows with which flows and rewards are asked."""
 
 UNUSUAL = 742_619_358
 """A seed for the global generators that nobody else uses."""
@@ -86,7 +88,7 @@ def _outcome(run: Callable[[], None], check: Check[S], where: str) -> Finding:
     except UserError as error:
         return Finding(name, where, "fail", str(error), contract)
     except Exception as error:  # the boundary: whatever a plugin raises is a finding
-        return Finding(name, where, "fail", f"it raised {sentence(error)}", contract)
+        return Finding(name, where, "fail", f"it raised {one_line(error)}", contract)
     return Finding(name, where, "pass", "", contract)
 
 
@@ -94,7 +96,7 @@ def _name(check: Callable[..., None]) -> str:
     return check.__name__.replace("_", " ")
 
 
-def sentence(error: Exception) -> str:
+def one_line(error: Exception) -> str:
     """An exception in one line."""
     return f"{type(error).__name__}: {' '.join(str(error).split())}".rstrip(": ")
 

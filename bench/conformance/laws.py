@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bench.conformance.findings import Check, Skipped, check_tensor, expect
-from bench.conformance.tasks import ROWS, TaskSubject
+from bench.conformance.findings import CHECK_ROWS, Check, Skipped, check_tensor, expect
+from bench.conformance.tasks import TaskSubject
 from bench.core.contracts import PosteriorSampler, Reward, Task
 from bench.core.integrate import filled
 from bench.core.params import NoParams
@@ -18,7 +18,7 @@ from bench.core.quadratic import Quadratic, linear
 TIME = 0.3
 """Early enough for a posterior to be wide."""
 DRAWS = 1024
-GROUPS = 16
+SLOPE_GROUPS = 16
 
 
 class Slope(Reward[NoParams]):
@@ -49,7 +49,7 @@ def posterior(s: TaskSubject) -> None:
     """Posterior draws have shape (n, batch, *event_shape), and the same noise gives the same."""
     sampler, x = _posterior(s), s.noised(TIME)
     first = _draws(s, sampler, x, 3).detach()
-    check_tensor("posterior.draw", first, (3, ROWS, *s.shape))
+    check_tensor("posterior.draw", first, (3, CHECK_ROWS, *s.shape))
     same = torch.equal(first, _draws(s, sampler, x, 3).detach())
     expect(same, "the same noise gave other draws the second time: draw from the noise handed in")
 
@@ -74,10 +74,10 @@ def pathwise(s: TaskSubject) -> None:
         raise Skipped("the posterior claims no gradients")
     draws = _draws(s, sampler, x, DRAWS)
     expect(draws.requires_grad, "pathwise is True, but no gradient passes through a draw")
-    parts = [part.mean(0).sum() for part in draws.chunk(GROUPS)]
+    parts = [part.mean(0).sum() for part in draws.chunk(SLOPE_GROUPS)]
     slopes = torch.stack([torch.autograd.grad(p, x, retain_graph=True)[0] for p in parts])
     truth = torch.autograd.grad(_denoised(s, x).sum(), x)[0]
-    error = float((slopes.std(0) / GROUPS**0.5).norm())
+    error = float((slopes.std(0) / SLOPE_GROUPS**0.5).norm())
     gap, scale = float((slopes.mean(0) - truth).norm()), float(truth.norm())
     expect(
         gap <= 3 * error + 0.02 * scale,

@@ -27,7 +27,7 @@ SMALL = 8
 """Effort parameters are tested at no more than this, or at their least."""
 
 
-class Run(NamedTuple):
+class MethodRun(NamedTuple):
     """What one run returned and spent."""
 
     samples: Samples
@@ -88,15 +88,15 @@ class MethodSubject:
         problem.budget = None if limit is None else Budget("paper-nfe", limit / cell.n)
         return problem
 
-    def run(self, seed: int = 0, batch: int = N, limit: float | None = None) -> Run:
+    def run(self, seed: int = 0, batch: int = N, limit: float | None = None) -> MethodRun:
         """Sample as the runner does."""
         cell = self.cell(seed, batch)
         problem = self.problem(cell, limit)
         samples = sample_in_batches(self.method, problem, cell)
-        return Run(samples, problem.meter.work())
+        return MethodRun(samples, problem.meter.work())
 
     @cached_property
-    def first(self) -> Run:
+    def first(self) -> MethodRun:
         """The run that the others are compared with."""
         return self.run()
 

@@ -13,7 +13,7 @@ from dataclasses import replace
 import torch
 
 from bench.conformance.findings import (
-    TOLERANCE,
+    CHECK_TOLERANCE,
     Broken,
     Check,
     Skipped,
@@ -22,7 +22,7 @@ from bench.conformance.findings import (
     check_tensor,
     expect,
     globals_kept,
-    sentence,
+    one_line,
 )
 from bench.conformance.method_subject import MethodSubject, N
 from bench.core.contracts import Need, ProblemSpec
@@ -34,7 +34,7 @@ from bench.core.work import Rows, Work
 from bench.plan.matching import bounds
 from bench.runner.cell import sample_in_batches
 
-BATCH = 4
+SMALL_BATCH = 4
 
 
 def samples(s: MethodSubject) -> None:
@@ -115,12 +115,12 @@ def other_seed(s: MethodSubject) -> None:
 
 def batch_size(s: MethodSubject) -> None:
     """Samples and work do not depend on the batch size, up to rounding."""
-    batched = s.run(batch=BATCH)
+    batched = s.run(batch=SMALL_BATCH)
     gap = apart(s.first.samples.x, batched.samples.x)
     expect(
-        gap <= TOLERANCE,
-        f"samples differ by {gap:.1e} between batches of {N} and {BATCH}: each row may depend on "
-        "its own noise only",
+        gap <= CHECK_TOLERANCE,
+        f"samples differ by {gap:.1e} between batches of {N} and {SMALL_BATCH}: each row may "
+        "depend on its own noise only",
     )
     expect(s.first.work.same_rows(batched.work), "the work depends on the batch size")
 
@@ -139,7 +139,7 @@ def budget(s: MethodSubject) -> None:
     except OverBudget:
         return
     except Exception as error:
-        raise Broken(f"at the budget it raised {sentence(error)}: let OverBudget pass") from error
+        raise Broken(f"at the budget it raised {one_line(error)}: let OverBudget pass") from error
     raise Broken("it went on after OverBudget: let it pass; problem.checkpoint keeps samples")
 
 
@@ -153,7 +153,7 @@ def needs(s: MethodSubject) -> None:
     except Exception as error:
         absent = sorted(set(Need) - {Need.FIT} - s.method.needs)
         raise Broken(
-            f"it raised {sentence(error)} on a problem without {', '.join(absent)}: "
+            f"it raised {one_line(error)} on a problem without {', '.join(absent)}: "
             "name what it uses in needs"
         ) from error
     _check_work(s.method.work(spec), problem.meter.work())

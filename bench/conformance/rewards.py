@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from bench.conformance.findings import (
-    TOLERANCE,
+    CHECK_ROWS,
+    CHECK_TOLERANCE,
     Broken,
     Check,
     Skipped,
@@ -25,7 +26,6 @@ from bench.core.noise import NoiseSource
 from bench.core.params import NoParams
 from bench.core.paths import expand
 
-ROWS = 8
 EXTREME = 1e3
 DIRECTIONS = 4
 STENCIL = ((-2.0, 1 / 12), (-1.0, -8 / 12), (1.0, 8 / 12), (2.0, -1 / 12))
@@ -58,7 +58,7 @@ class RewardSubject:
         fresh: Reward[Any] = type(self.reward)(self.reward.params)
         return fresh
 
-    def normal(self, name: str, rows: int = ROWS) -> Tensor:
+    def normal(self, name: str, rows: int = CHECK_ROWS) -> Tensor:
         """Standard normals (rows, *data_shape)."""
         source = NoiseSource(0, "conformance")
         return source.normal(name, 0, tuple(self.task.data_shape), range(rows))
@@ -70,7 +70,7 @@ class RewardSubject:
         found = {"random points": x, "zeros": torch.zeros_like(x)}
         found |= {"extreme points": EXTREME * x.sign(), "tiny points": 1e-6 * x}
         data = self.task.data("report")
-        return found if data is None else found | {"real data": data[:ROWS].clone()}
+        return found if data is None else found | {"real data": data[:CHECK_ROWS].clone()}
 
 
 def score(s: RewardSubject) -> None:
@@ -100,7 +100,10 @@ def batch_size(s: RewardSubject) -> None:
     x = s.points["random points"]
     alone = torch.cat([s(row[None]) for row in x])
     gap = apart(s(x), alone)
-    expect(gap <= TOLERANCE, f"scores of single samples differ from those of a batch by {gap:.1e}")
+    expect(
+        gap <= CHECK_TOLERANCE,
+        f"scores of single samples differ from those of a batch by {gap:.1e}",
+    )
 
 
 def gradient(s: RewardSubject) -> None:
@@ -163,9 +166,9 @@ def foreign_shape(s: RewardSubject) -> None:
     if reason is not None:
         expect(bool(str(reason).strip()), "compatible() refuses a foreign shape without a reason")
         return
-    x = torch.randn(ROWS, *foreign.data_shape, generator=torch.Generator().manual_seed(0))
+    x = torch.randn(CHECK_ROWS, *foreign.data_shape, generator=torch.Generator().manual_seed(0))
     try:
-        check_tensor("the score", RewardSubject(s.unbound, foreign)(x), (ROWS,))
+        check_tensor("the score", RewardSubject(s.unbound, foreign)(x), (CHECK_ROWS,))
     except Exception as error:
         raise Broken(
             f"compatible() accepts samples of shape {foreign.data_shape}, which it cannot "
@@ -180,7 +183,9 @@ def quadratic(s: RewardSubject) -> None:
         raise Skipped("the reward gives no closed form")
     x = s.points["random points"]
     gap = apart(s(x), form(x.flatten(1)))
-    expect(gap <= TOLERANCE, f"quadratic() differs from the score by {gap:.1e} on random points")
+    expect(
+        gap <= CHECK_TOLERANCE, f"quadratic() differs from the score by {gap:.1e} on random points"
+    )
 
 
 def judge(s: RewardSubject) -> None:

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from bench.conformance.findings import (
-    TOLERANCE,
+    CHECK_ROWS,
+    CHECK_TOLERANCE,
     Check,
     Skipped,
     apart,
@@ -25,8 +26,7 @@ from bench.core.contracts import Task
 from bench.core.integrate import euler, filled, integrate, uniform_grid
 from bench.core.noise import NoiseSource
 
-ROWS = 8
-TIMES = (0.01, 0.5, 0.99)
+CHECK_TIMES = (0.01, 0.5, 0.99)
 
 
 @dataclass
@@ -51,7 +51,9 @@ class TaskSubject:
         """The first condition of the report."""
         return self.task.conditions("report")[0]
 
-    def normal(self, name: str, rows: int = ROWS, shape: tuple[int, ...] | None = None) -> Tensor:
+    def normal(
+        self, name: str, rows: int = CHECK_ROWS, shape: tuple[int, ...] | None = None
+    ) -> Tensor:
         """Standard normals (rows, *shape)."""
         source = NoiseSource(0, "conformance")
         return source.normal(name, 0, self.shape if shape is None else shape, range(rows))
@@ -62,14 +64,14 @@ class TaskSubject:
             return self.task.flow.velocity(x, t, self.condition)
 
     def noised(self, t: float) -> Tensor:
-        """ROWS points as the flow meets them at time t: real data noised, or base noise."""
+        """CHECK_ROWS points as the flow meets them at time t: real data noised, or base noise."""
         x0, x1 = self.normal("x0"), self.normal("x1")
         if self.task.decode is not None:
-            x1 = self.task.draw_data(ROWS, torch.Generator().manual_seed(0))
+            x1 = self.task.draw_data(CHECK_ROWS, torch.Generator().manual_seed(0))
         else:
             data = self.task.data("report")
-            if data is not None and data[:ROWS].shape == x0.shape:
-                x1 = data[:ROWS].to(x0)
+            if data is not None and data[:CHECK_ROWS].shape == x0.shape:
+                x1 = data[:CHECK_ROWS].to(x0)
         return self.task.flow.interpolant.noised(x1, x0, filled(t, x0))
 
 
@@ -77,7 +79,7 @@ def velocity(s: TaskSubject) -> None:
     """The flow's velocity is finite float32 of the shape of x, and x stays as it is."""
     expect(tuple(s.task.flow.event_shape) == s.shape, "task and flow differ in event_shape")
     expect(hasattr(s.task.flow, "interpolant"), "the flow names no interpolant, such as Linear()")
-    for t in TIMES:
+    for t in CHECK_TIMES:
         x = s.noised(t)
         given = x.clone()
         check_tensor(f"the velocity at t = {t}", s.velocity(x, filled(t, x)), tuple(x.shape))
@@ -105,7 +107,10 @@ def batch_size(s: TaskSubject) -> None:
     t = torch.linspace(0.1, 0.9, len(x))
     alone = [s.velocity(x[k : k + 1], t[k : k + 1]) for k in range(len(x))]
     gap = apart(s.velocity(x, t), torch.cat(alone))
-    expect(gap <= TOLERANCE, f"velocities of single rows differ from those of a batch by {gap:.1e}")
+    expect(
+        gap <= CHECK_TOLERANCE,
+        f"velocities of single rows differ from those of a batch by {gap:.1e}",
+    )
 
 
 def gradient(s: TaskSubject) -> None:
@@ -166,7 +171,7 @@ def render(s: TaskSubject) -> None:
     if images is None:
         raise Skipped("the task renders no images")
     expect(images.dtype == torch.uint8, f"render must give uint8, not {str(images.dtype)[6:]}")
-    right = images.dim() == 4 and images.shape[0] == ROWS and images.shape[3] == 3
+    right = images.dim() == 4 and images.shape[0] == CHECK_ROWS and images.shape[3] == 3
     expect(right, f"render must give (n, height, width, 3), not {tuple(images.shape)}")
 
 

@@ -51,11 +51,6 @@ class Cell:
                 decisive.pop(name)
         return digest(decisive)
 
-    @staticmethod
-    def from_json(text: str) -> Cell:
-        """The inverse of `to_json`."""
-        return Cell(**json.loads(text))
-
     def to_json(self) -> str:
         """Canonical JSON."""
         return canonical(dataclasses.asdict(self))

@@ -204,6 +204,9 @@ class Task(Generic[P]):
     guided: ClassVar[bool] = False
     """Whether a call of the flow or the map runs its network twice (classifier-free guidance)."""
     metrics: ClassVar[tuple[str, ...]] = ("reward",)
+    world: ClassVar[str | None] = None
+    """Where `bench train` finds how the task's networks are trained ("module:NAME", a
+    `bench.worlds.World`); None if there are none.  By name, as sampling needs no training."""
     flow: Flow
     trainable_flow: Callable[[], nn.Module] | None = None
     """Makes a fresh module that equals `flow` and can be trained; None if there is none."""

@@ -6,10 +6,9 @@ rollouts, training targets and samplers all use it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
-from typing import Literal
 
 import torch
 from torch import Tensor
@@ -21,8 +20,6 @@ Velocity = Callable[[Tensor, Tensor], Tensor]
 
 Step = Callable[[Tensor, Tensor, Tensor], Tensor]
 """(x, t, u) -> the state at time u."""
-
-Solver = Literal["euler", "heun"]
 
 
 def uniform_grid(steps: int, start: float = 0.0, end: float = 1.0) -> list[float]:
@@ -73,9 +70,12 @@ def heun(velocity: Velocity) -> Step:
     return step
 
 
-def ode_step(velocity: Velocity, solver: Solver) -> Step:
+SOLVERS: Mapping[str, Callable[[Velocity], Step]] = {"euler": euler, "heun": heun}
+
+
+def ode_step(velocity: Velocity, solver: str) -> Step:
     """The named ODE step."""
-    return {"euler": euler, "heun": heun}[solver](velocity)
+    return SOLVERS[solver](velocity)
 
 
 def euler_maruyama(x: Tensor, drift: Tensor, variance: Tensor, dt: Tensor, z: Tensor) -> Tensor:

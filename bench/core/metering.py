@@ -123,6 +123,10 @@ class Meter:
         rows = tuple(self._rows[pair] for pair in PLACE)
         return Work(vector=rows, flops=sum(self._flops.values()), seconds=self.elapsed())
 
+    def flops(self) -> dict[tuple[Role, Kind], float]:
+        """FLOPs so far, by role and kind."""
+        return dict(self._flops)
+
     def flop_rates(self) -> dict[tuple[Role, Kind], float]:
         """FLOPs per row of every role and kind that was called."""
         return {key: self._flops.get(key, 0.0) / rows for key, rows in self._rows.items() if rows}

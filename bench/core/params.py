@@ -29,7 +29,10 @@ class UserError(Exception):
 
 @dataclass(frozen=True)
 class Range:
-    """What a parameter may be: bounds or choices, and how to search it."""
+    """What a parameter may be: bounds or choices, and how to search it.
+
+    searched: whether a sweep goes through the choices without being told to.
+    """
 
     low: float | None = None
     high: float | None = None
@@ -37,6 +40,7 @@ class Range:
     log: bool = False
     tunable: bool = True
     help: str = ""
+    searched: bool = True
 
 
 def param(
@@ -48,9 +52,10 @@ def param(
     log: bool = False,
     tunable: bool = True,
     help: str = "",
+    searched: bool = True,
 ) -> Any:
     """A dataclass field with a default, a declared range and a help text."""
-    metadata = {"range": Range(low, high, choices, log, tunable, help)}
+    metadata = {"range": Range(low, high, choices, log, tunable, help, searched)}
     return dataclasses.field(default=default, metadata=metadata)
 
 

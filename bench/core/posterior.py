@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from bench.core import glass
-from bench.core.contracts import Condition, Flow, Noise
-from bench.core.integrate import Solver, ancestral, integrate, ode_step, uniform_grid
+from bench.core.integrate import ancestral, integrate, ode_step, uniform_grid
 from bench.core.paths import Interpolant, expand
+from bench.core.protocols import Condition, Flow, Noise
 
 
 class Remembered:
@@ -85,6 +85,22 @@ class Gaussian:
         return point + deviation * draws_of(noise, "posterior", n, x.shape[1:])
 
 
+class NoiseGaussian(Gaussian):
+    """N(D_t(x), (spread alpha_t)^2 I): the noise coefficient itself as deviation.
+
+    TFG's sqrt(1 - alpha-bar) read off the interpolant as it is.  Where the interpolant preserves
+    the variance it is the `Gaussian`'s alpha / sqrt(alpha^2 + beta^2); on the linear one less.
+    """
+
+    def draw(
+        self, x: Tensor, t: Tensor, n: int, noise: Noise, condition: Condition = None
+    ) -> Tensor:
+        """D_t(x) + spread alpha_t e."""
+        point, i = denoised(self.flow, x, t, condition), self.flow.interpolant
+        factor = expand((i.alpha(t) ** 2 + i.beta(t) ** 2).sqrt(), x)
+        return point + factor * (super().draw(x, t, n, noise, condition) - point)
+
+
 class Glass:
     """The posterior flow of `bench.core.glass`, integrated over `steps` inner steps.
 
@@ -93,7 +109,7 @@ class Glass:
 
     pathwise = True
 
-    def __init__(self, flow: Flow, steps: int, solver: Solver = "euler") -> None:
+    def __init__(self, flow: Flow, steps: int, solver: str = "euler") -> None:
         self.flow, self.steps, self.solver = flow, steps, solver
         self.rows_per_draw = steps * (2 if solver == "heun" else 1) - 1
 

@@ -155,7 +155,7 @@ class Work:
         }
 
 
-def rows_of(role: Role, kind: Kind, rows: float) -> Work:
+def rows_through(role: Role, kind: Kind, rows: float) -> Work:
     """`rows` rows of one role and one kind."""
     place = PLACE[role, kind]
     return Work(vector=(*NOTHING[:place], rows, *NOTHING[place + 1 :]))
@@ -163,12 +163,12 @@ def rows_of(role: Role, kind: Kind, rows: float) -> Work:
 
 def forward(role: Role, rows: float = 1.0) -> Work:
     """`rows` forward rows of one role."""
-    return rows_of(role, "forward", rows)
+    return rows_through(role, "forward", rows)
 
 
 def backward(role: Role, rows: float = 1.0) -> Work:
     """`rows` backward rows of one role."""
-    return rows_of(role, "backward", rows)
+    return rows_through(role, "backward", rows)
 
 
 @dataclass(frozen=True)

@@ -6,13 +6,16 @@ the base sampler; the others have streams of their own, so that outputs never sh
 
 from __future__ import annotations
 
+from abc import abstractmethod
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from bench.core.contracts import Need
+from bench.core.choices import named_param
+from bench.core.contracts import Method, Need
 from bench.core.estimators import log_mean_exp
 from bench.core.integrate import euler, filled, integrate, uniform_grid
 from bench.core.posterior import Remembered
@@ -20,70 +23,57 @@ from bench.core.problem import Problem
 from bench.core.protocols import Noise
 from bench.core.values import ProblemSpec
 from bench.core.work import Work, forward
-from bench.loops.posteriors import POINTS, Kind, PosteriorChoice
-from bench.loops.steering import reward_work
-
-Look = Literal[Kind, "ode"]
-"""A posterior sampler, or the end of the base ODE."""
+from bench.loops.posteriors import SAMPLERS, PosteriorChoice
+from bench.loops.scoring import reward_work, rewards_of
 
 
-def first_shared(problem: Problem, name: str, others: str, step: int, count: int) -> Tensor:
+def candidate_noise(problem: Problem, name: str, others: str, step: int, count: int) -> Tensor:
     """Normals (rows, count, *event_shape): candidate 0 from the common stream `name`."""
     first = problem.noise(name, step, problem.event_shape)
     more = problem.noise(others, step, (count - 1, *problem.event_shape))
     return torch.cat([first[:, None], more], dim=1)
 
 
-def chosen(x: Tensor, index: Tensor) -> Tensor:
+def candidates_at(x: Tensor, index: Tensor) -> Tensor:
     """x (rows, count, ...) at index (rows, any)."""
     return x[torch.arange(len(x), device=x.device)[:, None], index]
 
 
-def best(x: Tensor, reward: Tensor) -> Tensor:
+def best_candidate(x: Tensor, reward: Tensor) -> Tensor:
     """The candidate of highest reward: x (rows, count, ...), reward (rows, count)."""
-    return chosen(x, reward.argmax(1, keepdim=True))[:, 0]
+    return candidates_at(x, reward.argmax(1, keepdim=True))[:, 0]
 
 
-@dataclass(frozen=True)
+# -- looking ahead --------------------------------------------------------------------------------
+
+
 class LookAhead:
     """The value of an unfinished sample: the log-mean-exp reward of where it may end.
 
-    kind: a posterior sampler (tweedie is the point D_t(x), jump the map's X_{t,1}(x)) or "ode",
-    the rest of the base ODE in `inner_steps` Euler steps, of which one is the Tweedie point.
     Biased as a value wherever the end is not known: a point takes r at one end for log E e^r.
     """
 
-    kind: Look
-    draws: int = 1
-    inner_steps: int = 1
+    needs: frozenset[Need]
+    """What the problem must offer."""
+    sees_velocity: bool
+    """Whether the velocity at (x, t) is evaluated on the way: a step from x then has it."""
+    ends: int
+    """Ends seen per candidate."""
 
-    @property
-    def posterior(self) -> PosteriorChoice | None:
-        """The posterior sampler, unless the look-ahead is the ODE."""
-        return None if self.kind == "ode" else PosteriorChoice(self.kind, self.inner_steps)
+    @abstractmethod
+    def path_work(self) -> Work:
+        """Rows from a candidate to its ends, beyond the velocity at (x, t)."""
 
-    @property
-    def ends(self) -> int:
-        """Ends seen per candidate."""
-        return 1 if self.kind in (*POINTS, "ode") else self.draws
-
-    @property
-    def sees_velocity(self) -> bool:
-        """Whether the velocity at (x, t) is evaluated on the way: a step from x then has it."""
-        return self.posterior is None or self.posterior.differentiates_flow
-
-    @property
-    def needs(self) -> frozenset[Need]:
-        """What the problem must offer."""
-        return frozenset(self.posterior.needs(gradient=False) if self.posterior else ())
+    @abstractmethod
+    def reached(
+        self, problem: Problem, flow: Remembered, x: Tensor, t: float, time: Tensor, noise: Noise
+    ) -> Tensor:
+        """The ends (ends, batch, *event_shape); `flow` remembers its velocity at (x, time)."""
 
     def work(self, spec: ProblemSpec) -> Work:
         """Rows per candidate: the velocity at (x, t) if it is seen, the ends, their rewards."""
         seen = forward("flow") if self.sees_velocity else Work()
-        path = forward("flow", self.inner_steps - 1)
-        if self.posterior is not None:
-            path = self.posterior.work(self.ends, gradient=False)
-        return seen + path + reward_work(spec, self.ends)
+        return seen + self.path_work() + reward_work(spec, self.ends)
 
     def __call__(
         self, problem: Problem, x: Tensor, t: float, noise: Noise
@@ -91,12 +81,88 @@ class LookAhead:
         """Values (batch,) of x (batch, *event_shape), and the velocity at (x, t) if it was seen."""
         time, flow = filled(t, x), Remembered(problem.flow)
         b = flow.velocity(x, time) if self.sees_velocity else None
-        if self.posterior is not None:
-            x1 = self.posterior.build(problem, flow).draw(x, time, self.ends, noise)
-        else:
-            assert b is not None
-            grid = uniform_grid(self.inner_steps, t)
-            first = x + (grid[1] - t) * b
-            x1 = integrate(euler(problem.flow.velocity), first, grid[1:])[None]
-        r = problem.reward(x1.flatten(0, 1)).reshape(x1.shape[:2])
-        return log_mean_exp(r), b
+        x1 = self.reached(problem, flow, x, t, time, noise)
+        return log_mean_exp(rewards_of(problem, x1)), b
+
+
+class PosteriorLookAhead(LookAhead):
+    """Draws of a posterior sampler; tweedie is the point D_t(x), jump the map's X_{t,1}(x)."""
+
+    def __init__(self, choice: PosteriorChoice, draws: int) -> None:
+        self.choice, self.ends = choice, choice.distinct(draws)
+        self.needs, self.sees_velocity = choice.needs(gradient=False), choice.differentiates_flow
+
+    def path_work(self) -> Work:
+        return self.choice.work(self.ends, gradient=False)
+
+    def reached(
+        self, problem: Problem, flow: Remembered, x: Tensor, t: float, time: Tensor, noise: Noise
+    ) -> Tensor:
+        return self.choice.build(problem, flow).draw(x, time, self.ends, noise)
+
+
+class OdeLookAhead(LookAhead):
+    """The rest of the base ODE in `steps` Euler steps, of which one is the Tweedie point."""
+
+    needs = frozenset()
+    sees_velocity, ends = True, 1
+
+    def __init__(self, steps: int) -> None:
+        self.steps = steps
+
+    def path_work(self) -> Work:
+        return forward("flow", self.steps - 1)
+
+    def reached(
+        self, problem: Problem, flow: Remembered, x: Tensor, t: float, time: Tensor, noise: Noise
+    ) -> Tensor:
+        grid = uniform_grid(self.steps, t)
+        first = x + (grid[1] - t) * flow.velocity(x, time)
+        return integrate(euler(problem.flow.velocity), first, grid[1:])[None]
+
+
+@dataclass(frozen=True)
+class LookAheadEntry:
+    """A look-ahead in the table; `build` makes it from the draws and the inner steps."""
+
+    summary: str
+    build: Callable[[int, int], LookAhead]
+
+
+def _posterior(name: str) -> LookAheadEntry:
+    def build(draws: int, inner_steps: int) -> LookAhead:
+        return PosteriorLookAhead(PosteriorChoice(name, inner_steps), draws)
+
+    return LookAheadEntry(SAMPLERS[name].summary, build)
+
+
+LOOK_AHEADS: Mapping[str, LookAheadEntry] = {name: _posterior(name) for name in SAMPLERS} | {
+    "ode": LookAheadEntry("the end of the base ODE", lambda _, steps: OdeLookAhead(steps))
+}
+"""Every posterior sampler, and the end of the base ODE."""
+
+
+def look_ahead_param(default: str) -> Any:
+    """A field of Params that names a look-ahead."""
+    return named_param(default, LOOK_AHEADS)
+
+
+class LookAheadSearch(Method[Any]):
+    """A search among `candidates` that are judged before they are finished.
+
+    Its parameters name the look-ahead: `lookahead`, `draws` and `inner_steps`.
+    """
+
+    @property
+    def look(self) -> LookAhead:
+        """What a candidate promises."""
+        p = self.params
+        return LOOK_AHEADS[p.lookahead].build(p.draws, p.inner_steps)
+
+    @property
+    def needs(self) -> frozenset[Need]:
+        return self.look.needs
+
+    def least(self, name: str) -> int:
+        # A single candidate is no choice.
+        return 2 if name == "candidates" else 1

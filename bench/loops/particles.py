@@ -30,7 +30,7 @@ from bench.core.values import ProblemSpec
 from bench.core.work import Work, forward
 from bench.loops.posteriors import PosteriorChoice
 from bench.loops.resampling import Select
-from bench.loops.steering import reward_work
+from bench.loops.scoring import reward_work, rewards_of
 
 Weigher = Callable[[Tensor, Tensor, bool], Tensor]
 """(values seen along each path (looks, ...), log potentials spent so far, last) -> log potential.
@@ -40,7 +40,7 @@ Values are tempered; the last one is r(x1), whole.
 
 
 @dataclass(frozen=True)
-class Design:
+class ParticleDesign:
     """What makes one particle method different from another.
 
     grid: K + 1 times.  tempers: {step: factor of the value seen there}; step K - 1 is one of them.
@@ -140,7 +140,7 @@ def particle_noise(problem: Problem, k: int, particles: int) -> Noise:
     return noise
 
 
-def look(problem: Problem, design: Design, cloud: Cloud, k: int) -> Cloud:
+def look(problem: Problem, design: ParticleDesign, cloud: Cloud, k: int) -> Cloud:
     """Evaluate D and, where step k sees it, the value: one flow row per particle and its draws."""
     twisted = design.twisted and k < design.last
     guided = twisted and not design.gradient_free
@@ -155,7 +155,7 @@ def look(problem: Problem, design: Design, cloud: Cloud, k: int) -> Cloud:
         noise = particle_noise(problem, k, cloud.x.shape[1])
         sampler = design.value.build(problem, flow)
         x1 = point[None] if k == design.last else sampler.draw(x, t, design.draws, noise)
-        r = problem.reward(x1.flatten(0, 1)).reshape(x1.shape[:2])
+        r = rewards_of(problem, x1)
         if twisted:
             pull = value_gradient(r, x) if guided else free_gradient(problem, r, x1, t)
             seen = replace(seen, pull=design.tempers[k] * pull.reshape(cloud.x.shape))
@@ -168,14 +168,14 @@ def free_gradient(problem: Problem, rewards: Tensor, x1: Tensor, t: Tensor) -> T
     return expand(i.beta(t) / i.alpha(t) ** 2, x1[0]) * denoiser_shift(rewards, x1)
 
 
-def weighed(design: Design, cloud: Cloud, value: Tensor, k: int) -> Cloud:
+def weighed(design: ParticleDesign, cloud: Cloud, value: Tensor, k: int) -> Cloud:
     """Multiply the weights by the potential of the values seen so far."""
     path = torch.cat([cloud.path, value.double().reshape(1, *cloud.spent.shape)])
-    gain = finite(design.weigh(path, cloud.spent, k == design.last), "weights", k)
+    gain = require_finite(design.weigh(path, cloud.spent, k == design.last), "weights", k)
     return replace(cloud, path=path, spent=cloud.spent + gain, log_weight=cloud.log_weight + gain)
 
 
-def move(problem: Problem, design: Design, cloud: Cloud, k: int) -> Cloud:
+def move(problem: Problem, design: ParticleDesign, cloud: Cloud, k: int) -> Cloud:
     """x ~ q = N(m + s^2 g, s^2) with p = N(m, s^2): log p/q = -s g.z - s^2 |g|^2 / 2."""
     x, shape = cloud.x.flatten(0, 1), cloud.x.shape
     t, u = filled(design.grid[k], x), filled(design.grid[k + 1], x)
@@ -183,14 +183,14 @@ def move(problem: Problem, design: Design, cloud: Cloud, k: int) -> Cloud:
     z = particle_noise(problem, k, shape[1])("step", shape[2:])
     scale = expand(s, x)
     if cloud.pull is None:
-        return replace(cloud, x=finite(mean + scale * z, "particles", k).reshape(shape))
+        return replace(cloud, x=require_finite(mean + scale * z, "particles", k).reshape(shape))
     push = scale * cloud.pull.flatten(0, 1)
     ratio = -(push * (z + 0.5 * push)).flatten(1).double().sum(1)
-    moved = finite(mean + scale * (push + z), "particles", k).reshape(shape)
+    moved = require_finite(mean + scale * (push + z), "particles", k).reshape(shape)
     return replace(cloud, x=moved, log_weight=cloud.log_weight + ratio.reshape(shape[:2]))
 
 
-def finite(x: Tensor, what: str, k: int) -> Tensor:
+def require_finite(x: Tensor, what: str, k: int) -> Tensor:
     """x, or an error: a particle that is lost is never put to zero in silence."""
     if not bool(torch.isfinite(x).all()):
         raise FloatingPointError(f"the {what} are not finite at step {k}")
@@ -202,7 +202,7 @@ def uniforms(problem: Problem, name: str, k: int, count: int) -> Tensor:
     return uniform(problem.noise(name, k, (count,)).double())
 
 
-def survivors(problem: Problem, design: Design, cloud: Cloud, k: int) -> Cloud:
+def survivors(problem: Problem, design: ParticleDesign, cloud: Cloud, k: int) -> Cloud:
     """Let the design select who goes on from step k."""
     u = uniforms(problem, "resample", k, cloud.log_weight.shape[1])
     chosen = design.select(cloud.log_weight, u)
@@ -214,7 +214,7 @@ def survivors(problem: Problem, design: Design, cloud: Cloud, k: int) -> Cloud:
     )
 
 
-def evolve(problem: Problem, design: Design) -> tuple[Cloud, dict[str, float]]:
+def evolve(problem: Problem, design: ParticleDesign) -> tuple[Cloud, dict[str, float]]:
     """One population per row of the problem, carried to the last time; weights not yet used."""
     cloud, sizes = founded(problem, design.founders), list[float]()
     for k in range(design.last):

@@ -1,66 +1,26 @@
-"""Which posterior sampler a steering method uses, by name, with what it costs."""
+"""The posterior samplers that methods name: one entry of a table says everything about each.
+
+Names, help texts, what a problem must offer, predicted work and the sampler itself follow from
+`SAMPLERS`; another sampler is another entry.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from bench.core.contracts import Condition, FlowMap, Need, Noise, PosteriorSampler
-from bench.core.map_posterior import MapPosterior
-from bench.core.paths import expand
-from bench.core.posterior import Gaussian, Glass, Remembered, SDERollout, Tweedie, denoised
-from bench.core.problem import Problem
+from bench.core.choices import named_param
+from bench.core.contracts import Need
+from bench.core.map_posterior import Jump, MapPosterior
+from bench.core.posterior import Gaussian, Glass, NoiseGaussian, Remembered, SDERollout, Tweedie
+from bench.core.problem import MeteredMap, Problem
+from bench.core.protocols import Condition, Noise, PosteriorSampler
 from bench.core.units import Role
 from bench.core.work import Work, backward, forward
-
-Kind = Literal["tweedie", "gaussian", "glass", "glass-heun", "sde", "map", "exact", "jump"]
-Width = Literal["signal", "noise"]
-
-POINTS = ("tweedie", "jump")
-"""Kinds whose draws are all the same point, which is computed once."""
-
-
-class NoiseGaussian(Gaussian):
-    """N(D_t(x), (spread alpha_t)^2 I): the noise coefficient itself as deviation.
-
-    TFG's sqrt(1 - alpha-bar) read off the interpolant as it is.  Where the interpolant preserves
-    the variance it is the `Gaussian`'s alpha / sqrt(alpha^2 + beta^2); on the linear one less.
-    """
-
-    def draw(
-        self, x: Tensor, t: Tensor, n: int, noise: Noise, condition: Condition = None
-    ) -> Tensor:
-        """D_t(x) + spread alpha_t e."""
-        point, i = denoised(self.flow, x, t, condition), self.flow.interpolant
-        factor = expand((i.alpha(t) ** 2 + i.beta(t) ** 2).sqrt(), x)
-        return point + factor * (super().draw(x, t, n, noise, condition) - point)
-
-
-class Jump:
-    """The point mass at X_{t,1}(x): where the deterministic flow takes x, in `steps` jumps.
-
-    What FMTT and FMRG look at instead of the Tweedie point; not the posterior, but the flow's own
-    guess of one of its draws.
-    """
-
-    pathwise = True
-
-    def __init__(self, flow_map: FlowMap, steps: int = 1) -> None:
-        self.flow_map, self.steps = flow_map, steps
-        self.rows_per_draw = steps
-
-    def draw(
-        self, x: Tensor, t: Tensor, n: int, noise: Noise, condition: Condition = None
-    ) -> Tensor:
-        """n copies of the end of the trajectory."""
-        end = x
-        for k in range(self.steps):
-            s, u = (t + (1 - t) * (j / self.steps) for j in (k, k + 1))
-            end = self.flow_map.jump(end, s, u, condition)
-        return end.expand(n, *end.shape)
 
 
 class Rigid:
@@ -83,76 +43,150 @@ class Rigid:
         return x1 + (x - x.detach())
 
 
+class SamplerInputs(NamedTuple):
+    """What a sampler is built from: settings, metered callables, and the step's own velocity."""
+
+    choice: PosteriorChoice
+    problem: Problem
+    flow: Remembered
+
+    @property
+    def flow_map(self) -> MeteredMap:
+        """The problem's map; `needs` has seen to it that there is one."""
+        assert self.problem.flow_map is not None
+        return self.problem.flow_map
+
+    @property
+    def posterior(self) -> PosteriorSampler:
+        """The problem's exact posterior, likewise."""
+        assert self.problem.posterior is not None
+        return self.problem.posterior
+
+
+@dataclass(frozen=True)
+class SamplerEntry:
+    """A posterior sampler in the table.
+
+    summary: what it draws, for help texts.
+    build: the sampler over a problem's callables.
+    rows: inner steps -> rows of a draw beyond the velocity at (x, t), which a step has anyway.
+    role: whose rows these are.  A sampler of the flow passes gradients through that velocity.
+    point: whether its draws are all the same point, which is computed once.
+    needs: what the problem must offer for draws, and for gradients through them.
+    """
+
+    summary: str
+    build: Callable[[SamplerInputs], PosteriorSampler]
+    rows: Callable[[int], int]
+    role: Role = "flow"
+    point: bool = False
+    needs: tuple[frozenset[Need], frozenset[Need]] = (frozenset(), frozenset())
+
+
+GAUSSIAN_WIDTHS: Mapping[str, type[Gaussian]] = {"signal": Gaussian, "noise": NoiseGaussian}
+"""Gaussian samplers by their deviation."""
+
+MAP = frozenset({Need.FLOW_MAP})
+
+SAMPLERS: Mapping[str, SamplerEntry] = {
+    "tweedie": SamplerEntry(
+        "the point E[x1 | x_t]", lambda given: Tweedie(given.flow), rows=lambda _: 0, point=True
+    ),
+    "gaussian": SamplerEntry(
+        "a Gaussian around that point",
+        lambda given: GAUSSIAN_WIDTHS[given.choice.width](given.flow, given.choice.spread),
+        rows=lambda _: 0,
+    ),
+    "glass": SamplerEntry(
+        "the GLASS ODE by Euler steps",
+        lambda given: Glass(given.flow, given.choice.inner_steps, "euler"),
+        rows=lambda steps: steps - 1,
+    ),
+    "glass-heun": SamplerEntry(
+        "the GLASS ODE by Heun steps, of two evaluations each",
+        lambda given: Glass(given.flow, given.choice.inner_steps, "heun"),
+        rows=lambda steps: 2 * steps - 1,
+    ),
+    "sde": SamplerEntry(
+        "a rollout of the memoryless SDE",
+        lambda given: SDERollout(given.flow, given.choice.inner_steps),
+        rows=lambda steps: steps - 1,
+    ),
+    "map": SamplerEntry(
+        "a draw of the meta flow map",
+        lambda given: MapPosterior(given.flow_map, given.choice.inner_steps),
+        rows=lambda steps: steps,
+        role="map",
+        needs=(MAP, MAP),
+    ),
+    "exact": SamplerEntry(
+        "the posterior in closed form",
+        lambda given: given.posterior,
+        rows=lambda _: 1,
+        role="oracle",
+        # A categorical draw has no derivative in x.
+        needs=(frozenset({Need.POSTERIOR}), frozenset({Need.PATHWISE_POSTERIOR})),
+    ),
+    "jump": SamplerEntry(
+        "the point to which the flow map carries x_t",
+        lambda given: Jump(given.flow_map, given.choice.inner_steps),
+        rows=lambda steps: steps,
+        role="map",
+        point=True,
+        needs=(MAP, MAP),
+    ),
+}
+"""Posterior samplers by name."""
+
+
+def sampler_param(default: str, *, only: Collection[str] = (), searched: bool = False) -> Any:
+    """A field of Params that names a posterior sampler."""
+    return named_param(default, SAMPLERS, only=only, searched=searched)
+
+
 @dataclass(frozen=True)
 class PosteriorChoice:
-    """A posterior sampler by name.
+    """A posterior sampler by name, with its settings.
 
     inner_steps: Euler or Heun steps of GLASS, steps of an SDE rollout, or jumps of the map.
     spread, width: deviation of the Gaussian.  jacobian: whether gradients pass through the
     networks of a draw.
     """
 
-    kind: Kind
+    name: str
     inner_steps: int = 1
     spread: float = 1.0
-    width: Width = "signal"
+    width: str = "signal"
     jacobian: bool = True
 
     @property
-    def role(self) -> Role:
-        """Whose rows a draw spends."""
-        named: dict[Kind, Role] = {"map": "map", "jump": "map", "exact": "oracle"}
-        return named.get(self.kind, "flow")
-
-    @property
-    def rows(self) -> int:
-        """Rows per draw beyond the velocity at (x, t), which the step has anyway."""
-        if self.kind in ("tweedie", "gaussian"):
-            return 0
-        steps = self.inner_steps
-        own = {"map": steps, "jump": steps, "exact": 1, "glass-heun": 2 * steps - 1}
-        return own.get(self.kind, steps - 1)
+    def entry(self) -> SamplerEntry:
+        """What the table says of it."""
+        return SAMPLERS[self.name]
 
     @property
     def differentiates_flow(self) -> bool:
         """Whether a pathwise gradient passes through the velocity at (x, t)."""
-        return self.jacobian and self.role == "flow"
+        return self.jacobian and self.entry.role == "flow"
 
-    def needs(self, gradient: bool) -> set[Need]:
+    def distinct(self, draws: int) -> int:
+        """How many of so many draws differ: one if they are a point."""
+        return 1 if self.entry.point else draws
+
+    def needs(self, gradient: bool) -> frozenset[Need]:
         """What the problem must offer."""
-        if self.role == "map":
-            return {Need.FLOW_MAP}
-        if self.kind == "exact":
-            # A categorical draw has no derivative in x.
-            return {Need.PATHWISE_POSTERIOR} if gradient else {Need.POSTERIOR}
-        return set()
+        return self.entry.needs[gradient]
 
     def work(self, draws: int, gradient: bool) -> Work:
         """Rows of one steering step's draws; the shared velocity's forward is the step's own."""
-        rows = self.rows * (1 if self.kind in POINTS else draws)
-        work = forward(self.role, rows)
+        role, rows = self.entry.role, self.entry.rows(self.inner_steps) * self.distinct(draws)
+        work = forward(role, rows)
         if not (gradient and self.jacobian):
             return work
-        work = work + backward(self.role, rows)
+        work = work + backward(role, rows)
         return work + backward("flow") if self.differentiates_flow else work
 
     def build(self, problem: Problem, flow: Remembered) -> PosteriorSampler:
         """The sampler, over metered callables."""
-        sampler = self._sampler(problem, flow)
+        sampler = self.entry.build(SamplerInputs(self, problem, flow))
         return sampler if self.jacobian else Rigid(sampler)
-
-    def _sampler(self, problem: Problem, flow: Remembered) -> PosteriorSampler:
-        if self.role == "map":
-            assert problem.flow_map is not None
-            kind = MapPosterior if self.kind == "map" else Jump
-            return kind(problem.flow_map, self.inner_steps)
-        if self.kind == "exact":
-            assert problem.posterior is not None
-            return problem.posterior
-        if self.kind in ("glass", "glass-heun"):
-            return Glass(flow, self.inner_steps, "euler" if self.kind == "glass" else "heun")
-        if self.kind == "sde":
-            return SDERollout(flow, self.inner_steps)
-        if self.kind == "tweedie":
-            return Tweedie(flow)
-        return (Gaussian if self.width == "signal" else NoiseGaussian)(flow, self.spread)

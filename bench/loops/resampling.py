@@ -7,16 +7,13 @@ how much the counts vary: multinomial most, stratified less, systematic and SSP 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor
 
 from bench.core.posterior import softmax_ess
-
-Scheme = Literal["systematic", "stratified", "multinomial", "ssp"]
 
 Resampler = Callable[[Tensor, Tensor], Tensor]
 """(log weights (groups, N), uniforms (groups, N)) -> indices (groups, N)."""
@@ -83,7 +80,7 @@ def ssp(log_weight: Tensor, u: Tensor) -> Tensor:
     return torch.searchsorted(copies.cumsum(1), slots, right=True).clamp(max=size - 1)
 
 
-SCHEMES: dict[Scheme, Resampler] = {
+RESAMPLERS: Mapping[str, Resampler] = {
     "systematic": systematic,
     "stratified": stratified,
     "multinomial": multinomial,
@@ -105,7 +102,7 @@ Select = Callable[[Tensor, Tensor], Selection]
 """(log weights, uniforms), both (groups, N) -> Selection."""
 
 
-def adaptive(resample: Resampler, threshold: float) -> Select:
+def adaptive_resampling(resample: Resampler, threshold: float) -> Select:
     """Resample the groups with ESS < threshold * N; the others keep their weights.
 
     Dropping weights where resampling is skipped is the error of the public FK code (peers.md 2.5).
@@ -123,12 +120,12 @@ def adaptive(resample: Resampler, threshold: float) -> Select:
     return select
 
 
-def one_for_all(greedy: bool) -> Select:
+def single_survivor(greedy: bool) -> Select:
     """One particle, drawn by weight or the best, takes every place; no weight is carried."""
 
     def select(log_weight: Tensor, u: Tensor) -> Selection:
-        best = log_weight.argmax(1, keepdim=True)
-        index = best if greedy else at_quantiles(log_weight, u[:, :1])
+        top = log_weight.argmax(1, keepdim=True)
+        index = top if greedy else at_quantiles(log_weight, u[:, :1])
         none = torch.zeros_like(log_weight)
         return Selection(index.expand_as(log_weight), none, none[:, 0], none[:, 0] + 1)
 

@@ -14,12 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from bench.core.contracts import Measurement, Metric, Samples, Task
-from bench.metrics.distance import reference_for, resampled, systematic
+from bench.metrics.distance import reference_for, resampled, systematic_rows, too_light
 from bench.metrics.two_sample import mmd2
 from bench.models import digits
-from bench.models.digits_data import load
+from bench.models.digits_data import real_digits
 
-SMALLEST_EFFECTIVE_SIZE = 200
 REFERENCE_DRAWS = 20_000
 
 
@@ -44,7 +43,7 @@ class ClassError(Metric):
             return Measurement(None, note="this reward asks for no classes")
         if self.target.strength != 1:
             return Measurement(None, note="prior x weight is the target at strength 1 only")
-        goal = torch.bincount(load("all").y, minlength=10) * class_weights()
+        goal = torch.bincount(real_digits("all").y, minlength=10) * class_weights()
         goal = goal / goal.sum()
         labels = digits.log_probabilities("judge", resampled(samples)).argmax(-1)
         frequency = torch.bincount(labels, minlength=10) / len(labels)
@@ -57,7 +56,7 @@ class ClassError(Metric):
         return Measurement(error, (max(variance, 0.0) / len(labels)) ** 0.5, len(labels))
 
 
-def features(x: Tensor) -> Tensor:
+def digit_features(x: Tensor) -> Tensor:
     """Features (n, 12) of a network that neither guides nor judges."""
     return digits.classifier("features").features(x)
 
@@ -68,7 +67,7 @@ class _Features(nn.Module):
     num_features = digits.FEATURES
 
     def forward(self, x: Tensor) -> Tensor:
-        return features(x)
+        return digit_features(x)
 
 
 def frechet(x: Tensor, y: Tensor) -> float:
@@ -98,17 +97,11 @@ class _ToWeighted(Metric):
     def __call__(self, samples: Samples, task: Task[Any]) -> Measurement:
         reference = reference_for(self.target, task, 0)
         assert reference is not None and reference.weight is not None
-        size = reference.effective_size
-        if size < SMALLEST_EFFECTIVE_SIZE:
-            return Measurement(
-                None,
-                note=f"only {size:.0f} effective real digits under this tilt "
-                f"(at least {SMALLEST_EFFECTIVE_SIZE} are needed)",
-            )
+        if (refusal := too_light(reference, "real digits")) is not None:
+            return refusal
         found = self.compare(resampled(samples), reference.x, reference.weight)
-        return Measurement(
-            found.value, found.standard_error, found.n, f"reference: {size:.0f} effective digits"
-        )
+        note = f"reference: {reference.effective_size:.0f} effective digits"
+        return Measurement(found.value, found.standard_error, found.n, note)
 
 
 class Frechet(_ToWeighted):
@@ -122,7 +115,7 @@ class Frechet(_ToWeighted):
     smallest_n: ClassVar[int] = 10 * digits.FEATURES
 
     def compare(self, x: Tensor, y: Tensor, weight: Tensor) -> Measurement:
-        reference = y[systematic(weight, REFERENCE_DRAWS)]
+        reference = y[systematic_rows(weight, REFERENCE_DRAWS)]
         return Measurement(frechet(x, reference), None, len(x))
 
 
@@ -136,7 +129,7 @@ class FeatureMMD(_ToWeighted):
     smallest_n: ClassVar[int] = 20
 
     def compare(self, x: Tensor, y: Tensor, weight: Tensor) -> Measurement:
-        estimate = mmd2(features(x), features(y), weight)
+        estimate = mmd2(digit_features(x), digit_features(y), weight)
         return Measurement(estimate.value, estimate.standard_error, len(x))
 
 
@@ -152,5 +145,5 @@ class DataMMD(Metric):
 
     @torch.no_grad()
     def __call__(self, samples: Samples, task: Task[Any]) -> Measurement:
-        estimate = mmd2(features(resampled(samples)), features(load("all").x))
+        estimate = mmd2(digit_features(resampled(samples)), digit_features(real_digits("all").x))
         return Measurement(estimate.value, estimate.standard_error, len(samples))

@@ -26,14 +26,30 @@ def reference_for(target: Target, task: Task[Any], n: int) -> Reference | None:
     return found
 
 
+SMALLEST_EFFECTIVE_SIZE = 200
+"""Effective weighted data below which no distance to them is given."""
+
+
+def too_light(reference: Reference | None, what: str) -> Measurement | None:
+    """Why there is no distance to weighted data, if they are too few under the tilt."""
+    size = 0 if reference is None else reference.effective_size
+    if size >= SMALLEST_EFFECTIVE_SIZE:
+        return None
+    return Measurement(
+        None,
+        note=f"only {size:.0f} effective {what} under this tilt "
+        f"(at least {SMALLEST_EFFECTIVE_SIZE} are needed)",
+    )
+
+
 def resampled(samples: Samples, seed: int = 0) -> Tensor:
     """Equally weighted rows: systematic resampling when the samples carry weights."""
     if samples.log_weight is None:
         return samples.x
-    return samples.x[systematic(samples.log_weight.softmax(0), len(samples), seed)]
+    return samples.x[systematic_rows(samples.log_weight.softmax(0), len(samples), seed)]
 
 
-def systematic(weight: Tensor, n: int, seed: int = 0) -> Tensor:
+def systematic_rows(weight: Tensor, n: int, seed: int = 0) -> Tensor:
     """n indices drawn in proportion to `weight` with one uniform offset."""
     offset = torch.rand(1, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     points = (torch.arange(n, dtype=torch.float64) + offset) / n

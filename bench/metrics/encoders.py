@@ -14,15 +14,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from bench.core.params import UserError, nearest
+from bench.metrics.arrays import Array
 from bench.models import external
 from bench.models.preprocess import Preprocess, resize, squash
 
-Array = NDArray[np.float64]
-BATCH = 32
+PICTURES_AT_ONCE = 32
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
@@ -47,7 +46,7 @@ class Encoder:
         done: list[Array] = []
         for picture in pictures:
             batch.append(self.prepare(picture))
-            if len(batch) == BATCH:
+            if len(batch) == PICTURES_AT_ONCE:
                 done.append(self._encoded(batch))
                 batch = []
         done += [self._encoded(batch)] if batch else []
@@ -99,13 +98,13 @@ def inception(weights: str = "", resizing: str = "clean") -> Encoder:
     from bench.models import inception as network
 
     path = external.locate("inception", weights)
-    net = network.load(path)
+    net = network.load_inception(path)
 
     def prepare(picture: Tensor) -> Tensor:
         return (RESIZES[resizing](picture, network.SIDE) - 128) / 128
 
     return Encoder(
-        f"inception-{resizing}", network.FEATURES, prepare, net, external.digest(path), True
+        f"inception-{resizing}", network.FEATURES, prepare, net, external.file_digest(path), True
     )
 
 
@@ -115,7 +114,7 @@ def dinov2(weights: str = "", name: str = "vit_large_patch14_dinov2.lvd142m") ->
     net = _timm(name, path)
     shape = Preprocess(224, "squash", IMAGENET_MEAN, IMAGENET_STD)
     return Encoder(
-        "dinov2", net.num_features, partial(_prepared, shape), net, external.digest(path)
+        "dinov2", net.num_features, partial(_prepared, shape), net, external.file_digest(path)
     )
 
 
@@ -137,14 +136,14 @@ def clip(weights: str = "", name: str = "ViT-L-14-336-quickgelu") -> Encoder:
     from bench.models import clip as models
 
     path = external.locate("clip-vit-l-14-336", weights)
-    model = models.load(name, path, fit="squash")
+    model = models.load_clip(name, path, fit="squash")
     side = model.preprocess.side
 
     def prepare(picture: Tensor) -> Tensor:
         return squash(channels_first(picture), side)[0]
 
     dimension = model.text("").shape[0]
-    return Encoder("clip", dimension, prepare, model.image, external.digest(path))
+    return Encoder("clip", dimension, prepare, model.image, external.file_digest(path))
 
 
 PIXEL_SIDE = 8

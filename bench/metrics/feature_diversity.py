@@ -6,13 +6,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from bench.core.contracts import Measurement, Metric, Samples, Task
+from bench.metrics.arrays import Array
 from bench.metrics.distance import resampled
 from bench.metrics.two_sample import mean_pairwise_distance
 
-Array = NDArray[np.float64]
 MOST = 1000
 """Rows that enter an n^3 or n^2 computation."""
 

@@ -11,9 +11,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[np.float64]
+from bench.metrics.arrays import Array
 
 INCEPTION_FLOOR = 2048
 """Samples below which an Inception FID is refused: its covariance has not even full rank."""

@@ -7,18 +7,18 @@ honestly is a row without a value and with the reason.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
+from bench.core import atomic
 from bench.core.params import UserError
 from bench.metrics import feature_diversity as diversity
 from bench.metrics import libraries
+from bench.metrics.arrays import Array
 from bench.metrics.encoders import Encoder
 from bench.metrics.frechet import INCEPTION_FLOOR, frechet_distance, moments, too_few
 from bench.metrics.image_statistics import STATISTICS
@@ -26,14 +26,12 @@ from bench.metrics.intervals import SMALLEST_N, Interval, Kernel, cubic, gaussia
 from bench.metrics.manifold import precision_recall
 from bench.models import external, inception, picture_folder
 
-Array = NDArray[np.float64]
-
 CMMD_BANDWIDTH, CMMD_FACTOR = 10.0, 1000.0
 """Of the Gaussian kernel on unit CLIP features, and the factor on the result (2401.09603)."""
 
 
 @dataclass(frozen=True)
-class Row:
+class PictureMetric:
     """One number, or why there is none; low and high are the ends of a 90 % interval."""
 
     metric: str
@@ -61,7 +59,7 @@ class Folder:
     def of(path: Path) -> Folder:
         """The pictures below a path; raises UserError if there are none."""
         paths = tuple(picture_folder.files(path))
-        return Folder(paths, picture_folder.digest(paths))
+        return Folder(paths, picture_folder.contents_digest(paths))
 
     @property
     def lossy(self) -> bool:
@@ -69,64 +67,62 @@ class Folder:
         return any(p.suffix.lower() in picture_folder.LOSSY for p in self.paths)
 
 
-def features(folder: Folder, encoder: Encoder) -> Array:
+def folder_features(folder: Folder, encoder: Encoder) -> Array:
     """(n, d) features of a folder, computed once per contents, encoder and weights."""
     name = f"{folder.digest[:20]}-{encoder.name}-{encoder.weights[:12] or 'none'}.npy"
-    path = external.folder() / "features" / name
+    path = external.cache_folder() / "features" / name
     if path.is_file():
         return np.asarray(np.load(path), dtype=np.float64)
-    found = encoder.features(picture_folder.read(folder.paths))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".npy", delete=False) as stream:
+    found = encoder.features(picture_folder.read_pictures(folder.paths))
+    with atomic.writing(path) as stream:
         np.save(stream, found)
-    Path(stream.name).replace(path)
     return found
 
 
 def metric_rows(
     folder: Folder, reference: Folder | None, encoders: dict[str, Encoder | str]
-) -> list[Row]:
+) -> list[PictureMetric]:
     """All rows; an encoder that is not there is given as the reason why."""
     rows = list(statistics(folder))
     for name, encoder in encoders.items():
         if isinstance(encoder, str):
-            rows.append(Row("(all)", name, n=len(folder.paths), note=encoder))
+            rows.append(PictureMetric("(all)", name, n=len(folder.paths), note=encoder))
             continue
-        x = features(folder, encoder)
-        y = None if reference is None else features(reference, encoder)
+        x = folder_features(folder, encoder)
+        y = None if reference is None else folder_features(reference, encoder)
         made = [*_own(x, y, encoder), *([] if y is None else _distances(x, y, encoder))]
         about = {"encoder": encoder.name, "weights": encoder.weights, "n": len(x)}
         sizes = {"reference_n": 0 if y is None else len(y)}
         rows += [replace(row, **about, **sizes) for row in made]  # type: ignore[arg-type]
     if folder.lossy != (reference.lossy if reference else folder.lossy):
         note = "one folder is JPEG and the other is not: distances see the compression"
-        rows.append(Row("(warning)", n=len(folder.paths), note=note))
+        rows.append(PictureMetric("(warning)", n=len(folder.paths), note=note))
     return rows
 
 
-def statistics(folder: Folder) -> Iterator[Row]:
+def statistics(folder: Folder) -> Iterator[PictureMetric]:
     """Brightness, saturation, high-frequency share and compressed size, with standard errors."""
-    pictures = list(picture_folder.read(folder.paths))
+    pictures = list(picture_folder.read_pictures(folder.paths))
     for name, of in STATISTICS.items():
         values = np.array([of(picture) for picture in pictures])
         n = len(values)
         error = float(values.std(ddof=1)) / n**0.5 if n > 1 else None
-        yield Row(name, value=float(values.mean()), standard_error=error, n=n)
+        yield PictureMetric(name, value=float(values.mean()), standard_error=error, n=n)
 
 
-def _own(x: Array, y: Array | None, encoder: Encoder) -> Iterator[Row]:
+def _own(x: Array, y: Array | None, encoder: Encoder) -> Iterator[PictureMetric]:
     """What needs no reference."""
-    yield Row("vendi", value=diversity.vendi_score(x))
+    yield PictureMetric("vendi", value=diversity.vendi_score(x))
     if len(x) > 1:
-        yield Row("pairwise", value=diversity.pairwise_distance(x))
+        yield PictureMetric("pairwise", value=diversity.pairwise_distance(x))
     if y is not None and len(y) > 1:
-        yield Row("modes", value=float(diversity.mode_count(x, diversity.mode_radius(y))))
+        yield PictureMetric("modes", value=float(diversity.mode_count(x, diversity.mode_radius(y))))
     if encoder.name == "inception-legacy":
         yield _inception_score(x, encoder)
 
 
-def _inception_score(x: Array, encoder: Encoder) -> Row:
-    row = Row("inception-score", direction="higher", implementation="torchmetrics")
+def _inception_score(x: Array, encoder: Encoder) -> PictureMetric:
+    row = PictureMetric("inception-score", direction="higher", implementation="torchmetrics")
     if len(x) < INCEPTION_FLOOR:
         return replace(row, note=f"it needs {INCEPTION_FLOOR:,} samples, not {len(x):,}")
     net = encoder.encode
@@ -137,14 +133,14 @@ def _inception_score(x: Array, encoder: Encoder) -> Row:
     return replace(row, value=mean, standard_error=deviation / 10**0.5)
 
 
-def _distances(x: Array, y: Array, encoder: Encoder) -> Iterator[Row]:
+def _distances(x: Array, y: Array, encoder: Encoder) -> Iterator[PictureMetric]:
     """Frechet and kernel distances, precision and recall."""
     yield from _frechet(x, y, encoder)
     yield from _kernel(x, y, encoder)
     if min(len(x), len(y)) > 10:
         precision, recall = precision_recall(x, y)
-        yield Row("precision", value=precision, direction="higher")
-        yield Row("recall", value=recall, direction="higher")
+        yield PictureMetric("precision", value=precision, direction="higher")
+        yield PictureMetric("recall", value=recall, direction="higher")
 
 
 Frechets = dict[str, Callable[[Array, Array], float]]
@@ -154,7 +150,7 @@ def _ours(x: Array, y: Array) -> float:
     return frechet_distance(moments(x), moments(y))
 
 
-def _frechet(x: Array, y: Array, encoder: Encoder) -> Iterator[Row]:
+def _frechet(x: Array, y: Array, encoder: Encoder) -> Iterator[PictureMetric]:
     """The Frechet distance of every implementation that this encoder's resizing belongs to."""
     name = {"dinov2": "fd-dinov2"}.get(encoder.name, "fid" if encoder.inception else "frechet")
     libraries_of: dict[str, Frechets] = {
@@ -164,11 +160,11 @@ def _frechet(x: Array, y: Array, encoder: Encoder) -> Iterator[Row]:
     found: Frechets = libraries_of.get(encoder.name, {}) | {"tiltbench": _ours}
     refusal = too_few(min(len(x), len(y)), x.shape[1], encoder.inception)
     for implementation, distance in found.items():
-        row = Row(name, direction="lower", implementation=implementation, note=refusal)
+        row = PictureMetric(name, direction="lower", implementation=implementation, note=refusal)
         yield row if refusal else replace(row, value=distance(x, y))
 
 
-def _kernel(x: Array, y: Array, encoder: Encoder) -> Iterator[Row]:
+def _kernel(x: Array, y: Array, encoder: Encoder) -> Iterator[PictureMetric]:
     """Kernel distances with intervals, and KID as the libraries have it where they do."""
     if encoder.name == "clip":
         yield _with_interval("cmmd", x, y, gaussian(CMMD_BANDWIDTH), CMMD_FACTOR)
@@ -181,11 +177,13 @@ def _kernel(x: Array, y: Array, encoder: Encoder) -> Iterator[Row]:
             if encoder.name == "inception-clean"
             else ("torchmetrics", libraries.torchmetrics_kernel)
         )
-        yield Row(name, value=theirs[1](x, y), direction="lower", implementation=theirs[0])
+        yield PictureMetric(
+            name, value=theirs[1](x, y), direction="lower", implementation=theirs[0]
+        )
 
 
-def _with_interval(name: str, x: Array, y: Array, kernel: Kernel, factor: float) -> Row:
-    row = Row(name, direction="lower")
+def _with_interval(name: str, x: Array, y: Array, kernel: Kernel, factor: float) -> PictureMetric:
+    row = PictureMetric(name, direction="lower")
     if min(len(x), len(y)) < SMALLEST_N:
         return replace(row, note=f"an interval needs {SMALLEST_N} pictures on both sides")
     found = Interval(*(factor * v for v in kernel_interval(x, y, kernel)))

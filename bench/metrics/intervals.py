@@ -19,15 +19,15 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import stats
 
-Array = NDArray[np.float64]
+from bench.metrics.arrays import Array
+
 Kernel = Callable[[Array, Array], Array]
 """(..., n, d), (..., m, d) -> (..., n, m)."""
 
 BLOCKS = 10
-LEVEL = 0.9
+INTERVAL_LEVEL = 0.9
 SMALLEST_N = 4 * BLOCKS
 """Two rows in every half."""
 
@@ -60,7 +60,7 @@ def gaussian(bandwidth: float) -> Kernel:
 
 
 def kernel_interval(
-    x: Array, y: Array, kernel: Kernel, seed: int = 0, level: float = LEVEL
+    x: Array, y: Array, kernel: Kernel, seed: int = 0, level: float = INTERVAL_LEVEL
 ) -> Interval:
     """MMD^2 between the laws of x (n, d) and y (m, d), unbiased, with its interval.
 
@@ -81,7 +81,7 @@ def kernel_interval(
     return mean_interval(h, level)
 
 
-def mean_interval(values: Array, level: float = LEVEL) -> Interval:
+def mean_interval(values: Array, level: float = INTERVAL_LEVEL) -> Interval:
     """Mean of independent values and its t interval."""
     mean, k = float(values.mean()), len(values)
     error = float(values.std(ddof=1)) / k**0.5

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-Array = NDArray[np.float64]
+from bench.metrics.arrays import Array
+
 NEIGHBOURS = 3
-CHUNK = 1024
+DISTANCE_ROWS = 1024
 
 
 def precision_recall(x: Array, y: Array, k: int = NEIGHBOURS) -> tuple[float, float]:
@@ -24,10 +23,10 @@ def precision_recall(x: Array, y: Array, k: int = NEIGHBOURS) -> tuple[float, fl
 
 def _radii(x: Tensor, k: int) -> Tensor:
     """Distance of every row to its k-th nearest other row."""
-    parts = [torch.cdist(part, x).kthvalue(k + 1, dim=1).values for part in torch.split(x, CHUNK)]
-    return torch.cat(parts)
+    distances = (torch.cdist(part, x) for part in torch.split(x, DISTANCE_ROWS))
+    return torch.cat([found.kthvalue(k + 1, dim=1).values for found in distances])
 
 
 def _inside(x: Tensor, y: Tensor, radius: Tensor) -> float:
-    parts = [(torch.cdist(part, y) <= radius).any(1) for part in torch.split(x, CHUNK)]
+    parts = [(torch.cdist(part, y) <= radius).any(1) for part in torch.split(x, DISTANCE_ROWS)]
     return float(torch.cat(parts).double().mean())

@@ -12,28 +12,26 @@ import torch
 from torch import Tensor
 
 from bench.core.contracts import Measurement, Metric, Samples, Target, Task
-from bench.metrics.distance import reference_for, resampled
+from bench.metrics.distance import reference_for, resampled, too_light
 from bench.metrics.reward import weighted_mean
 from bench.metrics.two_sample import mmd2
-from bench.models.shapes_judge import Measured, measure
+from bench.models.shapes_judge import Attributes, measure
 from bench.models.shapes_prompts import WORDS, Wish, parse
 
-SMALLEST_EFFECTIVE_SIZE = 200
 
-
-def measured(target: Target, samples: Samples) -> Measured:
+def measured(target: Target, samples: Samples) -> Attributes:
     """What the samples show, measured once per evaluation."""
     if target.cache.get("measured-samples") is not samples:
         target.cache["measured-samples"] = samples
         target.cache["measured"] = measure(samples.x)
-    found: Measured = target.cache["measured"]
+    found: Attributes = target.cache["measured"]
     return found
 
 
 class _OfPrompts(Metric):
     """Metrics that need a prompt as condition."""
 
-    def judge(self, found: Measured, wish: Wish, samples: Samples) -> Measurement:
+    def judge(self, found: Attributes, wish: Wish, samples: Samples) -> Measurement:
         """The figure, given what the samples show and what was asked for."""
         raise NotImplementedError
 
@@ -54,7 +52,7 @@ class PromptMatch(_OfPrompts):
 
     direction = "higher"
 
-    def judge(self, found: Measured, wish: Wish, samples: Samples) -> Measurement:
+    def judge(self, found: Attributes, wish: Wish, samples: Samples) -> Measurement:
         return weighted_mean(found.all_match(wish).float(), samples)
 
 
@@ -67,7 +65,7 @@ class ClassAgreement(_OfPrompts):
 
     direction = "higher"
 
-    def judge(self, found: Measured, wish: Wish, samples: Samples) -> Measurement:
+    def judge(self, found: Attributes, wish: Wish, samples: Samples) -> Measurement:
         return weighted_mean((found.shape == wish["shape"]).float(), samples)
 
 
@@ -80,7 +78,7 @@ class FreeEntropy(_OfPrompts):
 
     smallest_n: ClassVar[int] = 50
 
-    def judge(self, found: Measured, wish: Wish, samples: Samples) -> Measurement:
+    def judge(self, found: Attributes, wish: Wish, samples: Samples) -> Measurement:
         # A number of pairs decides the size and restricts the places: two names for one choice.
         free = [name for name in ("colour", "place", "background") if name not in wish]
         if not free:
@@ -121,13 +119,9 @@ class PixelMMD(Metric):
     @torch.no_grad()
     def __call__(self, samples: Samples, task: Task[Any]) -> Measurement:
         reference = reference_for(self.target, task, 0)
-        if reference is None or reference.effective_size < SMALLEST_EFFECTIVE_SIZE:
-            size = 0 if reference is None else reference.effective_size
-            return Measurement(
-                None,
-                note=f"only {size:.0f} effective renders under this tilt "
-                f"(at least {SMALLEST_EFFECTIVE_SIZE} are needed)",
-            )
+        if (refusal := too_light(reference, "renders")) is not None:
+            return refusal
+        assert reference is not None
         x, y = thumbnails(resampled(samples)), thumbnails(reference.x)
         estimate = mmd2(x, y, reference.weight)
         return Measurement(estimate.value, estimate.standard_error, len(x))

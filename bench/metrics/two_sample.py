@@ -10,7 +10,7 @@ from torch import Tensor
 PROJECTIONS = 512
 """Fixed directions of the sliced distance, the same for every method, seed and machine."""
 
-SCALES = (0.25, 0.5, 1.0, 2.0, 4.0)
+BANDWIDTHS = (0.25, 0.5, 1.0, 2.0, 4.0)
 """Bandwidths of the kernel, as multiples of the reference's median distance."""
 
 
@@ -31,7 +31,7 @@ def sliced_w2(x: Tensor, y: Tensor) -> float:
     return float(gaps.square().mean().sqrt())
 
 
-class Estimate(NamedTuple):
+class ValueWithError(NamedTuple):
     """A value with its standard error."""
 
     value: float
@@ -50,15 +50,15 @@ def kernel(x: Tensor, y: Tensor, unit: float) -> Tensor:
     """
     x, y = x.double(), y.double()
     square = x.square().sum(1)[:, None] + y.square().sum(1) - 2 * x @ y.T
-    term = square.clamp_(min=0).mul_(-1 / (2 * (SCALES[-1] * unit) ** 2)).exp_()
+    term = square.clamp_(min=0).mul_(-1 / (2 * (BANDWIDTHS[-1] * unit) ** 2)).exp_()
     total = term.clone()
-    for _ in SCALES[1:]:
+    for _ in BANDWIDTHS[1:]:
         term = term.square_().square_()
         total += term
-    return total / len(SCALES)
+    return total / len(BANDWIDTHS)
 
 
-def mmd2(x: Tensor, y: Tensor, weight: Tensor | None = None) -> Estimate:
+def mmd2(x: Tensor, y: Tensor, weight: Tensor | None = None) -> ValueWithError:
     """Unbiased MMD^2 with a multi-scale Gaussian kernel whose unit comes from y alone.
 
     `weight` (m,) weights the reference; the unbiased form then drops the diagonal and divides by
@@ -86,7 +86,7 @@ def mmd2(x: Tensor, y: Tensor, weight: Tensor | None = None) -> Estimate:
     var_y = float((w * (influence_y - centre).square()).sum()) - vyy / size - vxy / n
     first = 4 * max(var_x, 0.0) / n + 4 * max(var_y, 0.0) / size
     second = 2 * vxx / n**2 + 2 * vyy / size**2 + 4 * vxy / (n * size)
-    return Estimate(value, (first + second) ** 0.5)
+    return ValueWithError(value, (first + second) ** 0.5)
 
 
 def _centred_variance(k: Tensor) -> float:

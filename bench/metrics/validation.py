@@ -30,29 +30,26 @@ from bench.core.noise import NoiseSource
 from bench.core.posterior import Glass
 from bench.core.quadratic import Quadratic, linear
 from bench.metrics.posterior_quality import Contexts, draws_at, energy_distance, gaussian_frechet
-from bench.models.autoencoder import Autoencoder
 from bench.models.digits import UnconditionalMap
-from bench.models.digits_data import load
 from bench.models.meta_flow_map import FlowNet, MetaFlowMapNet
-from bench.models.mixture import paper_mixture
-from bench.models.mixture_roles import MixtureFlow, MixturePosterior
-from bench.models.shapes_render import pictures
 
-TIMES = (0.2, 0.5)
+VALIDATION_TIMES = (0.2, 0.5)
 STEPS = (1, 2, 4)
 AXES = 32
 SAMPLES, PAIRS, CONTEXTS, DRAWS = 1024, 1024, 32, 96
-REFERENCE_STEPS, REFERENCE_DRAWS = 10, 192
-STRENGTH = 2.0
-SEED = 10_007
-"""Of the data that a world is measured on; trainings use small seeds."""
+HEUN_STEPS, REFERENCE_DRAWS = 10, 192
+REWARD_DEVIATION = 2.0
+LAW_SEED, LAW_ROWS = 10_007, 2 * SAMPLES
+"""Of the data that networks are measured against; trainings use small seeds."""
 
+Networks = dict[str, nn.Module]
 Figures = dict[str, float]
 Value = Callable[[Tensor, Tensor], Tensor]
+"""(x, t) -> V_t(x), (batch,)."""
 
 
 @dataclass(frozen=True)
-class World:
+class ReferenceLaw:
     """What the networks of a task are measured against.
 
     data: (n, *event).  flow: the base flow, if it is known without training; posterior and
@@ -76,38 +73,9 @@ class World:
 
     @cached_property
     def reward(self) -> Quadratic:
-        """Along the first principal axis, with a standard deviation of STRENGTH over the data."""
+        """Along the first principal axis; its deviation over the data is REWARD_DEVIATION."""
         values, axes = self.spectrum
-        return linear((STRENGTH * axes[:, -1] / values[-1].sqrt()).float())
-
-
-def gmm_paper(_: tuple[int, ...]) -> World:
-    """The paper's mixture: posterior and value are exact."""
-    mixture = paper_mixture(torch.float32)
-    data = mixture.sample(2 * SAMPLES, torch.Generator().manual_seed(SEED))
-
-    def value(reward: Quadratic) -> Value:
-        return lambda x, t: mixture.value(x, t, reward)
-
-    return World(data, MixtureFlow(mixture), MixturePosterior(mixture), value)
-
-
-def digits(_: tuple[int, ...]) -> World:
-    """The 1,797 digits; the posterior is that of the trained flow, by GLASS in small steps."""
-    return World(load("all").x)
-
-
-@torch.no_grad()
-def encoded(code: Autoencoder) -> World:
-    """Codes of fresh renders; networks are asked without a label."""
-    found = code.encode(pictures(2 * SAMPLES, SEED)[0])
-    noise = NoiseSource(SEED, "validation").normal(
-        "code", 0, found.mean.shape[1:], range(len(found.mean))
-    )
-    return World(found.draw(noise))
-
-
-WORLDS = {"gmm-paper": gmm_paper, "digits": digits}
+        return linear((REWARD_DEVIATION * axes[:, -1] / values[-1].sqrt()).float())
 
 
 class BaseVelocity:
@@ -131,91 +99,93 @@ class _Truth:
 
 
 class Validator:
-    """Figures of a flow or a meta flow map of a task; other networks and tasks have none.
+    """Figures of a flow or a meta flow map; other networks have none, and none has any before
+    there is a law to measure against.
 
-    A finished flow that it is told of is what maps are compared with; without one, a map is
-    compared with its own base velocity.  A finished autoencoder makes the world of its latents.
+    law: see `bench.worlds.World`.  A finished flow that it is told of is what maps are compared
+    with; without one, a map is compared with its own base velocity.
     """
 
-    def __init__(self, task: str) -> None:
-        self.task = task
-        self.flow: Flow | None = None
-        self._world: World | None = None
+    def __init__(self, law: Callable[[Networks], ReferenceLaw | None]) -> None:
+        self._find = law
+        self._law: ReferenceLaw | None = None
+        self._finished: Networks = {}
         self._known: dict[float, tuple[_Truth, Figures]] = {}
 
-    def learn(self, network: nn.Module) -> None:
-        """Remember a finished network if it is a flow or an autoencoder."""
-        if isinstance(network, Autoencoder):
-            self._world = encoded(copy.deepcopy(network).to("cpu"))
+    def learn(self, name: str, network: nn.Module) -> None:
+        """Remember a finished network."""
+        self._finished[name] = copy.deepcopy(network).to("cpu")
         if isinstance(network, FlowNet):
-            self.flow = copy.deepcopy(network).to("cpu")
             self._known.clear()
 
     def __call__(self, network: nn.Module) -> Mapping[str, float]:
         if not isinstance(network, FlowNet | MetaFlowMapNet):
             return {}
-        if self._world is None and self.task in WORLDS:
-            self._world = WORLDS[self.task](network.event_shape)
-        if self._world is None:
+        if self._law is None:
+            self._law = self._find(self._finished)
+        if self._law is None:
             return {}
         if isinstance(network, FlowNet):
-            return samples(self._world, euler(network.velocity))
-        return self._map(self._world, network)
+            return sample_figures(self._law, euler(network.velocity))
+        return self._map(self._law, network)
 
-    def _map(self, world: World, network: MetaFlowMapNet) -> Figures:
+    def _map(self, law: ReferenceLaw, network: MetaFlowMapNet) -> Figures:
         flow_map = UnconditionalMap(network)
-        figures = samples(world, flow_map.jump)
-        for t in TIMES:
-            truth, glass = self._truth(world, network, t)
+        figures = sample_figures(law, flow_map.jump)
+        for t in VALIDATION_TIMES:
+            truth, glass = self._truth(law, network, t)
             figures |= glass
             for k in STEPS:
-                figures |= posterior(world, truth, t, f"map-{k}", MapPosterior(flow_map, k))
+                figures |= posterior_figures(law, truth, t, f"map-{k}", MapPosterior(flow_map, k))
         return figures
 
-    def _truth(self, world: World, network: MetaFlowMapNet, t: float) -> tuple[_Truth, Figures]:
+    def _truth(
+        self, law: ReferenceLaw, network: MetaFlowMapNet, t: float
+    ) -> tuple[_Truth, Figures]:
         """The truth at t and the others' figures; a fixed flow fixes them once and for all."""
-        fixed = world.flow or self.flow
+        flows = [net for net in self._finished.values() if isinstance(net, FlowNet)]
+        fixed: Flow | None = law.flow or (flows[-1] if flows else None)
         if fixed is not None and t in self._known:
             return self._known[t]
         flow = fixed or BaseVelocity(network)
-        truth = make_truth(world, flow, t)
+        truth = make_truth(law, flow, t)
         others: dict[str, PosteriorSampler] = {f"glass-{k}": Glass(flow, k) for k in STEPS}
-        if world.posterior is not None:
-            others["exact"] = world.posterior
+        if law.posterior is not None:
+            others["exact"] = law.posterior
         figures: Figures = {}
         for name, sampler in others.items():
-            figures |= posterior(world, truth, t, name, sampler)
+            figures |= posterior_figures(law, truth, t, name, sampler)
         self._known[t] = truth, figures
         return truth, figures
 
 
-def samples(world: World, step: Step) -> Figures:
+def sample_figures(law: ReferenceLaw, step: Step) -> Figures:
     """frechet-K of K equal steps from common noise."""
-    x0 = NoiseSource(SEED, "validation").normal("x0", 0, world.data.shape[1:], range(SAMPLES))
-    data = world.project(world.data)
+    x0 = NoiseSource(LAW_SEED, "validation").normal("x0", 0, law.data.shape[1:], range(SAMPLES))
+    data = law.project(law.data)
     ends = {k: integrate(step, x0, uniform_grid(k)) for k in STEPS}
-    return {f"frechet-{k}": gaussian_frechet(world.project(x), data) for k, x in ends.items()}
+    return {f"frechet-{k}": gaussian_frechet(law.project(x), data) for k, x in ends.items()}
 
 
-def make_truth(world: World, flow: Flow, t: float) -> _Truth:
-    """Exact draws and values, or those of GLASS with 2 REFERENCE_STEPS evaluations."""
-    x = next(iter(Contexts(world.data[:CONTEXTS], t, salt="validation")))[0]
-    exact = world.posterior or Glass(flow, REFERENCE_STEPS, "heun")
+def make_truth(law: ReferenceLaw, flow: Flow, t: float) -> _Truth:
+    """Exact draws and values, or those of GLASS with 2 HEUN_STEPS evaluations."""
+    x = next(iter(Contexts(law.data[:CONTEXTS], t, salt="validation")))[0]
+    exact = law.posterior or Glass(flow, HEUN_STEPS, "heun")
     draws = draws_at(exact, x, t, REFERENCE_DRAWS, "reference")
-    if world.value is not None:
-        return _Truth(x, draws, world.value(world.reward)(x, torch.full((len(x),), t)))
-    return _Truth(x, draws, log_mean_exp(world.reward(draws).T))
+    if law.value is not None:
+        return _Truth(x, draws, law.value(law.reward)(x, torch.full((len(x),), t)))
+    return _Truth(x, draws, log_mean_exp(law.reward(draws).T))
 
 
-def posterior(
-    world: World, truth: _Truth, t: float, name: str, sampler: PosteriorSampler
+def posterior_figures(
+    law: ReferenceLaw, truth: _Truth, t: float, name: str, sampler: PosteriorSampler
 ) -> Figures:
     """The three figures of one sampler at one time."""
     draws = draws_at(sampler, truth.x, t, DRAWS, "draws")
-    value = log_mean_exp(world.reward(draws).T)
-    x, times, noise = next(iter(Contexts(world.data[-PAIRS:], t)))
-    drawn, given = sampler.draw(x, times, 1, noise)[0], world.project(x)
-    pairs = (torch.cat([given, world.project(x1)], 1) for x1 in (drawn, world.data[-PAIRS:]))
+    value = log_mean_exp(law.reward(draws).T)
+    x, times, noise = next(iter(Contexts(law.data[-PAIRS:], t)))
+    drawn, given = sampler.draw(x, times, 1, noise)[0], law.project(x)
+    pairs = (torch.cat([given, law.project(x1)], 1) for x1 in (drawn, law.data[-PAIRS:]))
     return {
         f"joint-{t}-{name}": gaussian_frechet(*pairs),
         f"energy-{t}-{name}": float(energy_distance(draws, truth.draws).mean()),

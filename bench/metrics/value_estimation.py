@@ -28,7 +28,7 @@ REFERENCE_STEPS, REFERENCE_PARTICLES = 200, 200
 EVALUATIONS = (1, 2, 4, 8)
 """Network evaluations per draw of GLASS and of the SDE; the map is asked at the first three."""
 
-CHUNK = 4096
+DRAWN_ROWS = 4096
 """Rows that are drawn and differentiated at once."""
 
 
@@ -39,7 +39,7 @@ class Truth(NamedTuple):
     gradient: Tensor
 
 
-class Draws(NamedTuple):
+class PosteriorDraws(NamedTuple):
     """n posterior draws per context, with what estimators need of them.
 
     reward: (n, contexts).  x1: (n, contexts, *event).  pull: J' grad r, the derivative of every
@@ -52,7 +52,7 @@ class Draws(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Question:
+class ValueQuestion:
     """Contexts x (contexts, *event) at time t, and the reward that is asked about."""
 
     task: Task[Any]
@@ -106,23 +106,23 @@ def samplers(task: Task[Any]) -> dict[str, tuple[PosteriorSampler, int]]:
 
 
 def draw(
-    question: Question,
+    question: ValueQuestion,
     sampler: PosteriorSampler,
     n: int,
     pathwise: int = 0,
     salt: str = "value-draws",
-) -> Draws:
+) -> PosteriorDraws:
     """n draws per context; the first `pathwise` of them with the derivative of their reward.
 
     Every draw gets a copy of its context to be differentiated in, so that one backward pass gives
     J_i' grad r_i of all draws, and with them G at any number of draws.
     """
     keep = pathwise if sampler.pathwise and question.reward.differentiable else 0
-    size = max(1, CHUNK // len(question.x))
+    size = max(1, DRAWN_ROWS // len(question.x))
     chunks = _chunks(n, keep, size)
     parts = [_chunk(question, sampler, rows, rows.start < keep, salt) for rows in chunks]
     pulls = [part.pull for part in parts if part.pull is not None]
-    return Draws(
+    return PosteriorDraws(
         torch.cat([part.reward for part in parts]),
         torch.cat([part.x1 for part in parts]),
         torch.cat(pulls) if pulls else None,
@@ -136,8 +136,8 @@ def _chunks(n: int, keep: int, size: int) -> Iterator[range]:
 
 
 def _chunk(
-    question: Question, sampler: PosteriorSampler, draws: range, pathwise: bool, salt: str
-) -> Draws:
+    question: ValueQuestion, sampler: PosteriorSampler, draws: range, pathwise: bool, salt: str
+) -> PosteriorDraws:
     count, n = len(question.x), len(draws)
     shape = (n, *question.x.shape)
     source = NoiseSource(0, salt)
@@ -152,32 +152,32 @@ def _chunk(
         x1 = sampler.draw(x, t, 1, noise, question.condition)[0]
         reward = question.score(x1)
     pull = torch.autograd.grad(reward.sum(), x)[0].reshape(shape) if pathwise else None
-    return Draws(
+    return PosteriorDraws(
         reward.detach().double().reshape(n, count),
         x1.detach().reshape(shape),
         pull,
     )
 
 
-def value(draws: Draws) -> Tensor:
+def value_estimate(draws: PosteriorDraws) -> Tensor:
     """log-mean-exp over the draws, (contexts,)."""
     return log_mean_exp(draws.reward)
 
 
-def gradient_g(draws: Draws) -> Tensor:
+def gradient_g(draws: PosteriorDraws) -> Tensor:
     """G: sum_i w_i J_i' grad r_i, w = softmax(r) over the draws (Eq. 22), (contexts, *event)."""
     assert draws.pull is not None
     weight = draws.reward[: len(draws.pull)].softmax(0)
     return (expand(weight, draws.pull) * draws.pull).sum(0)
 
 
-def gradient_gf(question: Question, draws: Draws) -> Tensor:
+def gradient_gf(question: ValueQuestion, draws: PosteriorDraws) -> Tensor:
     """GF: (beta / alpha^2) (sum_i w_i X_i - mean X), no derivative of anything (Eq. 20)."""
     shift = denoiser_shift(draws.reward, draws.x1)
     return question.task.flow.interpolant.value_gradient(shift, question.times)
 
 
-def exact_truth(question: Question, oracle: Oracle) -> Truth:
+def exact_truth(question: ValueQuestion, oracle: Oracle) -> Truth:
     """The closed form."""
     shift = oracle.shift(question.x, question.times)
     gradient = question.task.flow.interpolant.value_gradient(shift, question.times)
@@ -185,8 +185,8 @@ def exact_truth(question: Question, oracle: Oracle) -> Truth:
 
 
 def rollout_draws(
-    question: Question, steps: int = REFERENCE_STEPS, particles: int = REFERENCE_PARTICLES
-) -> Draws:
+    question: ValueQuestion, steps: int = REFERENCE_STEPS, particles: int = REFERENCE_PARTICLES
+) -> PosteriorDraws:
     """Long SDE rollouts: V from all of them (bias about -1/particles), grad V from GF.
 
     Cost: `steps * particles` flow rows per context.
@@ -194,12 +194,12 @@ def rollout_draws(
     return draw(question, SDERollout(question.task.flow, steps), particles, salt="value-reference")
 
 
-def rollout_truth(question: Question, draws: Draws) -> Truth:
+def rollout_truth(question: ValueQuestion, draws: PosteriorDraws) -> Truth:
     """What a set of rollouts says; two halves of one set say how noisy it is."""
-    return Truth(value(draws), gradient_gf(question, draws))
+    return Truth(value_estimate(draws), gradient_gf(question, draws))
 
 
-def part(draws: Draws, rows: slice) -> Draws:
+def part(draws: PosteriorDraws, rows: slice) -> PosteriorDraws:
     """Some of the draws."""
     pull = None if draws.pull is None else draws.pull[rows]
-    return Draws(draws.reward[rows], draws.x1[rows], pull)
+    return PosteriorDraws(draws.reward[rows], draws.x1[rows], pull)

@@ -12,13 +12,13 @@ from torch import Tensor
 
 from bench.core.estimators import log_mean_exp
 from bench.metrics import value_estimation as ve
-from bench.metrics.value_estimation import Question
+from bench.metrics.value_estimation import ValueQuestion
 
 RATE_SIZES, RATE_DRAWS, RATE_CONTEXTS = (8, 16, 32, 64, 128), 2**15, 8
 """Numbers of draws N, draws that are grouped by N, and contexts."""
 
 
-class Rates(NamedTuple):
+class ConvergenceRates(NamedTuple):
     """Bias and spread of V_hat_N with exact draws, and the slopes of their logarithms in log N.
 
     Theory: -1 and -1/2 (V_hat_N falls short by Var(e^r) / (2 N E[e^r]^2)).
@@ -31,7 +31,7 @@ class Rates(NamedTuple):
     spread_slope: float
 
 
-def rates(reward: Tensor, value: Tensor, sizes: Sequence[int]) -> Rates:
+def rates(reward: Tensor, value: Tensor, sizes: Sequence[int]) -> ConvergenceRates:
     """Rates from rewards (draws, contexts) of exact posterior draws and the exact V (contexts,).
 
     e^{V_hat - V} - 1 has mean zero when the draws are exact, and is subtracted: what is left has
@@ -45,10 +45,10 @@ def rates(reward: Tensor, value: Tensor, sizes: Sequence[int]) -> Rates:
         bias.append((gap - gap.expm1()).mean(0))
         spread.append(gap.std(0))
     curves = torch.stack(bias), torch.stack(spread)
-    return Rates(list(sizes), *curves, *(slope(sizes, curve) for curve in curves))
+    return ConvergenceRates(list(sizes), *curves, *(slope(sizes, curve) for curve in curves))
 
 
-def exact_rates(question: Question) -> Rates | None:
+def exact_rates(question: ValueQuestion) -> ConvergenceRates | None:
     """The rates at the first contexts, where exact draws and the exact value exist."""
     few = replace(question, x=question.x[:RATE_CONTEXTS])
     oracle = few.task.oracle(few.reward, few.strength)

@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 
 from bench.metrics import value_estimation as ve
-from bench.metrics.value_estimation import Draws, Question, Truth
+from bench.metrics.value_estimation import PosteriorDraws, Truth, ValueQuestion
 
 RESAMPLES = 1000
-BLOCKS = 8
+MOST_SETS = 8
 """At most so many disjoint sets of N draws are averaged over, to see N draws more precisely."""
 
 GRADIENT_DRAWS = 64
@@ -28,7 +28,7 @@ Statistics = Mapping[str, Tensor]
 
 
 @dataclass(frozen=True)
-class Row:
+class StudyRow:
     """One figure of the study, with its 95 % interval over contexts."""
 
     t: float
@@ -92,29 +92,36 @@ def gradient_statistics(estimate: Tensor, truth: Tensor, weight: Tensor) -> Stat
     }
 
 
-def blocks(draws: Draws, n: int, total: int) -> list[Draws]:
+def disjoint_sets(draws: PosteriorDraws, n: int, total: int) -> list[PosteriorDraws]:
     """Disjoint sets of n of the first `total` draws, at most BLOCKS of them."""
-    count = min(BLOCKS, total // n)
+    count = min(MOST_SETS, total // n)
     return [ve.part(draws, slice(k * n, (k + 1) * n)) for k in range(count)]
 
 
-def _stacked(parts: Sequence[Draws], estimator: Callable[[Draws], Tensor]) -> Tensor:
+def _stacked(
+    parts: Sequence[PosteriorDraws], estimator: Callable[[PosteriorDraws], Tensor]
+) -> Tensor:
     return torch.stack([estimator(part) for part in parts])
 
 
-def score(
-    question: Question, name: str, evaluations: int, draws: Draws, truth: Truth, sizes: list[int]
+def sampler_statistics(
+    question: ValueQuestion,
+    name: str,
+    evaluations: int,
+    draws: PosteriorDraws,
+    truth: Truth,
+    sizes: list[int],
 ) -> list[Found]:
     """All statistics of one sampler's draws at every number of draws."""
     weight, total = resampling_weights(len(question.x)), len(draws.reward)
     found = []
     for n in (n for n in sizes if n <= total):
-        values = _stacked(blocks(draws, n, total), ve.value)
+        values = _stacked(disjoint_sets(draws, n, total), ve.value_estimate)
         found.append(("V", n, value_statistics(values, truth.value, weight)))
         if n > GRADIENT_DRAWS:
             continue
-        few = blocks(draws, n, min(total, GRADIENT_DRAWS))
-        estimators: dict[str, Callable[[Draws], Tensor]] = {}
+        few = disjoint_sets(draws, n, min(total, GRADIENT_DRAWS))
+        estimators: dict[str, Callable[[PosteriorDraws], Tensor]] = {}
         if draws.pull is not None:
             estimators["grad V, G"] = ve.gradient_g
         if n > 1 and name != "glass-1":  # equal draws, or one, leave GF at zero
@@ -126,10 +133,10 @@ def score(
     return [Found(name, evaluations, n, quantity, s) for quantity, n, s in found]
 
 
-def rows_of(t: float, found: Sequence[Found]) -> list[Row]:
+def study_rows(t: float, found: Sequence[Found]) -> list[StudyRow]:
     """One row per statistic."""
     return [
-        Row(t, f.sampler, f.evaluations, f.draws, f.quantity, name, *interval(replicates))
+        StudyRow(t, f.sampler, f.evaluations, f.draws, f.quantity, name, *interval(replicates))
         for f in found
         for name, replicates in f.statistics.items()
     ]
@@ -141,9 +148,9 @@ def interval(replicates: Tensor) -> tuple[float, float, float]:
     return float(replicates[0]), low, high
 
 
-def advantages(
+def paired_gains(
     t: float, found: Sequence[Found], one: str = "map", other: str = "glass"
-) -> list[Row]:
+) -> list[StudyRow]:
     """Correlation of V of `one`-k less that of `other`-k at equal evaluations k, paired."""
     pearson = {(f.sampler, f.draws): f.statistics["pearson"] for f in found if f.quantity == "V"}
     rows = []
@@ -153,21 +160,21 @@ def advantages(
             continue
         gap = f.statistics["pearson"] - pearson[rival]
         name = f"{f.sampler} - {rival[0]}"
-        rows.append(Row(t, name, f.evaluations, f.draws, "V", "pearson gain", *interval(gap)))
+        rows.append(StudyRow(t, name, f.evaluations, f.draws, "V", "pearson gain", *interval(gap)))
     return rows
 
 
-def study(question: Question, truth: Truth, sizes: list[int]) -> list[Found]:
+def study(question: ValueQuestion, truth: Truth, sizes: list[int]) -> list[Found]:
     """Every sampler of the task against the truth."""
     found = []
     for name, (sampler, evaluations) in ve.samplers(question.task).items():
         draws = ve.draw(question, sampler, max(sizes), min(GRADIENT_DRAWS, max(sizes)))
-        found += score(question, name, evaluations, draws, truth, sizes)
+        found += sampler_statistics(question, name, evaluations, draws, truth, sizes)
     return found
 
 
 def half_against_half(
-    question: Question, halves: tuple[Truth, Truth], particles: int
+    question: ValueQuestion, halves: tuple[Truth, Truth], particles: int
 ) -> list[Found]:
     """One half of a rollout reference scored against the other: what its noise alone costs."""
     weight = resampling_weights(len(question.x))

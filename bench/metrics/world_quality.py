@@ -1,12 +1,12 @@
-"""The measured quality that a recipe carries: posterior draws, classifiers, memorisation."""
+"""The measured quality that stands beside weights: posterior draws, and memorisation."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from bench.core.contracts import PosteriorSampler
 from bench.core.integrate import euler, integrate, uniform_grid
@@ -19,55 +19,35 @@ from bench.metrics.posterior_quality import (
     energy_distance,
     joint_frechet,
 )
-from bench.metrics.shapes_quality import shapes_quality
 from bench.metrics.two_sample import sliced_w2
 from bench.models.digits import UnconditionalMap
-from bench.models.digits_data import FOLDS, load
-from bench.models.meta_flow_map import FlowNet, MetaFlowMapNet
-from bench.models.mixture import Mixture, paper_mixture
+from bench.models.meta_flow_map import FlowNet
+from bench.models.mixture import Mixture
 from bench.models.mixture_roles import MixtureFlow
-from bench.models.nets import Classifier
 
-TIMES = (0.2, 0.5, 0.8)
+QUALITY_TIMES = (0.2, 0.5, 0.8)
 GLASS_STEPS = (1, 2, 4, 8, 20)
 MAP_STEPS = (1, 2, 4)
 CONTEXTS, DRAWS = 64, 256
-REFERENCE_STEPS = 100
+LONG_GLASS = 100
+"""Evaluations of the GLASS that stands for the truth."""
 
-Figures = dict[str, Any]
-
-
-def quality(task: str, networks: dict[str, nn.Module]) -> Figures:
-    """The figures of a world's networks."""
-    worlds = {"digits": digits_quality, "gmm-paper": gmm_quality, "shapes": shapes_quality}
-    return worlds[task](networks)
+Quality = dict[str, Any]
+"""Named figures, in groups, as they are written to JSON."""
 
 
-@torch.no_grad()
-def digits_quality(networks: dict[str, nn.Module]) -> Figures:
-    """Posterior quality at three times, accuracies on the held-out digits, memorisation."""
-    flow = cast(FlowNet, networks["flow"]).eval()
-    flow_map = UnconditionalMap(cast(MetaFlowMapNet, networks["map"]).eval())
-    return {
-        "posterior": {str(t): posterior_figures(flow, flow_map, t) for t in TIMES},
-        "accuracy": {name: _accuracy(cast(Classifier, networks[name])) for name in FOLDS},
-        "memorisation_ratio": memorisation(flow),
-    }
-
-
-def posterior_figures(
-    flow: FlowNet, flow_map: UnconditionalMap, t: float, seeds: int = 16
-) -> Figures:
+def posterior_quality(
+    data: Tensor, flow: FlowNet, flow_map: UnconditionalMap, t: float, seeds: int = 16
+) -> Quality:
     """{sampler: [joint Frechet, energy distance to 100-step GLASS]} with the floors and shuffles.
 
-    Contexts are the 1,797 digits noised `seeds` times; the energy distance uses 64 contexts and
-    256 draws each.  The floor of the first is the exact posterior of the 1,797 digits, that of the
-    second is GLASS against itself.
+    Contexts are the data (n, *event) noised `seeds` times; the energy distance uses 64 contexts and
+    256 draws each.  The floor of the first is the exact posterior of these data, that of the second
+    is GLASS against itself.
     """
-    data = load("all").x
     contexts = Contexts(data, t, seeds)
     x = next(iter(contexts))[0][:CONTEXTS]
-    reference = draws_at(Glass(flow, REFERENCE_STEPS), x, t, DRAWS, "reference")
+    reference = draws_at(Glass(flow, LONG_GLASS), x, t, DRAWS, "reference")
 
     def energy(sampler: PosteriorSampler, shuffle: bool = False) -> float:
         given = x.roll(1, 0) if shuffle else x
@@ -79,7 +59,7 @@ def posterior_figures(
 
     floor = [
         round(joint_frechet(Empirical(data), contexts), 4),
-        energy(Glass(flow, REFERENCE_STEPS)),
+        energy(Glass(flow, LONG_GLASS)),
     ]
     maps = {f"map-{k}": both(MapPosterior(flow_map, k)) for k in MAP_STEPS}
     glass = {f"glass-{k}": both(Glass(flow, k)) for k in GLASS_STEPS}
@@ -87,19 +67,15 @@ def posterior_figures(
     return {"floor": floor, **maps, **glass, "map-1-shuffled": shuffled}
 
 
-def _accuracy(net: Classifier) -> float:
-    held_out = load("held-out")
-    hits = net(held_out.x).argmax(-1) == held_out.y
-    return round(float(hits.float().mean()), 4)
+def memorisation(
+    flow: FlowNet, train: Tensor, held_out: Tensor, n: int = 2000, steps: int = 50
+) -> float:
+    """Median nearest-training distance of samples over that of held-out data, (m, *event) each.
 
-
-def memorisation(flow: FlowNet, n: int = 2000, steps: int = 50) -> float:
-    """Median nearest-training distance of samples over that of held-out digits.
-
-    1 means that samples are as far from the training set as new digits are; well below 1 means
-    that the flow repeats its training images.
+    1 means that samples are as far from the training set as new data are; well below 1 means that
+    the flow repeats its training data.
     """
-    train, held_out = load("train").x.flatten(1), load("held-out").x.flatten(1)
+    train, held_out = train.flatten(1), held_out.flatten(1)
     x0 = torch.randn(n, *flow.event_shape, generator=torch.Generator().manual_seed(0))
     samples = integrate(euler(flow.velocity), x0, uniform_grid(steps)).flatten(1)
     return round(_nearest(samples, train) / _nearest(held_out, train), 4)
@@ -109,15 +85,7 @@ def _nearest(x: Tensor, y: Tensor) -> float:
     return float(torch.cdist(x, y).min(1).values.median())
 
 
-@torch.no_grad()
-def gmm_quality(networks: dict[str, nn.Module]) -> Figures:
-    """Sliced W2 of 1,024 draws to exact posterior draws, mean over 64 states, with its floor."""
-    mixture = paper_mixture(torch.float32)
-    flow_map = UnconditionalMap(cast(MetaFlowMapNet, networks["map"]).eval())
-    return {str(t): posterior_w2(mixture, flow_map, t) for t in (0.1, 0.3, 0.6, 0.9)}
-
-
-def posterior_w2(mixture: Mixture, flow_map: UnconditionalMap, t: float) -> Figures:
+def posterior_w2(mixture: Mixture, flow_map: UnconditionalMap, t: float) -> Quality:
     """The map and GLASS at one time; see `w2_to_exact`."""
     samplers: dict[str, PosteriorSampler] = {
         f"map-{k}": MapPosterior(flow_map, k) for k in MAP_STEPS
@@ -132,7 +100,7 @@ def w2_to_exact(
     t: float,
     states: int = 64,
     draws: int = 1024,
-) -> Figures:
+) -> Quality:
     """Mean over states of sliced W2 to exact draws; `floor` is exact against exact."""
     g = torch.Generator().manual_seed(0)
     x1 = mixture.sample(states, g)

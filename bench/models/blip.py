@@ -35,7 +35,7 @@ class BlipConfig:
     head: tuple[int, ...] = (1024, 128, 64, 16, 1)
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:
+def attend_heads(q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:
     """Multi-head attention of (n, queries, d) over (n, keys, d)."""
     q, k, v = (part.view(*part.shape[:2], heads, -1).transpose(1, 2) for part in (q, k, v))
     out = nn.functional.scaled_dot_product_attention(q, k, v)
@@ -50,7 +50,7 @@ class _VisionAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         q, k, v = self.qkv(x).chunk(3, -1)
-        out: Tensor = self.proj(attend(q, k, v, self.heads))
+        out: Tensor = self.proj(attend_heads(q, k, v, self.heads))
         return out
 
 
@@ -105,7 +105,7 @@ class _Attention(nn.Module):
     def forward(self, x: Tensor, context: Tensor) -> Tensor:
         q = self.self["query"](x)
         k, v = self.self["key"](context), self.self["value"](context)
-        seen = self.output["dense"](attend(q, k, v, self.heads))
+        seen = self.output["dense"](attend_heads(q, k, v, self.heads))
         out: Tensor = self.output["LayerNorm"](seen + x)
         return out
 

@@ -28,7 +28,7 @@ PREFIXES = ("module.", "model.", "dit.")
 CONTAINERS = ("ema", "state_dict", "model")
 """Where training files keep the weights; the average comes first, it is what is sampled from."""
 
-TIMES = ("s_embedder.", "s_embedder_second.", "t_embedder_second.")
+TIME_EMBEDDERS = ("s_embedder.", "s_embedder_second.", "t_embedder_second.")
 """The time embedders that a plain flow lacks; a file holds all of them or none."""
 GUIDANCE = ("guidance_embedder.",)
 CONTEXT = ("x_cond_", "t_cond_")
@@ -155,12 +155,12 @@ def initialise_from_flow(
     flow = {name: value for name, value in bare.items() if name not in dropped}
     wanted = net.state_dict()
     absent = _starting(wanted, CONTEXT)
-    for group in (TIMES, GUIDANCE):
+    for group in (TIME_EMBEDDERS, GUIDANCE):
         absent += [] if _starting(flow, group) else _starting(wanted, group)
     _require_fit(flow, {n: v for n, v in wanted.items() if n not in absent}, "a flow of this size")
 
     made = {name: _made(name, flow, wanted[name].shape) for name in absent}
-    moved = [] if _starting(flow, TIMES) else _starting(flow, SILENCED)
+    moved = [] if _starting(flow, TIME_EMBEDDERS) else _starting(flow, SILENCED)
     values = {name: value for name, (value, _) in made.items()}
     _load(net, flow | values | {name: torch.zeros_like(flow[name]) for name in moved})
     return LoadReport(

@@ -121,7 +121,7 @@ def _quiet() -> Iterator[None]:
         logging.disable(before)
 
 
-def make(name: str, device: str = "cpu") -> nn.Module:
+def make_clip(name: str, device: str = "cpu") -> nn.Module:
     """The architecture `name` of open_clip with random weights (none on the device "meta")."""
     clip = open_clip()
     if name not in clip.list_models():
@@ -130,7 +130,9 @@ def make(name: str, device: str = "cpu") -> nn.Module:
         return cast(nn.Module, clip.create_model(name, device=device, load_weights=False))
 
 
-def load(name: str, path: Path, precision: Precision = "float32", fit: Fit | None = None) -> Any:
+def load_clip(
+    name: str, path: Path, precision: Precision = "float32", fit: Fit | None = None
+) -> Any:
     """The model with the weights of a file, made once per file, precision and fit."""
     stat = path.stat()
     return _load(name, path, (stat.st_size, stat.st_mtime_ns), precision, fit)
@@ -140,7 +142,7 @@ def load(name: str, path: Path, precision: Precision = "float32", fit: Fit | Non
 def _load(
     name: str, path: Path, _version: tuple[int, int], precision: Precision, fit: Fit | None
 ) -> ClipModel:
-    net = make(name)
+    net = make_clip(name)
     state = external.read_state(path)
     external.load_strictly(net, as_open_clip(state), path)
     return ClipModel(net.to(getattr(torch, precision)), name, fit)

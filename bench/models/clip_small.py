@@ -95,7 +95,7 @@ def _open_clip() -> Any:
 
 
 @cache
-def load() -> SmallCLIP:
+def small_clip() -> SmallCLIP:
     """The shipped model, frozen.
 
     It stays in training mode, which changes nothing here (it has neither dropout nor batch norm),
@@ -109,4 +109,4 @@ def load() -> SmallCLIP:
 def text_features(prompt: str) -> Tensor:
     """The unit vector (48,) of a prompt under the shipped model, computed once."""
     with torch.no_grad():
-        return load().text(tokens([prompt]))[0]
+        return small_clip().text(tokens([prompt]))[0]

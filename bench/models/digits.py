@@ -9,9 +9,9 @@ from torch import Tensor
 
 from bench.core.contracts import Condition
 from bench.models import weights
-from bench.models.digits_data import EVENT_SHAPE
+from bench.models.digits_data import DIGIT_SHAPE
 from bench.models.meta_flow_map import FlowNet, MetaFlowMapNet
-from bench.models.nets import Classifier
+from bench.models.nets import DigitClassifier
 
 FEATURES = 12
 """Width of the feature network: a Frechet distance then needs 120 samples."""
@@ -21,21 +21,21 @@ CLASSIFIER_FEATURES = 32
 @cache
 def flow() -> FlowNet:
     """The base flow."""
-    return cast(FlowNet, weights.load_into(FlowNet(EVENT_SHAPE), "digits", "flow"))
+    return cast(FlowNet, weights.load_into(FlowNet(DIGIT_SHAPE), "digits", "flow"))
 
 
 @cache
 def meta_flow_map() -> MetaFlowMapNet:
     """The meta flow map distilled from the flow."""
-    net = MetaFlowMapNet(EVENT_SHAPE)
+    net = MetaFlowMapNet(DIGIT_SHAPE)
     return cast(MetaFlowMapNet, weights.load_into(net, "digits", "map"))
 
 
 @cache
-def classifier(which: Literal["guidance", "judge", "features"]) -> Classifier:
+def classifier(which: Literal["guidance", "judge", "features"]) -> DigitClassifier:
     """One of three classifiers trained on disjoint folds with different seeds."""
-    net = Classifier(FEATURES if which == "features" else CLASSIFIER_FEATURES)
-    return cast(Classifier, weights.load_into(net, "digits", which))
+    net = DigitClassifier(FEATURES if which == "features" else CLASSIFIER_FEATURES)
+    return cast(DigitClassifier, weights.load_into(net, "digits", which))
 
 
 def log_probabilities(which: Literal["guidance", "judge"], x: Tensor) -> Tensor:

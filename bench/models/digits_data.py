@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-EVENT_SHAPE = (1, 8, 8)
+DIGIT_SHAPE = (1, 8, 8)
 Split = Literal["train", "held-out", "all"]
 FOLDS = ("guidance", "judge", "features")
 
@@ -26,7 +26,7 @@ class Labelled(NamedTuple):
 
 
 @cache
-def load(split: Split = "all") -> Labelled:
+def real_digits(split: Split = "all") -> Labelled:
     """The digits of a split, in a fixed order."""
     from sklearn.datasets import load_digits  # takes half a second to import
 
@@ -39,5 +39,5 @@ def load(split: Split = "all") -> Labelled:
 
 def fold(name: str) -> Labelled:
     """One of the three disjoint thirds of the training images."""
-    data, k = load("train"), FOLDS.index(name)
+    data, k = real_digits("train"), FOLDS.index(name)
     return Labelled(data.x[k::3], data.y[k::3])

@@ -18,7 +18,7 @@ from bench.core.contracts import Condition
 from bench.core.params import UserError
 from bench.core.paths import Interpolant, Linear, expand
 from bench.models.dit_layers import (
-    Block,
+    DiTBlock,
     FinalLayer,
     GuidanceEmbedder,
     LabelEmbedder,
@@ -100,7 +100,7 @@ class DiT(nn.Module):
         self.guidance_embedder = GuidanceEmbedder(config.guidance_scales, d)
         self.register_buffer("pos_embed", position_table(d, side))
         self.blocks = nn.ModuleList(
-            Block(d, config.heads, config.qk_norm) for _ in range(config.depth)
+            DiTBlock(d, config.heads, config.qk_norm) for _ in range(config.depth)
         )
         self.final_layer = FinalLayer(d, config.patch**2 * config.channels)
 

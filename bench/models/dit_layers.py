@@ -60,7 +60,7 @@ def layer_norm(x: Tensor) -> Tensor:
     return functional.layer_norm(x, x.shape[-1:], eps=EPSILON)
 
 
-def time_features(t: Tensor) -> Tensor:
+def sinusoidal_features(t: Tensor) -> Tensor:
     """[cos, sin] of t exp(-ln(10000) i / 128), i < 128: (batch,) -> (batch, 256), not scaled."""
     # half-precision angles would merge neighbouring times
     t = t.to(torch.promote_types(t.dtype, torch.float32))
@@ -104,7 +104,7 @@ class TimeEmbedder(nn.Module):
         )
 
     def forward(self, t: Tensor) -> Tensor:
-        out: Tensor = self.mlp(time_features(t).to(next(self.parameters()).dtype))
+        out: Tensor = self.mlp(sinusoidal_features(t).to(next(self.parameters()).dtype))
         return out
 
 
@@ -177,7 +177,7 @@ class Perceptron(nn.Module):
         return out
 
 
-class Block(nn.Module):
+class DiTBlock(nn.Module):
     """Attention, then MLP, each modulated and gated by the condition (adaLN-Zero)."""
 
     def __init__(self, hidden: int, heads: int, qk_norm: bool) -> None:

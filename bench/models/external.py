@@ -107,7 +107,7 @@ def entry(name: str) -> External:
     return EXTERNAL[name]
 
 
-def folder() -> Path:
+def cache_folder() -> Path:
     """Where published weights are kept: TILTBENCH_CACHE, or ~/.cache/tiltbench."""
     return Path(os.environ.get("TILTBENCH_CACHE") or Path.home() / ".cache" / "tiltbench")
 
@@ -123,7 +123,7 @@ def locate(name: str, given: str = "") -> Path:
             raise UserError(f"there is no weight file {path}: give the path of an existing one")
         return path
     known = entry(name)
-    path = folder() / known.file
+    path = cache_folder() / known.file
     if not path.is_file():
         raise UserError(
             f"the weights '{name}' are not here: run 'bench prefetch {name}' "
@@ -152,7 +152,7 @@ def recorded(path: Path) -> dict[str, Any] | None:
     return record
 
 
-def digest(path: Path) -> str:
+def file_digest(path: Path) -> str:
     """SHA-256 of a file, read once per content: large files take seconds."""
     stat = path.stat()
     return _digest(path, stat.st_size, stat.st_mtime_ns)

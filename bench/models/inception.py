@@ -99,7 +99,7 @@ def _branches_e(b: Any, x: Tensor) -> list[Tensor]:
 
 
 @cache
-def load(path: Path) -> FIDInception:
+def load_inception(path: Path) -> FIDInception:
     """The frozen network with the weights of a file."""
     net = FIDInception()
     external.load_strictly(net.net, external.read_state(path), path)

@@ -31,7 +31,7 @@ class Known(NamedTuple):
     scale: Tensor | None = None
 
 
-NOTHING = Known()
+UNTOLD = Known()
 
 
 class MetaFlowMapNet(nn.Module):
@@ -62,11 +62,11 @@ class MetaFlowMapNet(nn.Module):
 
     def velocity(self, x_bar: Tensor, s: Tensor, u: Tensor, x: Tensor, t: Tensor) -> Tensor:
         """v_{s,u}(x_bar; t, x), shape of x_bar, without a label."""
-        return self.given(NOTHING).velocity(x_bar, s, u, x, t)
+        return self.given(UNTOLD).velocity(x_bar, s, u, x, t)
 
     def jump(self, x_bar: Tensor, s: Tensor, u: Tensor, x: Tensor, t: Tensor) -> Tensor:
         """X_{s,u}(x_bar; t, x), without a label."""
-        return self.given(NOTHING).jump(x_bar, s, u, x, t)
+        return self.given(UNTOLD).jump(x_bar, s, u, x, t)
 
     def given(self, known: Known) -> GivenMap:
         """The map with labels and guidance scales fixed."""
@@ -136,7 +136,7 @@ class FlowNet(nn.Module):
 
     def velocity(self, x: Tensor, t: Tensor, condition: object = None) -> Tensor:
         """b_t(x), shape of x, without a label; `condition` is ignored, see `given`."""
-        return self.labelled(x, t, NOTHING)
+        return self.labelled(x, t, UNTOLD)
 
     def given(self, known: Known) -> GivenFlow:
         """The velocity with labels and guidance scales fixed."""

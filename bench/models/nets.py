@@ -40,8 +40,8 @@ class ModulatedBlock(nn.Module):
         return out
 
 
-GUIDED = 2.5
-SCALES = (1.0, GUIDED)
+GUIDED_SCALE = 2.5
+GUIDANCE_SCALES = (1.0, GUIDED_SCALE)
 """Guidance scales that a class-conditional network is told (arXiv 2601.14430, Eqs. 69-70)."""
 
 
@@ -55,13 +55,13 @@ class LabelEmbedding(nn.Module):
         super().__init__()
         self.classes = classes
         self.label = nn.Embedding(classes + 1, width)
-        self.scale = nn.Embedding(len(SCALES), width)
+        self.scale = nn.Embedding(len(GUIDANCE_SCALES), width)
         nn.init.normal_(self.label.weight, std=0.5)
         nn.init.zeros_(self.scale.weight)
 
     def forward(self, label: Tensor, scale: Tensor) -> Tensor:
         """(batch,) labels and (batch,) scales, each the nearest of SCALES -> (batch, width)."""
-        known = torch.tensor(SCALES).to(scale)
+        known = torch.tensor(GUIDANCE_SCALES).to(scale)
         nearest = (scale[:, None] - known).abs().argmin(-1)
         out: Tensor = self.label(label) + self.scale(nearest)
         return out
@@ -137,7 +137,7 @@ class ModulatedMLP(Modulated):
         return out
 
 
-class Classifier(nn.Module):
+class DigitClassifier(nn.Module):
     """A small convolutional classifier; `features` is its penultimate layer."""
 
     def __init__(self, features: int, classes: int = 10, channels: int = 16) -> None:

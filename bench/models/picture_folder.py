@@ -41,7 +41,7 @@ def jpeg_bytes(picture: Tensor) -> int:
     return buffer.tell()
 
 
-def write(folder: Path, pictures: Tensor, records: Sequence[dict[str, Any]] = ()) -> None:
+def write_pictures(folder: Path, pictures: Tensor, records: Sequence[dict[str, Any]] = ()) -> None:
     """uint8 pictures (n, height, width, 3) as 00000.png ..., and a line of metadata for each.
 
     PNG keeps every bit; JPEG would move a Frechet distance by more than methods differ.
@@ -68,7 +68,7 @@ def files(folder: Path) -> list[Path]:
     return found
 
 
-def read(paths: Sequence[Path]) -> Iterator[Tensor]:
+def read_pictures(paths: Sequence[Path]) -> Iterator[Tensor]:
     """Each picture as uint8 (height, width, 3), RGB."""
     image = pillow()
     for path in paths:
@@ -90,7 +90,7 @@ def prompts(folder: Path, paths: Sequence[Path]) -> list[str] | None:
     return None if None in found else [str(prompt) for prompt in found]
 
 
-def digest(paths: Sequence[Path]) -> str:
+def contents_digest(paths: Sequence[Path]) -> str:
     """SHA-256 of the contents in the order of the paths; names do not matter."""
     total = hashlib.sha256()
     for path in paths:

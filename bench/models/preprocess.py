@@ -42,7 +42,7 @@ def resize(x: Tensor, height: int, width: int) -> Tensor:
     )
 
 
-def longest(x: Tensor, side: int) -> Tensor:
+def pad_longest(x: Tensor, side: int) -> Tensor:
     """The longest side becomes `side`, zeros pad the other on both ends: what HPSv2 reads.
 
     Zeros are put in before normalisation, so the margin is black.
@@ -54,7 +54,7 @@ def longest(x: Tensor, side: int) -> Tensor:
     return nn.functional.pad(resize(x, h, w), (left, side - w - left, top, side - h - top))
 
 
-def shortest(x: Tensor, side: int) -> Tensor:
+def crop_shortest(x: Tensor, side: int) -> Tensor:
     """The shortest side becomes `side`, the middle is kept: what CLIP reads."""
     height, width = x.shape[2:]
     if height <= width:
@@ -70,7 +70,7 @@ def squash(x: Tensor, side: int) -> Tensor:
     return resize(x, side, side)
 
 
-FITS = {"longest": longest, "shortest": shortest, "squash": squash}
+FITS = {"longest": pad_longest, "shortest": crop_shortest, "squash": squash}
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from bench.core.contracts import Condition, Flow
 from bench.models.gaussian import GaussianModel
 from bench.models.nets import ModulatedMLP
 
-SEED = 0
+RESIDUAL_SEED = 0
 """Of the residual's weights, so that two residuals of the same flow are the same."""
 
 
@@ -34,7 +34,7 @@ class ResidualFlow(nn.Module):
         self.gaussian = GaussianModel(dimension)
         self.gaussian.set(mean, covariance)
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(SEED)
+            torch.manual_seed(RESIDUAL_SEED)
             self.net = ModulatedMLP(dimension, dimension, times=1, width=width, depth=depth)
 
     def velocity(self, x: Tensor, t: Tensor, condition: Condition = None) -> Tensor:

@@ -17,14 +17,14 @@ from bench.core.params import UserError
 from bench.models import weights
 from bench.models.autoencoder import Autoencoder
 from bench.models.meta_flow_map import FlowNet, Known, MetaFlowMapNet
-from bench.models.nets import GUIDED as GUIDED
+from bench.models.nets import GUIDED_SCALE as GUIDED_SCALE
 from bench.models.shapes_prompts import parse
 from bench.models.shapes_render import SHAPES, SIDE
 
 DATA_SHAPE = (3, SIDE, SIDE)
 LATENTS, CODE_WIDTH, FLOW_WIDTH, MAP_WIDTH, DEPTH = 16, 512, 384, 384, 3
 """As in the recipe beside the weights."""
-EVENT_SHAPE = (LATENTS,)
+LATENT_SHAPE = (LATENTS,)
 
 
 @cache
@@ -37,14 +37,14 @@ def autoencoder() -> Autoencoder:
 @cache
 def flow() -> FlowNet:
     """The class-conditional base flow of the latents."""
-    net = FlowNet(EVENT_SHAPE, FLOW_WIDTH, DEPTH, len(SHAPES))
+    net = FlowNet(LATENT_SHAPE, FLOW_WIDTH, DEPTH, len(SHAPES))
     return cast(FlowNet, weights.load_into(net, "shapes", "flow"))
 
 
 @cache
 def meta_flow_map() -> MetaFlowMapNet:
     """The class-conditional meta flow map distilled from the flow."""
-    net = MetaFlowMapNet(EVENT_SHAPE, MAP_WIDTH, DEPTH, classes=len(SHAPES))
+    net = MetaFlowMapNet(LATENT_SHAPE, MAP_WIDTH, DEPTH, classes=len(SHAPES))
     return cast(MetaFlowMapNet, weights.load_into(net, "shapes", "map"))
 
 

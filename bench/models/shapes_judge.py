@@ -27,7 +27,7 @@ from bench.models.shapes_render import (
     RADIUS,
     SHAPES,
     SINGLES,
-    UNITS,
+    UNITS_PER_SIDE,
     covered,
     pixel_grid,
 )
@@ -46,7 +46,7 @@ MIDDLE_RADIUS = sum(RADIUS) / 2
 
 
 @dataclass(frozen=True)
-class Measured:
+class Attributes:
     """Indices of the words for every attribute, -1 where none fits; each (n,)."""
 
     shape: Tensor
@@ -71,7 +71,7 @@ class Measured:
 
 
 @torch.no_grad()
-def measure(x: Tensor) -> Measured:
+def measure(x: Tensor) -> Attributes:
     """What the pictures (n, 3, side, side) in [-1, 1] show."""
     picture = (x.detach().float().cpu().clamp(-1, 1) + 1) / 2
     ground = picture.flatten(2).median(-1).values
@@ -88,7 +88,7 @@ def measure(x: Tensor) -> Measured:
     known = (count >= 1) & (count <= 2)
     clear = known & agree & (residual < MAX_RESIDUAL)
     place = torch.where(pair, _arrangement(first, second), _spot(first))
-    return Measured(
+    return Attributes(
         shape=_or_none(first.shape, clear),
         colour=_or_none(colour, colour_error < MAX_COLOUR_ERROR),
         size=_or_none(first.size, known & (~pair | (first.size == second.size))),
@@ -144,7 +144,7 @@ def _regions(alpha: Tensor) -> tuple[list[Tensor], Tensor]:
 
     around = np.ones((3, 3))
     side = alpha.shape[-1]
-    least = SMALLEST_REGION * (side / UNITS) ** 2
+    least = SMALLEST_REGION * (side / UNITS_PER_SIDE) ** 2
     out = torch.zeros(2, *alpha.shape)
     count = torch.zeros(len(alpha), dtype=torch.long)
     for i, picture in enumerate(alpha.numpy()):
@@ -165,7 +165,7 @@ def _fit(alpha: Tensor) -> _Fit:
     x, y = pixel_grid(side)
     ink = alpha.sum((1, 2)).clamp(min=1e-6)
     centre = torch.stack([(alpha * x).sum((1, 2)), (alpha * y).sum((1, 2))], -1) / ink[:, None]
-    area = ink * (UNITS / side) ** 2
+    area = ink * (UNITS_PER_SIDE / side) ** 2
     radius = (area[:, None] / UNIT_AREA).sqrt()
     residual = []
     for k in range(len(SHAPES)):

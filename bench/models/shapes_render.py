@@ -13,7 +13,7 @@ from torch import Tensor
 
 SIDE = 32
 """Pixels along each side, unless said otherwise."""
-UNITS = 16
+UNITS_PER_SIDE = 16
 """Lengths are in UNITSths of the side."""
 SHAPES = ("circle", "square", "triangle", "cross")
 COLOURS = ("red", "green", "blue", "yellow")
@@ -125,13 +125,13 @@ def cross(x: Tensor, y: Tensor, r: Tensor) -> Tensor:
     return torch.minimum(across, upright)
 
 
-DISTANCES = (circle, square, triangle, cross)
+SIGNED_DISTANCES = (circle, square, triangle, cross)
 """In the order of SHAPES."""
 
 
 def pixel_grid(side: int = SIDE) -> tuple[Tensor, Tensor]:
     """x and y of the pixel centres, (side, side) each, from the middle, in 16ths of the side."""
-    at = (torch.arange(side) + 0.5) * UNITS / side - UNITS / 2
+    at = (torch.arange(side) + 0.5) * UNITS_PER_SIDE / side - UNITS_PER_SIDE / 2
     y, x = torch.meshgrid(at, at, indexing="ij")
     return x, y
 
@@ -144,10 +144,10 @@ def covered(shape: Tensor, centre: Tensor, radius: Tensor, side: int = SIDE) -> 
     x, y = pixel_grid(side)
     dx, dy = (x - centre[:, 0, None, None]), (y - centre[:, 1, None, None])
     out = torch.empty_like(dx)
-    for k, distance in enumerate(DISTANCES):
+    for k, distance in enumerate(SIGNED_DISTANCES):
         rows = (shape == k).nonzero()[:, 0]
         out[rows] = distance(dx[rows], dy[rows], radius[rows, None, None])
-    return (0.5 - out * side / UNITS).clamp(0, 1)
+    return (0.5 - out * side / UNITS_PER_SIDE).clamp(0, 1)
 
 
 def coverage(scenes: Scenes, side: int = SIDE) -> Tensor:
@@ -160,7 +160,7 @@ def coverage(scenes: Scenes, side: int = SIDE) -> Tensor:
     return ink
 
 
-def render(scenes: Scenes, side: int = SIDE) -> Tensor:
+def render_scenes(scenes: Scenes, side: int = SIDE) -> Tensor:
     """Pictures (n, 3, side, side) in [-1, 1]."""
     ink = coverage(scenes, side)[:, None]
     picture = ink * scenes.rgb[:, :, None, None] + (1 - ink) * scenes.ground[:, None, None, None]
@@ -170,4 +170,4 @@ def render(scenes: Scenes, side: int = SIDE) -> Tensor:
 def pictures(n: int, seed: int, side: int = SIDE) -> tuple[Tensor, Scenes]:
     """n pictures and their scenes, a function of the seed."""
     scenes = draw_scenes(n, torch.Generator().manual_seed(seed))
-    return render(scenes, side), scenes
+    return render_scenes(scenes, side), scenes

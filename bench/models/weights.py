@@ -6,7 +6,6 @@ TILTBENCH_WEIGHTS may name a folder that is searched before the package's own.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from functools import cache
@@ -15,6 +14,7 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from bench.core.params import UserError
+from bench.models.external import file_digest
 
 PACKAGE = Path(__file__).parent.parent / "weights"
 
@@ -32,13 +32,7 @@ def find(name: str) -> Path:
 
 
 @cache
-def digest(path: Path) -> str:
-    """SHA-256 of a file."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-@cache
-def load(path: Path) -> dict[str, Tensor]:
+def read_weights(path: Path) -> dict[str, Tensor]:
     """All tensors of a file; a truncated or foreign file is a UserError."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
@@ -49,6 +43,11 @@ def load(path: Path) -> dict[str, Tensor]:
         raise UserError(
             f"the weights {path} cannot be read ({error}): restore the file or train it again"
         ) from error
+
+
+def hashes(name: str) -> dict[str, str]:
+    """{name: SHA-256 of its file}, as a task declares what decides its samples."""
+    return {name: file_digest(find(name))}
 
 
 def training(name: str) -> dict[str, float]:
@@ -65,7 +64,7 @@ def load_into(module: nn.Module, name: str, prefix: str) -> nn.Module:
     path = find(name)
     state = {
         key.removeprefix(f"{prefix}."): value
-        for key, value in load(path).items()
+        for key, value in read_weights(path).items()
         if key.startswith(f"{prefix}.")
     }
     if not state:

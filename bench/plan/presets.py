@@ -19,6 +19,7 @@ from typing import Any
 
 import yaml
 
+from bench.core import atomic
 from bench.core.params import UserError, format_name, nearest, parse_name
 
 ROOT_VARIABLE = "TILTBENCH_ROOT"
@@ -50,11 +51,9 @@ def write(name: str, methods: dict[str, dict[str, Any]], root: str | None = None
     """Add methods to a preset, in one step; entries of other methods stay."""
     path = path_of(name, root)
     kept = read(name, root)["methods"] if path.is_file() else {}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
     content = {"name": path.stem, "methods": kept | methods}
-    partial.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
-    return partial.replace(path)
+    atomic.write(path, yaml.safe_dump(content, sort_keys=False).encode())
+    return path
 
 
 def resolved(text: str, seeds: Sequence[int], root: str | None = None) -> str:

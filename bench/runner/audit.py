@@ -59,7 +59,7 @@ def audit(store: Store, plan: list[Planned], flops: bool) -> list[Finding]:
     """A finding per method, problem and budget with at least one good cell."""
     groups: dict[tuple[str, ...], list[Planned]] = {}
     for row in plan:
-        stored = store.last(row.id) if row.status == "pending" else None
+        stored = store.index.last(row.id) if row.status == "pending" else None
         if stored is not None and stored.ok:
             key = (row.task_label, row.reward_label, row.method_label, str(row.budget or ""))
             groups.setdefault(key, []).append(row)
@@ -70,9 +70,10 @@ def audit(store: Store, plan: list[Planned], flops: bool) -> list[Finding]:
 
 def _finding(store: Store, key: tuple[str, ...], rows: list[Planned], flops: bool) -> Finding:
     first = rows[0]
-    results = [found.result for row in rows if (found := store.last(row.id)) is not None]
+    stored = [store.index.last(row.id) for row in rows]
+    attempts = [found.attempt for found in stored if found is not None]
     unit = first.budget.unit if first.budget else DEFAULT
-    measured = sum(result["costs"][unit] for result in results) / len(results)
+    measured = sum(attempt.costs[unit] for attempt in attempts) / len(attempts)
     limit = first.budget.per_sample(first.cell.n) if first.budget else None
     task, reward, method, budget = key
     finding = Finding(
@@ -81,9 +82,9 @@ def _finding(store: Store, key: tuple[str, ...], rows: list[Planned], flops: boo
         method=method,
         budget=budget,
         cells=len(rows),
-        predicted=first.predicted.cost("paper-nfe"),
-        measured=sum(result["costs"]["paper-nfe"] for result in results) / len(results),
-        rows_equal=all(rows_agree(row, result) for row, result in zip(rows, results, strict=True)),
+        predicted=first.predicted.cost(DEFAULT),
+        measured=sum(attempt.costs[DEFAULT] for attempt in attempts) / len(attempts),
+        rows_equal=all(rows_agree(*pair) for pair in zip(rows, attempts, strict=True)),
         use=measured / limit if limit else None,
         underused=first.underused,
         upper_bound=first.predicted.upper_bound,
@@ -94,7 +95,7 @@ def _finding(store: Store, key: tuple[str, ...], rows: list[Planned], flops: boo
 def _fit_finding(store: Store, key: tuple[str, ...], row: Planned, flops: bool) -> Finding:
     """The ledger of a fit; for its FLOPs the shortest fit is run under the counter."""
     assert row.fit is not None
-    stored = store.last(row.fit.id)
+    stored = store.index.last(row.fit.id)
     assert stored is not None, "cells do not sample before their fit is stored"
     task, reward, method, budget = key
     limit = row.fit.limit
@@ -104,10 +105,10 @@ def _fit_finding(store: Store, key: tuple[str, ...], row: Planned, flops: bool) 
         method=f"{method} (fit)",
         budget=budget,
         cells=1,
-        predicted=row.fit.predicted.cost("paper-nfe"),
-        measured=stored.result["costs"]["paper-nfe"],
-        rows_equal=fit_agrees(row, stored.result),
-        use=stored.result["costs"][row.budget.unit] / limit if row.budget and limit else None,
+        predicted=row.fit.predicted.cost(DEFAULT),
+        measured=stored.attempt.costs[DEFAULT],
+        rows_equal=fit_agrees(row.fit, stored.attempt),
+        use=stored.attempt.costs[row.budget.unit] / limit if row.budget and limit else None,
         underused=False,
         upper_bound=row.fit.predicted.upper_bound,
     )

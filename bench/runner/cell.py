@@ -1,4 +1,4 @@
-"""Run one cell, anywhere: from its JSON to a payload that the driver stores.
+"""Run one cell, anywhere: from a job to an attempt that the driver stores.
 
 Errors of a method become statuses, never exceptions, so that one bad cell does not end a suite.
 """
@@ -8,45 +8,107 @@ from __future__ import annotations
 import platform
 import time
 import traceback
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from bench.core.cells import Cell
-from bench.core.contracts import FineTuning, Method, Samples
+from bench.core.contracts import FineTuning, Fitted, Method, Samples
 from bench.core.metering import Meter, OverBudget, TimeIsUp
 from bench.core.problem import Problem
 from bench.core.units import DEFAULT, UNITS
 from bench.core.work import Budget, Work
+from bench.record.attempt import Attempt, MetricRow
 from bench.runner import memory
 from bench.runner.energy import joules, spent_since
-from bench.runner.measuring import evaluate, pack_samples, unpack_samples
+from bench.runner.measuring import evaluate, pack_samples
 from bench.runner.scene import Scene, make_fit_problem, make_problem, stage
 
 
-@dataclass
-class Payload:
-    """What a cell sends back to the driver; everything in it can be pickled."""
+@dataclass(frozen=True)
+class Job:
+    """A cell to run: under which budget, measured by which metrics, from which fitted weights.
 
-    cell: str
-    status: str
+    workdir: where a fit keeps its checkpoints, on the machine that runs it; None keeps none.
+    """
+
+    cell: Cell
+    budget: Budget | None = None
+    metrics: tuple[str, ...] = ()
+    fitted: bytes | None = None
+    workdir: Path | None = None
+
+    @property
+    def id(self) -> str:
+        """The cell's."""
+        return self.cell.id
+
+    def run(self) -> Attempt:
+        """Execute it here: fit, or sample (from what a fit left) and measure."""
+        torch.set_num_threads(self.cell.threads)
+        memory.reset()
+        started, before = time.perf_counter(), joules()
+        try:
+            made = _fit(self) if self.cell.part == "fit" else _sample(self)
+        except Exception as error:  # the boundary: whatever a plugin raises becomes data
+            made = CellResult(ended_by(error))
+        return Attempt(
+            self.id,
+            **vars(made.ending),
+            **{name: value for name, value in vars(made).items() if name != "ending"},
+            seconds=time.perf_counter() - started,
+            machine=machine() | {"joules": spent_since(before)},
+            budget=str(self.budget or ""),
+        )
+
+
+@dataclass(frozen=True)
+class CellEnding:
+    """With which status a cell ended, why, and what its log keeps."""
+
+    status: str = "ok"
     reason: str = ""
-    work: dict[str, float] = field(default_factory=dict)
-    costs: dict[str, float] = field(default_factory=dict)
-    info: dict[str, float] = field(default_factory=dict)
-    seconds: float = 0.0
-    samples: bytes = b""
-    metrics: list[dict[str, Any]] = field(default_factory=list)
-    per_sample: dict[str, list[float]] = field(default_factory=dict)
-    curve: list[dict[str, float]] = field(default_factory=list)
     log: str = ""
-    machine: dict[str, Any] = field(default_factory=dict)
-    budget: str = ""
+
+
+GOOD = CellEnding()
+
+STOPPED: dict[type[Exception], str] = {
+    OverBudget: "over_budget",
+    TimeIsUp: "timeout",
+    FloatingPointError: "diverged",
+}
+"""Errors that are an answer; every other one is a failure, with its traceback."""
+
+
+def ended_by(error: Exception) -> CellEnding:
+    """The ending that an error is."""
+    for kind, status in STOPPED.items():
+        if isinstance(error, kind):
+            return CellEnding(status, str(error))
+    said = "".join(traceback.format_exception(error))
+    return CellEnding("failed", f"{type(error).__name__}: {error}", said)
+
+
+@dataclass(frozen=True)
+class CellResult:
+    """What a cell made, until it ended; the fields are those of an `Attempt`."""
+
+    ending: CellEnding = GOOD
+    work: Mapping[str, float] = field(default_factory=dict)
+    costs: Mapping[str, float] = field(default_factory=dict)
+    info: Mapping[str, float] = field(default_factory=dict)
     warmup: float = 0.0
+    samples: bytes = b""
     fitted: bytes = b""
+    metrics: tuple[MetricRow, ...] = ()
+    scores: Mapping[str, list[float]] = field(default_factory=dict)
+    curve: tuple[Mapping[str, float], ...] = ()
 
 
 def machine() -> dict[str, Any]:
@@ -60,80 +122,63 @@ def machine() -> dict[str, Any]:
     }
 
 
-def execute(
-    text: str, budget: dict[str, Any] | None, metrics: list[str], fitted: bytes | None = None
-) -> Payload:
-    """Run the cell given as JSON under a budget: fit, or sample (from what a fit left), measure."""
-    cell = Cell.from_json(text)
-    payload = Payload(cell.id, "ok", budget=str(Budget(**budget)) if budget else "")
-    torch.set_num_threads(cell.threads)
-    memory.reset()
-    started, before = time.perf_counter(), joules()
-    try:
-        limits = Budget(**budget) if budget else None
-        if cell.part == "fit":
-            _fit(cell, limits, payload)
-        else:
-            _sample(cell, limits, metrics, payload, fitted)
-    except OverBudget as error:
-        payload.status, payload.reason = "over_budget", str(error)
-    except TimeIsUp as error:
-        payload.status, payload.reason = "timeout", str(error)
-    except FloatingPointError as error:
-        payload.status, payload.reason = "diverged", str(error)
-    except Exception as error:  # the boundary: whatever a plugin raises becomes data
-        payload.status = "failed"
-        payload.reason = f"{type(error).__name__}: {error}"
-        payload.log += traceback.format_exc()
-    payload.seconds = time.perf_counter() - started
-    payload.machine = machine() | {"joules": spent_since(before)}
-    return payload
+class Curve(list[Mapping[str, float]]):
+    """Scalars as a method logs them, a row a step."""
+
+    def __call__(self, step: int, scalars: Mapping[str, float]) -> None:
+        self.append({"step": step, **scalars})
 
 
-def _fit(cell: Cell, budget: Budget | None, payload: Payload) -> None:
-    """Fit the cell's method; the adapted weights and the work of the whole fit."""
-    from safetensors.torch import save
-
-    scene = stage(cell)
+def _fit(job: Job) -> CellResult:
+    """Fit the cell's method: the adapted weights and the work of the whole fit."""
+    cell, budget = job.cell, job.budget
+    scene, curve = stage(cell), Curve()
     assert isinstance(scene.method, FineTuning)
     limit = budget.fit_budget if budget else None
     meter = Meter(limit, budget.unit if budget else DEFAULT, cell.seconds, count_flops=True)
     problem = make_fit_problem(cell, scene, meter)
-    problem.problem.on_log = lambda step, scalars: payload.curve.append({"step": step, **scalars})
+    problem.problem.on_log, problem.problem.workdir = curve, job.workdir
     try:
-        fitted = scene.method.fit(problem)
-    finally:
-        _record(payload, meter.work(), per=1)
+        fitted, ending = scene.method.fit(problem), GOOD
+    except Exception as error:
+        fitted, ending = Fitted({}, {}), ended_by(error)
+    made = CellResult(ending, *_spent(meter.work(), per=1), curve=tuple(curve))
+    return made if ending != GOOD else _with_weights(made, fitted, cell)
+
+
+def _with_weights(made: CellResult, fitted: Fitted, cell: Cell) -> CellResult:
+    from safetensors.torch import save
+
     bad = [name for name, value in fitted.state.items() if not bool(torch.isfinite(value).all())]
     if bad:
-        raise FloatingPointError(f"{cell.method} left weights that are not finite: {bad[0]}")
-    payload.info = {**fitted.record}
-    payload.fitted = save({name: value.contiguous() for name, value in fitted.state.items()})
+        error = FloatingPointError(f"{cell.method} left weights that are not finite: {bad[0]}")
+        return replace(made, ending=ended_by(error))
+    weights = save({name: value.contiguous() for name, value in fitted.state.items()})
+    return replace(made, info={**fitted.record}, fitted=weights)
 
 
-def _sample(
-    cell: Cell,
-    budget: Budget | None,
-    metrics: list[str],
-    payload: Payload,
-    fitted: bytes | None,
-) -> None:
-    scene = stage(cell, fitted)
-    payload.warmup = warm_up(cell, scene)
+def _sample(job: Job) -> CellResult:
+    """Sample the cell's problem and measure; what was stopped keeps its last checkpoint."""
+    cell, budget = job.cell, job.budget
+    scene, curve = stage(cell, job.fitted), Curve()
+    made = CellResult(warmup=warm_up(cell, scene))
     limit = None if budget is None else budget.per_sample(cell.n) * cell.n
     meter = Meter(limit, budget.unit if budget else DEFAULT, cell.seconds, count_flops=True)
     problem = make_problem(cell, scene, meter, range(cell.n))
-    problem.budget = budget
-    problem.on_log = lambda step, scalars: payload.curve.append({"step": step, **scalars})
+    problem.budget, problem.on_log = budget, curve
+    samples: Samples | None
     try:
-        samples = sample_in_batches(scene.method, problem, cell)
-    except (OverBudget, TimeIsUp):
-        _record(payload, meter.work(), cell.n)
-        if problem.checkpoints:
-            _pack(payload, problem.checkpoints[-1], scene, metrics)
-        raise
-    _record(payload, meter.work(), cell.n)
-    _pack(payload, samples, scene, metrics)
+        samples, ending = sample_in_batches(scene.method, problem, cell), GOOD
+    except (OverBudget, TimeIsUp) as error:
+        samples, ending = next(reversed(problem.checkpoints), None), ended_by(error)
+    except Exception as error:
+        return replace(made, ending=ended_by(error), curve=tuple(curve))
+    work, costs = _spent(meter.work(), cell.n)
+    made = replace(made, ending=ending, work=work, costs=costs, curve=tuple(curve))
+    try:
+        return made if samples is None else _measured(made, samples, scene, job.metrics)
+    except Exception as error:
+        return replace(made, ending=ended_by(error))
 
 
 def sample_in_batches(method: Method[Any], problem: Problem, cell: Cell) -> Samples:
@@ -154,6 +199,7 @@ def sample_in_batches(method: Method[Any], problem: Problem, cell: Cell) -> Samp
 
 
 WARM_ROWS = 8
+"""Samples of the run that loads weights and fills caches before anything is timed."""
 
 
 @torch.no_grad()
@@ -166,25 +212,17 @@ def warm_up(cell: Cell, scene: Scene) -> float:
     return time.perf_counter() - started
 
 
-def _record(payload: Payload, work: Work, per: int) -> None:
-    """Work in rows and in every unit; the units per returned sample, or of a whole fit."""
-    payload.work = {**work.flat(), "peak_bytes": float(memory.peak())}
-    for unit in UNITS:
-        payload.costs[unit] = work.cost(unit) / per
+def _spent(work: Work, per: int) -> tuple[dict[str, float], dict[str, float]]:
+    """Work in rows, and in every unit: per returned sample, or of a whole fit."""
+    rows = {**work.flat(), "peak_bytes": float(memory.peak())}
+    return rows, {unit: work.cost(unit) / per for unit in UNITS}
 
 
-def _pack(payload: Payload, samples: Samples, scene: Scene, metrics: list[str]) -> None:
-    payload.info = {**samples.info}
-    if samples.log_z is not None:
-        payload.info["log_z"] = samples.log_z
-    payload.samples = pack_samples(samples, scene.task)
-    rows, per_sample = evaluate(samples, scene, metrics)
-    payload.metrics, payload.per_sample = rows, per_sample
-
-
-def reevaluate(text: str, samples: bytes, metrics: list[str]) -> Payload:
-    """Metrics of stored samples: adding a metric never samples again."""
-    cell = Cell.from_json(text)
-    scene = stage(cell)
-    rows, per_sample = evaluate(unpack_samples(samples), scene, metrics)
-    return Payload(cell.id, "ok", metrics=rows, per_sample=per_sample)
+def _measured(
+    made: CellResult, samples: Samples, scene: Scene, metrics: tuple[str, ...]
+) -> CellResult:
+    """What was made, with its samples packed and measured."""
+    z = {} if samples.log_z is None else {"log_z": samples.log_z}
+    made = replace(made, info={**samples.info, **z}, samples=pack_samples(samples, scene.task))
+    rows, scores = evaluate(samples, scene, metrics)
+    return replace(made, metrics=rows, scores=scores)

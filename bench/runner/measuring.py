@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from bench.core import plugins
-from bench.core.contracts import Samples, Task
+from bench.core.cells import Cell
+from bench.core.contracts import Measurement, Metric, Samples, Task
 from bench.core.params import UserError
-from bench.runner.scene import Scene
+from bench.record.attempt import MetricRow
+from bench.runner.scene import Scene, stage
 
 RENDERED = 64
 """Samples per cell that are stored as images for galleries."""
@@ -54,46 +57,49 @@ def unpack_samples(data: bytes) -> Samples:
 
 
 def evaluate(
-    samples: Samples, scene: Scene, metrics: list[str]
-) -> tuple[list[dict[str, Any]], dict[str, list[float]]]:
+    samples: Samples, scene: Scene, metrics: Iterable[str]
+) -> tuple[tuple[MetricRow, ...], dict[str, list[float]]]:
     """Rows of the metrics table, and per-sample scores by metric name."""
-    rows, per_sample = [], {}
     samples = replace(samples, x=decoded(samples.x, scene.task))
-    for name in metrics:
-        cls = plugins.load("metrics", name)
-        found = _measure(cls, samples, scene)
-        if found.pop("per_sample", None) is not None:
-            per_sample[name] = found.pop("scores")
-        found.pop("scores", None)
-        rows.append(
-            {
-                "metric": name,
-                "version": cls.version,
-                "implementation": cls.implementation,
-                "direction": cls.direction,
-                "summary": cls.summary,
-                "rank": cls.rank,
-                "measures": cls.measures,
-                "floor": cls.floor,
-                **found,
-            }
-        )
-    return rows, per_sample
+    classes = {name: plugins.load("metrics", name) for name in metrics}
+    found = {name: _measure(cls, samples, scene) for name, cls in classes.items()}
+    rows = tuple(_row(name, cls, found[name]) for name, cls in classes.items())
+    scored = {n: m.per_sample for n, m in found.items() if m.per_sample is not None}
+    return rows, {name: scores.detach().tolist() for name, scores in scored.items()}
 
 
-def _measure(cls: type[Any], samples: Samples, scene: Scene) -> dict[str, Any]:
+def _row(name: str, cls: type[Metric], found: Measurement) -> MetricRow:
+    """What was measured, with what the metric's class declares."""
+    return MetricRow(
+        metric=name,
+        version=cls.version,
+        implementation=cls.implementation,
+        direction=cls.direction,
+        summary=cls.summary,
+        rank=cls.rank,
+        measures=cls.measures,
+        floor=cls.floor,
+        value=found.value,
+        standard_error=found.standard_error,
+        n=found.n,
+        note=found.note,
+    )
+
+
+def _measure(cls: type[Metric], samples: Samples, scene: Scene) -> Measurement:
     if len(samples) < cls.smallest_n:
         note = f"{len(samples)} samples are too few (at least {cls.smallest_n})"
-        return {"value": None, "standard_error": None, "n": len(samples), "note": note}
+        return Measurement(None, n=len(samples), note=note)
     try:
-        measured = asdict(cls(scene.target)(samples, scene.task))
+        return cls(scene.target)(samples, scene.task)
     except Exception as error:  # samples are good whatever a metric does
         note = f"the metric failed: {type(error).__name__}: {error}"
-        return {"value": None, "standard_error": None, "n": len(samples), "note": note}
-    scores: Tensor | None = measured["per_sample"]
-    if scores is not None:
-        measured["scores"] = scores.detach().tolist()
-    return measured
+        return Measurement(None, n=len(samples), note=note)
+
+
+def reevaluate(cell: Cell, samples: bytes, metrics: Iterable[str]) -> tuple[MetricRow, ...]:
+    """Metrics of stored samples: adding a metric never samples again."""
+    return evaluate(unpack_samples(samples), stage(cell), metrics)[0]
 
 
 def wanted_metrics(task: str) -> list[str]:

@@ -2,6 +2,7 @@
 
 Workers run many cells, and the kernel's high-water mark is that of the whole life of a process.
 Linux lets a process lower its own mark; elsewhere the figure is that of the worker so far.
+psutil knows the resident set of the moment and, except on Windows, no peak.
 """
 
 from __future__ import annotations

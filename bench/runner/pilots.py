@@ -28,7 +28,7 @@ from bench.plan.fits import fit_cell
 from bench.plan.matching import Cost, Match, bounds, shortest
 from bench.plan.prediction import sample_work
 from bench.plan.questions import MatchingQuestion, RowPrices
-from bench.runner.cell import sample_in_batches
+from bench.runner.cell import WARM_ROWS, sample_in_batches
 from bench.runner.scene import make_fit_problem, make_problem, stage
 
 CLOSE = 0.05
@@ -45,9 +45,6 @@ ROUNDS = 7
 
 MOST_TURNS = 2
 """Corrections from rounds at the most."""
-
-WARM_ROWS = 8
-"""Samples of the run that loads weights and fills caches before anything is timed."""
 
 
 @dataclass(frozen=True)

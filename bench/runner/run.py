@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Protocol
 
-from bench.core.cells import Cell, Planned
-from bench.core.work import Budget
+from bench.core import plugins
+from bench.core.cells import Planned, PlannedFit
 from bench.plan.expand import expand
 from bench.plan.suite import Suite
-from bench.record.store import Store, Stored
-from bench.record.tables import outcome_of, write_tables
-from bench.runner.cell import Payload, reevaluate
-from bench.runner.executors import Executor, Job
-from bench.runner.measuring import wanted_metrics
+from bench.record import layout
+from bench.record.attempt import Attempt, Stored
+from bench.record.index import Index
+from bench.record.store import Store
+from bench.record.tables import ending_of, write_tables
+from bench.runner.cell import Job
+from bench.runner.executors.base import Executor
+from bench.runner.measuring import reevaluate, wanted_metrics
 from bench.runner.pilots import Pilots
 
 
@@ -22,7 +26,7 @@ class Watcher(Protocol):
     """Told about progress; the command line draws a bar."""
 
     def begin(self, total: int, workers: int) -> None: ...
-    def finished(self, row: Planned, payload: Payload) -> None: ...
+    def finished(self, row: Planned, attempt: Attempt) -> None: ...
 
 
 @dataclass
@@ -44,48 +48,60 @@ class Outcome:
 
 def pending_jobs(store: Store, plan: list[Planned], retry_failed: bool) -> list[Job]:
     """Jobs for planned cells without a good attempt whose fit, if they need one, is there."""
-    jobs: dict[str, Job] = {}
+    wanted: dict[str, Planned] = {}
     for row in plan:
-        if row.status != "pending" or row.id in jobs or not _wanted(store, row, retry_failed):
-            continue
-        fit = None if row.fit is None else store.last(row.fit.id)
-        if row.fit is not None and (fit is None or not fit.ok):
-            continue
-        fitted = None if row.fit is None or fit is None else store.fitted(row.fit.id, fit.attempt)
-        jobs[row.id] = _job(row.cell, row.limit, wanted_metrics(row.cell.task), fitted)
-    return list(jobs.values())
+        if row.status == "pending" and _missing(store.index, row, retry_failed):
+            wanted.setdefault(row.id, row)
+    ready = [row for row in wanted.values() if _fit_is_there(store.index, row.fit)]
+    return [sampling_job(store, row, wanted_metrics(row.cell.task)) for row in ready]
 
 
-def pending_fits(store: Store, plan: list[Planned], retry_failed: bool) -> dict[str, Planned]:
+def sampling_job(store: Store, row: Planned, metrics: Iterable[str]) -> Job:
+    """The job of a row, with the weights that its fit left."""
+    fitted = None if row.fit is None else store.index.fitted(row.fit.id)
+    return Job(row.cell, row.limit, tuple(metrics), fitted)
+
+
+def fitting_job(store: Store, row: Planned) -> Job:
+    """The job of a row's fit, which goes on where an earlier one was killed."""
+    assert row.fit is not None
+    return Job(row.fit.cell, row.budget, workdir=store.working_folder(row.fit.id))
+
+
+def _fit_is_there(index: Index, fit: PlannedFit | None) -> bool:
+    if fit is None:
+        return True
+    stored = index.last(fit.id)
+    return stored is not None and stored.ok
+
+
+def pending_fits(index: Index, plan: list[Planned], retry_failed: bool) -> dict[str, Planned]:
     """The first row of every fit that planned cells need and that is not stored, by fit."""
     rows: dict[str, Planned] = {}
     for row in plan:
-        if row.status == "pending" and row.fit is not None and row.fit.id not in rows:
-            budget = str(row.budget or "")
-            if _missing(store.last(row.fit.id), budget, retry_failed):
-                rows[row.fit.id] = row
-    return rows
+        if row.status == "pending" and row.fit is not None:
+            rows.setdefault(row.fit.id, row)
+    return {
+        fit: row
+        for fit, row in rows.items()
+        if _due(index.last(fit), str(row.budget or ""), retry_failed)
+    }
 
 
-def _wanted(store: Store, row: Planned, retry_failed: bool) -> bool:
-    return _missing(store.last(row.id), str(row.limit or ""), retry_failed)
+def _missing(index: Index, row: Planned, retry_failed: bool) -> bool:
+    return _due(index.last(row.id), str(row.limit or ""), retry_failed)
 
 
-def _missing(stored: Stored | None, budget: str, retry_failed: bool) -> bool:
+def _due(stored: Stored | None, budget: str, retry_failed: bool) -> bool:
     """Whether a cell is to be run; failures are run again only when asked.
 
     A cell that never finished, or whose worker died, is always run, and so is one that another
     budget stopped.
     """
-    if stored is None or str(stored.result["reason"]).startswith("WorkerLost"):
+    if stored is None or stored.attempt.lost:
         return True
-    stopped = stored.result["status"] == "over_budget" and stored.result.get("budget") != budget
+    stopped = stored.attempt.status == "over_budget" and stored.attempt.budget != budget
     return stopped or (retry_failed and not stored.ok)
-
-
-def _job(cell: Cell, budget: Budget | None, metrics: list[str], fitted: bytes | None = None) -> Job:
-    limits = asdict(budget) if budget else None
-    return Job(cell.id, cell.to_json(), limits, metrics, cell.threads, fitted)
 
 
 def run_suite(
@@ -94,7 +110,7 @@ def run_suite(
     executor: Callable[[], Executor],
     watcher: Watcher,
     retry_failed: bool = False,
-    after_cell: Callable[[Planned, Payload], None] | None = None,
+    after_cell: Callable[[Planned, Attempt], None] | None = None,
 ) -> Outcome:
     """Execute what is missing of a suite, fits first, and write its tables.
 
@@ -103,21 +119,21 @@ def run_suite(
     store.open()
     plan = expand(suite, pilots_of(store))
     store.save_suite(suite.model_dump(mode="json"))
-    outcome = Outcome(plan)
+    outcome, index = Outcome(plan), store.index
     rows = {row.id: row for row in plan if row.status == "pending"}
-    fits = pending_fits(store, plan, retry_failed)
-    outcome.remeasured = remeasure(store, list(rows.values()))
+    fits = pending_fits(index, plan, retry_failed)
+    outcome.remeasured = remeasure(index, rows.values())
     running: list[Executor] = []
 
     def run(jobs: list[Job], row_of: Mapping[str, Planned]) -> None:
-        def sink(payload: Payload) -> None:
-            row = row_of[payload.cell]
-            cell = row.fit.cell if row.fit and row.fit.id == payload.cell else row.cell
-            store.save(cell, payload)
+        def sink(attempt: Attempt) -> None:
+            row = row_of[attempt.cell]
+            cell = row.fit.cell if row.fit and row.fit.id == attempt.cell else row.cell
+            index.save(cell, attempt)
             outcome.executed += 1
-            watcher.finished(row, payload)
+            watcher.finished(row, attempt)
             if after_cell is not None:
-                after_cell(row, payload)
+                after_cell(row, attempt)
 
         if jobs:
             running[:] = running or [executor()]
@@ -125,56 +141,36 @@ def run_suite(
             running[0].run(jobs, sink)
 
     try:
-        run([_job(row.fit.cell, row.budget, []) for row in fits.values() if row.fit], fits)
+        run([fitting_job(store, row) for row in fits.values()], fits)
         jobs = pending_jobs(store, plan, retry_failed)
         outcome.cached = len(rows) - len(jobs)
         run(jobs, rows)
     finally:
-        if outcome.executed or outcome.remeasured or not store.has("results.parquet"):
+        if outcome.executed or outcome.remeasured or not store.has(layout.table("results")):
             write_tables(store, plan)
-    outcome.statuses = _count(store, plan)
+    outcome.statuses = dict(Counter(ending_of(index, row).status for row in plan))
     return outcome
-
-
-PILOTS = "pilots.json"
 
 
 def pilots_of(store: Store) -> Pilots:
     """Pilots that remember their matches in the run's folder."""
-
-    def read() -> bytes | None:
-        return store.read(PILOTS) if store.has(PILOTS) else None
-
-    return Pilots(read, lambda data: store.write(PILOTS, data))
+    return Pilots(lambda: store.found(layout.PILOTS), lambda data: store.write(layout.PILOTS, data))
 
 
-def remeasure(store: Store, rows: list[Planned]) -> int:
+def remeasure(index: Index, rows: Iterable[Planned]) -> int:
     """Measure stored samples with metrics that are new or have a new version."""
-    from bench.core import plugins
-
     count = 0
     for row in rows:
-        stored = store.last(row.id)
+        stored = index.last(row.id)
         if stored is None or not stored.ok:
             continue
-        have = set(store.metrics(row.id, stored.attempt))
+        have = index.measured(row.id)
         missing = [
             name
             for name in wanted_metrics(row.cell.task)
             if f"{name}@{plugins.load('metrics', name).version}" not in have
         ]
         if missing:
-            data = store.samples(row.id, stored.attempt)
-            found = reevaluate(row.cell.to_json(), data, missing)
-            store.save_metrics(row.id, found.metrics, stored.attempt)
+            index.add_metrics(row.id, reevaluate(row.cell, index.samples(row.id), missing))
             count += 1
     return count
-
-
-def _count(store: Store, plan: list[Planned]) -> dict[str, int]:
-    """Rows by status."""
-    counts: dict[str, int] = {}
-    for row in plan:
-        status = outcome_of(store, row).status
-        counts[status] = counts.get(status, 0) + 1
-    return counts

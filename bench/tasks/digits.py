@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import copy
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from bench.core.contracts import Condition, Flow, MetaFlowMap, Reference, Reward, Task
-from bench.core.params import NoParams
+from bench.api import Condition, Flow, MetaFlowMap, NoParams, Reference, Reward, Task
 from bench.models import digits, weights
-from bench.models.digits_data import EVENT_SHAPE, load
+from bench.models.digits_data import DIGIT_SHAPE, real_digits
 from bench.models.meta_flow_map import FlowNet
+
+DATA: dict[str, Literal["train", "held-out"]] = {"train": "train", "held-out": "held-out"}
+"""Splits that are a part of the data; the report has all of them."""
 
 
 class Digits(Task[NoParams]):
@@ -36,7 +38,8 @@ class Digits(Task[NoParams]):
         "high-frequency",
         "compressed-size",
     )
-    event_shape = EVENT_SHAPE
+    world = "bench.worlds.digits:WORLD"
+    event_shape = DIGIT_SHAPE
 
     @cached_property
     def flow(self) -> Flow:  # type: ignore[override]
@@ -53,19 +56,19 @@ class Digits(Task[NoParams]):
         return digits.UnconditionalMap(digits.meta_flow_map())
 
     def weights(self) -> dict[str, str]:
-        return {"digits": weights.digest(weights.find("digits"))}
+        return weights.hashes("digits")
 
     def training(self) -> dict[str, float]:
         return weights.training("digits")
 
     def data(self, split: str) -> Tensor:
-        return load("train" if split == "train" else "held-out" if split == "held-out" else "all").x
+        return real_digits(DATA.get(split, "all")).x
 
     @torch.no_grad()
     def reference(
         self, reward: Reward[Any], strength: float, condition: Condition, n: int, seed: int
     ) -> Reference | None:
-        x = load("all").x
+        x = real_digits("all").x
         weight = (strength * reward(x, condition).double()).softmax(0)
         return Reference(x, weight.float())
 

@@ -9,9 +9,7 @@ from typing import Any, Generic, TypeVar
 import torch
 from torch import Tensor
 
-from bench.core.contracts import Condition, MetaFlowMap, Reference, Reward, Task
-from bench.core.noise import NoiseSource
-from bench.core.params import NoParams, param
+from bench.api import Condition, MetaFlowMap, NoiseSource, NoParams, Reference, Reward, Task, param
 from bench.models import weights
 from bench.models.digits import UnconditionalMap
 from bench.models.meta_flow_map import MetaFlowMapNet
@@ -67,6 +65,7 @@ class PaperMixture(MixtureTask[NoParams]):
     """The three-component 2-D mixture of the Meta Flow Maps paper, with a trained map beside it."""
 
     summary = "a two-dimensional mixture of three Gaussians in which every answer is known"
+    world = "bench.worlds.gmm_paper:WORLD"
 
     def __init__(self, params: NoParams) -> None:
         super().__init__(params)
@@ -80,7 +79,7 @@ class PaperMixture(MixtureTask[NoParams]):
         return UnconditionalMap(net)
 
     def weights(self) -> dict[str, str]:
-        return {"gmm-paper": weights.digest(weights.find("gmm-paper"))}
+        return weights.hashes("gmm-paper")
 
     def training(self) -> dict[str, float]:
         return weights.training("gmm-paper")

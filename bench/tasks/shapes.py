@@ -10,8 +10,7 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from bench.core.contracts import Condition, Flow, MetaFlowMap, Reference, Reward, Task
-from bench.core.params import param
+from bench.api import Condition, Flow, MetaFlowMap, Reference, Reward, Task, param
 from bench.models import shapes, weights
 from bench.models.autoencoder import Code
 from bench.models.shapes_render import pictures
@@ -101,7 +100,8 @@ class Shapes(Task[ShapesParams]):
         "high-frequency",
         "compressed-size",
     )
-    event_shape = shapes.EVENT_SHAPE
+    world = "bench.worlds.shapes:WORLD"
+    event_shape = shapes.LATENT_SHAPE
 
     @property
     def data_shape(self) -> tuple[int, ...]:
@@ -109,7 +109,7 @@ class Shapes(Task[ShapesParams]):
 
     @property
     def _scale(self) -> float:
-        return shapes.GUIDED if self.params.guidance == "model" else 1.0
+        return shapes.GUIDED_SCALE if self.params.guidance == "model" else 1.0
 
     @cached_property
     def flow(self) -> Flow:  # type: ignore[override]
@@ -130,7 +130,7 @@ class Shapes(Task[ShapesParams]):
         return shapes.autoencoder().decode(z)
 
     def weights(self) -> dict[str, str]:
-        return {"shapes": weights.digest(weights.find("shapes"))}
+        return weights.hashes("shapes")
 
     def training(self) -> dict[str, float]:
         return weights.training("shapes")

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from bench.core.cells import canonical, digest
 from bench.core.params import UserError
+from bench.record import layout
 from bench.record.store import Store
 
 Row = Mapping[str, Any]
@@ -56,7 +57,7 @@ class Record:
 
 def read_records(store: Store) -> list[Record]:
     """Every row of the run's tables that has a result."""
-    if not store.has("cells.parquet"):
+    if not store.has(layout.table("cells")):
         raise UserError(f"{store.path} has no tables yet: 'bench report {store.path}' writes them")
     measured: dict[str, list[Row]] = {}
     for row in _rows(store.table("metrics")):
@@ -91,7 +92,7 @@ def make_record(row: Row, metrics: Iterable[Row]) -> Record:
 
 def read_curve(store: Store, record: Record) -> list[tuple[str, float, int]]:
     """(name, value, step) of what the method logged; batches of a cell are averaged."""
-    name = f"cells/{record.cell}/attempts/{record.attempt}/curve.parquet"
+    name = layout.attempt(record.cell, record.attempt, layout.CURVE)
     if not store.has(name):
         return []
     frame = pd.read_parquet(io.BytesIO(store.read(name))).groupby("step").mean()
@@ -106,14 +107,13 @@ def read_curve(store: Store, record: Record) -> list[tuple[str, float, int]]:
 
 def read_files(store: Store, record: Record) -> dict[str, bytes]:
     """Artifacts of a cell by name: a picture of its samples, and its log."""
-    folder = f"cells/{record.cell}/attempts/{record.attempt}"
-    files: dict[str, bytes] = {}
-    if store.has(f"{folder}/samples.safetensors"):
-        image = picture(store.samples(record.cell, record.attempt))
-        files |= {"samples.png": image} if image else {}
-    if store.has(f"{folder}/log.txt"):
-        files["log.txt"] = store.read(f"{folder}/log.txt")
-    return files
+    samples, log = (
+        store.found(layout.attempt(record.cell, record.attempt, name))
+        for name in (layout.SAMPLES, layout.LOG)
+    )
+    image = picture(samples) if samples else None
+    files = {"samples.png": image, "log.txt": log}
+    return {name: data for name, data in files.items() if data}
 
 
 def clean(name: str) -> str:

@@ -7,12 +7,13 @@ import os
 import sys
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from typing import Any
 
 from bench.core.cells import Planned
+from bench.record.attempt import Attempt
 from bench.record.store import Store
-from bench.record.tables import cell_row, outcome_of
-from bench.runner.cell import Payload
+from bench.record.tables import cell_row, ending_of
 from bench.tracking.artifacts import clean, make_record
 from bench.tracking.database import connect, experiment_of
 from bench.tracking.mirror import Mirror
@@ -49,7 +50,7 @@ class Follower:
         self.mirror: Mirror | None = None
         self.last = time.monotonic()
 
-    def __call__(self, row: Planned, payload: Payload) -> None:
+    def __call__(self, row: Planned, attempt: Attempt) -> None:
         """A cell was stored."""
         self.waiting.append(row)
         if time.monotonic() - self.last >= self.every:
@@ -62,9 +63,9 @@ class Follower:
             self.mirror = Mirror(self.store)
             self.mirror.reopen()
         for row in self.waiting:
-            ending = outcome_of(self.store, row)
+            ending = ending_of(self.store.index, row)
             if ending.stored is not None:
-                metrics = self.store.metrics(row.id, ending.stored.attempt).values()
+                metrics = [asdict(metric) for metric in self.store.index.metrics(row.id).values()]
                 self.mirror.put(make_record(cell_row(row, ending), metrics))
 
 

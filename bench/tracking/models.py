@@ -7,11 +7,12 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from bench.record import layout
 from bench.record.store import Store
 from bench.tracking.artifacts import clean
 
 RUN, FIT, ATTEMPT = "tiltbench.run", "tiltbench.fit", "tiltbench.attempt"
-FILES = ("fitted.safetensors", "curve.parquet")
+FILES = (layout.FITTED, layout.CURVE)
 
 
 def put_models(client: Any, experiment: str, parent: str, store: Store) -> int:
@@ -39,30 +40,30 @@ def _known(client: Any, experiment: str, run: str) -> dict[str, Any]:
 def _put(
     client: Any, experiment: str, parent: str, store: Store, fit: str, there: Any | None
 ) -> bool:
-    stored = store.last(fit)
+    stored = store.index.last(fit)
     if stored is None or not stored.ok:
         return False
     if there is not None:
-        if there.tags[ATTEMPT] == str(stored.attempt) and str(there.status) == "READY":
+        if there.tags[ATTEMPT] == str(stored.number) and str(there.status) == "READY":
             return False
         client.delete_logged_model(there.model_id)
-    cell = json.loads(store.read(f"cells/{fit}/cell.json"))
-    costs = {f"fit {unit}": f"{cost:g}" for unit, cost in stored.result["costs"].items()}
+    cell = json.loads(store.read(layout.cell_file(fit)))
+    costs = {f"fit {unit}": f"{cost:g}" for unit, cost in stored.attempt.costs.items()}
     world = {key: str(cell[key]) for key in ("task", "reward", "strength", "condition", "method")}
     model = client.create_logged_model(
         experiment,
         name=f"{clean(cell['method'])}-{fit[:8]}",
         source_run_id=parent,
-        tags={RUN: store.name, FIT: fit, ATTEMPT: str(stored.attempt)},
+        tags={RUN: store.name, FIT: fit, ATTEMPT: str(stored.number)},
         params=world | {k: str(v) for k, v in cell["method_params"].items()} | costs,
         model_type="tiltbench fitted flow",
     )
     with tempfile.TemporaryDirectory(prefix="tiltbench-") as folder:
         for name in FILES:
-            file = f"cells/{fit}/attempts/{stored.attempt}/{name}"
-            if store.has(file):
-                Path(folder, name).write_bytes(store.read(file))
-        Path(folder, "cell.json").write_bytes(store.read(f"cells/{fit}/cell.json"))
+            data = store.found(layout.attempt(fit, stored.number, name))
+            if data is not None:
+                Path(folder, name).write_bytes(data)
+        Path(folder, "cell.json").write_bytes(store.read(layout.cell_file(fit)))
         client.log_model_artifacts(model.model_id, folder)
     # Last, so that a model that was interrupted is never taken for a complete one.
     client.finalize_logged_model(model.model_id, "READY")

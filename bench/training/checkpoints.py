@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-State = dict[str, Any]
+from bench.core import atomic
+
+TrainingState = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -19,25 +20,20 @@ class Checkpoints:
     folder: Path
     keep: int
 
-    def save(self, step: int, state: State) -> None:
-        """Write beside the place, flush to the disk, rename; then drop the oldest."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        path = self.folder / f"step-{step:08d}.pt"
-        partial = path.with_suffix(".partial")
-        with partial.open("wb") as file:
+    def save(self, step: int, state: TrainingState) -> None:
+        """Write a step's state, then drop the oldest."""
+        with atomic.writing(self.folder / f"step-{step:08d}.pt") as file:
             torch.save(state, file)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-        for old in self._files()[: -self.keep]:
+        killed = self.folder.glob("*.partial")  # what a write leaves that never came to its end
+        for old in (*self._files()[: -self.keep], *killed):
             old.unlink()
 
-    def last(self) -> State | None:
+    def last(self) -> TrainingState | None:
         """The latest state, on the CPU; None in a new folder."""
         files = self._files()
         if not files:
             return None
-        state: State = torch.load(files[-1], map_location="cpu", weights_only=True)
+        state: TrainingState = torch.load(files[-1], map_location="cpu", weights_only=True)
         return state
 
     def _files(self) -> list[Path]:

@@ -21,7 +21,7 @@ POLL = 0.3
 """Seconds between two looks at what rank 0 had to say."""
 
 
-class Group(Protocol):
+class WorkerGroup(Protocol):
     """The workers of one training, seen from one of them."""
 
     @property
@@ -81,7 +81,7 @@ class Processes:
 Tell = Callable[[Any], None]
 """Takes a note to whoever started the training."""
 
-Loop = Callable[[Group, str, Tell], object]
+Loop = Callable[[WorkerGroup, str, Tell], object]
 """What every worker runs: (its group, its device, tell); it is pickled, and so are the notes."""
 
 

@@ -1,14 +1,12 @@
 """Training objectives of a meta flow map: L = L_diagonal + L_consistency (Eq. 33 of 2601.14430).
 
-One objective is one function of a `Draw`.  With x1 ~ data, the context x = (1-t) e_c + t x1 and
-the inner state x_bar_s = (1-s) e + s x1 share x1 and nothing else; this is what makes the
-regression conditional on the context.
+One objective is one function of a `Draw`, and gives a prediction and a target;
+`bench.training.weighting` makes a loss of the two.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Protocol
 
 import torch
@@ -17,6 +15,7 @@ from torch import Tensor
 from bench.core import glass
 from bench.core.integrate import Velocity
 from bench.core.paths import Linear, expand
+from bench.training.draws import Draw
 
 
 class MapModel(Protocol):
@@ -26,76 +25,8 @@ class MapModel(Protocol):
     def jump(self, x_bar: Tensor, s: Tensor, u: Tensor, x: Tensor, t: Tensor) -> Tensor: ...
 
 
-@dataclass(frozen=True)
-class Draw:
-    """One training tuple: data x1, context (x, t), inner noise and times, split in [0, 1]."""
-
-    x1: Tensor
-    x: Tensor
-    t: Tensor
-    noise: Tensor
-    s: Tensor
-    u: Tensor
-    split: Tensor
-
-    @property
-    def x_bar(self) -> Tensor:
-        """The inner state (1-s) noise + s x1."""
-        return Linear().noised(self.x1, self.noise, self.s)
-
-
-MIN_SPREAD = 0.05
-"""Floor of the deviation in `data_variance`: later contexts gain no further weight."""
-
 Objective = Callable[[MapModel, MapModel, Draw], tuple[Tensor, Tensor]]
 """(model, target model, draw) -> (prediction, target); the target carries no gradient."""
-
-
-def sample_context_times(
-    n: int, generator: torch.Generator, power: float = 2.0, zeros: float = 0.1
-) -> Tensor:
-    """t = U^power with probability 1 - zeros and 0 otherwise; the paper's power is 2.
-
-    The zeros keep the unconditional map; a power above 1 favours early times.
-    """
-    u = torch.rand(n, generator=generator)
-    return u**power * (torch.rand(n, generator=generator) < 1 - zeros)
-
-
-def sample_inner_times(
-    n: int, generator: torch.Generator, full: float = 0.25
-) -> tuple[Tensor, Tensor]:
-    """A sorted pair of uniforms; a fraction `full` of the pairs is the whole jump (0, 1)."""
-    pair = torch.rand(2, n, generator=generator).sort(0).values
-    whole = torch.rand(n, generator=generator) < full
-    return pair[0] * ~whole, torch.where(whole, torch.ones(n), pair[1])
-
-
-def make_draw(x1: Tensor, t: Tensor, s: Tensor, u: Tensor, generator: torch.Generator) -> Draw:
-    """Noise the data twice, independently: once as context, once as inner state."""
-    context_noise = torch.randn(x1.shape, generator=generator)
-    noise = torch.randn(x1.shape, generator=generator)
-    split = torch.rand(len(x1), generator=generator)
-    return Draw(x1, Linear().noised(x1, context_noise, t), t, noise, s, u, split)
-
-
-def make_draws(
-    x1: Tensor,
-    power: float,
-    generator: torch.Generator,
-    zeros: float = 0.1,
-    full: float = 0.25,
-) -> tuple[Draw, Draw]:
-    """Draws on and off the diagonal at shared data and context times U^power.
-
-    zeros, full: see `sample_context_times` and `sample_inner_times`.
-    """
-    batch = len(x1)
-    t = sample_context_times(batch, generator, power, zeros)
-    on = torch.rand(batch, generator=generator)
-    diagonal = make_draw(x1, t, on, on, generator)
-    s, u = sample_inner_times(batch, generator, full)
-    return diagonal, make_draw(x1, t, s, u, generator)
 
 
 def flow_matching(velocity: Velocity, draw: Draw) -> tuple[Tensor, Tensor]:
@@ -182,7 +113,7 @@ def data_velocity(_: MapModel, draw: Draw) -> Callable[[Tensor, Tensor], Tensor]
     return lambda *_: draw.x1 - draw.noise
 
 
-def _derivative(
+def directional_derivative(
     fn: Callable[..., Tensor], at: tuple[Tensor, ...], along: tuple[Tensor, ...]
 ) -> tuple[Tensor, Tensor]:
     """fn(at) and its directional derivative, both differentiable in fn's parameters."""
@@ -230,7 +161,7 @@ def _transported(
     def along(s: Tensor, x_bar: Tensor) -> Tensor:
         return model.velocity(x_bar, s, draw.u, draw.x, draw.t)
 
-    v, dv = _derivative(along, (draw.s, draw.x_bar), (torch.ones_like(draw.s), w))
+    v, dv = directional_derivative(along, (draw.s, draw.x_bar), (torch.ones_like(draw.s), w))
     return w, v, expand(draw.u - draw.s, w) * dv
 
 
@@ -244,55 +175,9 @@ def lagrangian(inner: Inner) -> Objective:
         def along(u: Tensor) -> Tensor:
             return model.velocity(draw.x_bar, draw.s, u, draw.x, draw.t)
 
-        v, dv = _derivative(along, (draw.u,), (torch.ones_like(draw.u),))
+        v, dv = directional_derivative(along, (draw.u,), (torch.ones_like(draw.u),))
         step = expand(draw.u - draw.s, v)
         end = (draw.x_bar + step * v).detach()
         return v + step * dv, inner(target, draw)(end, draw.u)
 
     return objective
-
-
-def adaptive(prediction: Tensor, target: Tensor, power: float, floor: float = 0.01) -> Tensor:
-    """mean over the batch of sg[(|d|^2 + floor)^-power] |d|^2, |d|^2 summed over data (Eq. 73)."""
-    error = (prediction - target).flatten(1).square().sum(-1)
-    weight = (error.detach() + floor) ** -power
-    return (weight * error).mean()
-
-
-def standardised(prediction: Tensor, target: Tensor, variance: Tensor) -> Tensor:
-    """mean over the batch of |d|^2 / variance, for targets that are random given the prediction.
-
-    Weights that depend on the residual, as in `adaptive`, would move the minimiser from the
-    target's conditional mean towards its median; `variance` (batch,) may depend on the times, the
-    context and the inner state, but not on what is random in the target.
-    """
-    error = (prediction - target).flatten(1).square().sum(-1)
-    return (error / variance).mean()
-
-
-def data_variance(_: MapModel, draw: Draw) -> Tensor:
-    """Var(x1 - noise | context, inner state) per dimension, for data N(0, I), (batch,).
-
-    tau^2 / ((1-s)^2 + s^2 tau^2) with tau^2 = (1-t)^2 / ((1-t)^2 + t^2), floored.
-    """
-    t, s = draw.t, draw.s
-    tau2 = (1 - t) ** 2 / ((1 - t) ** 2 + t**2)
-    return (tau2 / ((1 - s) ** 2 + s**2 * tau2)).clamp(min=MIN_SPREAD**2)
-
-
-@torch.no_grad()
-def mean_flow_variance(model: MapModel, draw: Draw) -> Tensor:
-    """`data_variance` times 1 + |A z|^2 / |z|^2, A = I + (u - s) grad v_{s,u}, (batch,).
-
-    The noise of w reaches the mean-flow target through A, the map's Jacobian, which is large where
-    the posterior's modes part: without this a few such rows carry most of the loss.  z is another
-    row's noise, so that the weight knows nothing of this row's.  Cost: 1 JVP without gradient.
-    """
-    z = draw.noise.roll(1, 0)
-
-    def along(x_bar: Tensor) -> Tensor:
-        return model.velocity(x_bar, draw.s, draw.u, draw.x, draw.t)
-
-    _, dv = _derivative(along, (draw.x_bar,), (z,))
-    moved = (z + expand(draw.u - draw.s, z) * dv).flatten(1).square().sum(-1)
-    return data_variance(model, draw) * (1 + moved / z.flatten(1).square().sum(-1))

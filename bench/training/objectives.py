@@ -15,12 +15,13 @@ from torch import Tensor
 from bench.core.integrate import Velocity
 from bench.core.params import UserError, nearest
 from bench.core.work import Rows, Work, backward, forward
-from bench.training import losses
-from bench.training.losses import Draw, MapModel, Objective
+from bench.training import losses, weighting
+from bench.training.draws import Draw
+from bench.training.losses import MapModel, Objective
 
 
 @dataclass(frozen=True)
-class Term:
+class LossTerm:
     """One term of the loss.
 
     make: the objective, given the teacher's velocity.  work: rows of map and teacher per datum
@@ -44,8 +45,8 @@ class Term:
         def value(model: MapModel, target: MapModel, draw: Draw) -> Tensor:
             prediction, goal = objective(model, target, draw)
             if self.variance is None:
-                return losses.adaptive(prediction, goal, POWER)
-            return losses.standardised(prediction, goal, self.variance(model, draw))
+                return weighting.adaptively_weighted(prediction, goal, POWER)
+            return weighting.standardised(prediction, goal, self.variance(model, draw))
 
         return value
 
@@ -56,35 +57,35 @@ POWER = 0.5
 _PLAIN = forward("map") + backward("map")
 _JVP = Work(map=Rows(jvp=1))
 
-DIAGONALS: dict[str, Term] = {
-    "distilled": Term(losses.diagonal_distilled, _PLAIN + forward("flow")),
-    "data": Term(lambda _: losses.diagonal_from_data, _PLAIN, losses.data_variance),
+DIAGONALS: dict[str, LossTerm] = {
+    "distilled": LossTerm(losses.diagonal_distilled, _PLAIN + forward("flow")),
+    "data": LossTerm(lambda _: losses.diagonal_from_data, _PLAIN, weighting.data_variance),
 }
 """v_{s,s}: from a teacher's closed form, or from pairs of data and noise."""
 
 # A detached derivative leaves the primal of a JVP to differentiate, a kept one its tangent too.
 _DETACHED, _KEPT = _JVP + backward("map"), _JVP + backward("map", 2)
 
-CONSISTENCIES: dict[str, Term] = {
-    "semigroup": Term(lambda _: losses.semigroup, _PLAIN + forward("map", 2)),
-    "eulerian-self": Term(
+CONSISTENCIES: dict[str, LossTerm] = {
+    "semigroup": LossTerm(lambda _: losses.semigroup, _PLAIN + forward("map", 2)),
+    "eulerian-self": LossTerm(
         lambda _: losses.eulerian(losses.self_velocity), _DETACHED + forward("map")
     ),
-    "eulerian-teacher": Term(
+    "eulerian-teacher": LossTerm(
         lambda b: losses.eulerian(losses.teacher_velocity(b)), _DETACHED + forward("flow")
     ),
-    "eulerian-residual": Term(
+    "eulerian-residual": LossTerm(
         lambda b: losses.eulerian_residual(losses.teacher_velocity(b)), _KEPT + forward("flow")
     ),
-    "mean-flow": Term(
+    "mean-flow": LossTerm(
         lambda _: losses.eulerian(losses.data_velocity),
         _DETACHED + _JVP,
-        losses.mean_flow_variance,
+        weighting.mean_flow_variance,
     ),
-    "lagrangian-self": Term(
+    "lagrangian-self": LossTerm(
         lambda _: losses.lagrangian(losses.self_velocity), _KEPT + forward("map")
     ),
-    "lagrangian-teacher": Term(
+    "lagrangian-teacher": LossTerm(
         lambda b: losses.lagrangian(losses.teacher_velocity(b)), _KEPT + forward("flow")
     ),
 }
@@ -107,7 +108,7 @@ class MapObjective:
                 raise UserError(f"unknown {kind} objective '{name}': {nearest(name, known)}")
 
     @property
-    def terms(self) -> tuple[Term, Term]:
+    def terms(self) -> tuple[LossTerm, LossTerm]:
         """The two terms."""
         return DIAGONALS[self.diagonal], CONSISTENCIES[self.consistency]
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from bench.core.integrate import heun, integrate, uniform_grid
 from bench.models.meta_flow_map import FlowNet, Known
-from bench.training.losses import Draw
+from bench.training.draws import Draw
 
 
 class Solved(NamedTuple):

@@ -7,19 +7,23 @@ thread, in the same bits as one that was not, and workers share a batch as accum
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.optim.lr_scheduler import LambdaLR
+from torch.optim.swa_utils import AveragedModel
 
+from bench.core.params import UserError
 from bench.training.checkpoints import Checkpoints
 from bench.training.devices import on_device
-from bench.training.distributed import Alone, Group
+from bench.training.distributed import Alone, WorkerGroup
 from bench.training.validation import Validation
 
 Losses = Callable[[nn.Module, nn.Module, torch.Generator], Mapping[str, Tensor]]
@@ -50,6 +54,13 @@ def _nothing(*_: object) -> None:
     """Nobody is told."""
 
 
+class Stateful(Protocol):
+    """What has a state that a checkpoint keeps."""
+
+    def state_dict(self) -> dict[str, Any]: ...
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None: ...
+
+
 @dataclass(frozen=True)
 class Setting:
     """Where a training runs, among whom and under whose eyes; not what it learns.
@@ -58,15 +69,17 @@ class Setting:
 
     report: see `Report`.  device: of the network; data and generators stay on the CPU.  group: the
     workers that share each batch.  validation: what to measure on the way.  begin: told the step
-    from which the training goes on.  finish: handed the moving average at the end.
+    from which the training goes on.  finish: handed the moving average at the end.  ledger: kept in
+    checkpoints beside the weights, and told on resuming what it held.
     """
 
     report: Report = _nothing
     device: str = "cpu"
-    group: Group = Alone()
+    group: WorkerGroup = Alone()
     validation: Validation | None = None
     begin: Callable[[int], None] = _nothing
     finish: Callable[[nn.Module], None] = _nothing
+    ledger: Stateful | None = None
 
     def __call__(self, step: int, losses: Mapping[str, float]) -> None:
         self.report(step, losses)
@@ -85,7 +98,20 @@ def step_generator(seed: int, step: int, shard: int = 0) -> torch.Generator:
 def learning_rate(config: TrainConfig, step: int) -> float:
     """Linear warm-up, then a cosine to zero."""
     warm = min(1.0, (step + 1) / max(1, config.warmup))
-    return config.learning_rate * warm * 0.5 * (1 + math.cos(math.pi * step / config.steps))
+    return config.learning_rate * warm * 0.5 * (1 + math.cos(math.pi * step / max(1, config.steps)))
+
+
+def ramped_average(
+    ema: float, means: Sequence[Tensor], values: Sequence[Tensor], n: Tensor
+) -> None:
+    """mean <- mean + (1 - d) (value - mean), in place, with d = min(ema, n / (n + 9)).
+
+    n counts the weights behind the means.  Early on these would remember the initial ones, hence
+    the ramp.
+    """
+    decay = min(ema, int(n) / (int(n) + 9))
+    for mean, value in zip(means, values, strict=True):
+        mean.lerp_(value, 1 - decay)
 
 
 def _mean(window: list[dict[str, float]]) -> dict[str, float]:
@@ -114,12 +140,21 @@ class Trainer:
         self.setting = report if isinstance(report, Setting) else Setting(report or _nothing)
         self.model, self.losses, self.config = model.to(self.setting.device), losses, config
         self.checkpoints = Checkpoints(folder, config.keep)
-        self.average = copy.deepcopy(model).requires_grad_(False)
+        average = partial(ramped_average, config.ema)
+        self.averaged = AveragedModel(model, multi_avg_fn=average).requires_grad_(False)
+        self.averaged.n_averaged += 1  # the initial weights; else the first update replaces them
+        # The schedule multiplies a rate of 1: its products are then rounded in one way only.
         self.optimizer = torch.optim.AdamW(
-            model.parameters(), lr=config.learning_rate, betas=(0.9, 0.99), weight_decay=0.0
+            model.parameters(), lr=1.0, betas=(0.9, 0.99), weight_decay=0.0
         )
+        self.schedule = LambdaLR(self.optimizer, partial(learning_rate, config))
         self.step = 0
         self._resume()
+
+    @property
+    def average(self) -> nn.Module:
+        """The moving average of the model, under the model's own names."""
+        return self.averaged.module
 
     def run(self) -> nn.Module:
         """Train to `config.steps` and return the moving average.
@@ -142,15 +177,14 @@ class Trainer:
         return self.average
 
     def _update(self) -> dict[str, float]:
-        for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(self.config, self.step)
         self.optimizer.zero_grad(set_to_none=True)
         seen = self._gradients()
         if not all(math.isfinite(value) for value in seen.values()):
             raise FloatingPointError(f"the loss is not finite at step {self.step}: {seen}")
         nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip)
         self.optimizer.step()
-        self._average()
+        self.schedule.step()
+        self.averaged.update_parameters(self.model)
         return seen
 
     def _gradients(self) -> dict[str, float]:
@@ -172,13 +206,6 @@ class Trainer:
         with on_device(device), bf16:
             return self.losses(self.model, self.average, generator)
 
-    @torch.no_grad()
-    def _average(self) -> None:
-        # Early on the average would remember the initial weights, hence the ramp.
-        decay = min(self.config.ema, (1 + self.step) / (10 + self.step))
-        for mean, value in zip(self.average.parameters(), self.model.parameters(), strict=True):
-            mean.lerp_(value, 1 - decay)
-
     def _validate(self) -> None:
         validation = self.setting.validation
         if validation is None or self.setting.group.rank > 0:
@@ -186,25 +213,39 @@ class Trainer:
         if validation.due(self.step, self.config.steps):
             validation(self.step, self.average)
 
+    @property
+    def _parts(self) -> dict[str, Any]:
+        """What has a state of its own, besides the number of the step."""
+        ledger = self.setting.ledger
+        return {
+            "model": self.model,
+            "average": self.averaged,
+            "optimizer": self.optimizer,
+            "schedule": self.schedule,
+            **({} if ledger is None else {"ledger": ledger}),
+        }
+
     def _save(self) -> None:
         if self.setting.group.rank > 0:
             return
-        state = {
-            "step": self.step,
-            "model": self.model.state_dict(),
-            "average": self.average.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-        }
-        self.checkpoints.save(self.step, state)
+        states = {name: part.state_dict() for name, part in self._parts.items()}
+        self.checkpoints.save(self.step, {"step": self.step, **states})
 
     def _resume(self) -> None:
-        """Go on from rank 0's last checkpoint, whether or not the others see its folder."""
-        group = self.setting.group
+        """Go on from rank 0's last checkpoint, whether or not the others see its folder.
+
+        Raises UserError, before anything is loaded, if it is one of another version.
+        """
+        group, parts = self.setting.group, self._parts
         state = group.share(self.checkpoints.last() if group.rank == 0 else None)
         if state is not None:
-            self.model.load_state_dict(state["model"])
-            self.average.load_state_dict(state["average"])
-            self.optimizer.load_state_dict(state["optimizer"])
+            if state.keys() != {"step", *parts}:
+                raise UserError(
+                    f"the checkpoints in {self.checkpoints.folder} are of another version of "
+                    "tiltbench: delete them, and the training starts anew"
+                )
+            for name, part in parts.items():
+                part.load_state_dict(state[name])
             self.step = int(state["step"])
         if self.setting.validation is not None and group.rank == 0:
             self.setting.validation.resume(self.step)

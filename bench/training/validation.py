@@ -18,10 +18,12 @@ from typing import Any
 import torch
 from torch import nn
 
+from bench.core import atomic
+
 Measure = Callable[[nn.Module], Mapping[str, float]]
 """A network in evaluation mode -> named figures; none if it has no figures for such a network."""
 
-Row = dict[str, Any]
+JournalLine = dict[str, Any]
 
 
 class Journal:
@@ -34,12 +36,12 @@ class Journal:
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def rows(self) -> list[Row]:
+    def rows(self) -> list[JournalLine]:
         """All whole lines."""
         text = self.path.read_text(encoding="utf-8") if self.path.exists() else ""
         return [json.loads(line) for line in text.splitlines(True) if line.endswith("\n")]
 
-    def append(self, row: Row) -> None:
+    def append(self, row: JournalLine) -> None:
         """Add a line, on the disk when this returns."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
@@ -50,20 +52,15 @@ class Journal:
         finally:
             os.close(file)
 
-    def keep(self, wanted: Callable[[Row], bool]) -> None:
+    def keep(self, wanted: Callable[[JournalLine], bool]) -> None:
         """Drop the other lines; the file is replaced as a whole."""
         kept = b"".join(_line(row) for row in self.rows() if wanted(row))
         if not self.path.exists() or kept == self.path.read_bytes():
             return
-        partial = self.path.with_suffix(".partial")
-        with partial.open("wb") as file:
-            file.write(kept)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(self.path)
+        atomic.write(self.path, kept)
 
 
-def _line(row: Row) -> bytes:
+def _line(row: JournalLine) -> bytes:
     return (json.dumps(row) + "\n").encode()
 
 

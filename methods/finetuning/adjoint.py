@@ -7,24 +7,50 @@ b_theta(x_k) -> b(x_k) + (sigma^2/2) a_k  at some of the k
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from bench.api import FitProblem, Flow, Need, Problem, ProblemSpec, Work, expand, filled, uniform
-from bench.core.integrate import ancestral, ancestral_moments
-from bench.core.params import param
-from bench.core.paths import Interpolant, safe
-from bench.core.trainable import MeteredModule
-from bench.core.work import backward, forward
-from bench.loops.steering import reward_work
+from bench.api import (
+    FitProblem,
+    Flow,
+    Interpolant,
+    MeteredModule,
+    Need,
+    Problem,
+    ProblemSpec,
+    Work,
+    ancestral,
+    ancestral_moments,
+    backward,
+    expand,
+    filled,
+    forward,
+    named_param,
+    param,
+    reward_work,
+    safe,
+    uniform,
+)
 from methods.finetuning.loop import FineTuned, FitParams, Losses, rows_of
 
-Weighting = Literal["control", "uniform"]
+
+def _control(half: Tensor) -> Tensor:
+    """4/sigma^2, as in the control problem."""
+    return 2 / safe(half)
+
+
+def _uniform(half: Tensor) -> Tensor:
+    """1."""
+    return torch.ones_like(half)
+
+
+WEIGHTINGS: Mapping[str, Callable[[Tensor], Tensor]] = {"control": _control, "uniform": _uniform}
+"""Weights of |b_theta - target|^2 from sigma^2/2, both (batch,)."""
 
 
 @dataclass(frozen=True)
@@ -35,9 +61,7 @@ class AdjointParams(FitParams):
     batch: int = param(64, low=1, high=65536, log=True, help="rollouts per optimiser step")
     fit_steps: int = param(20, low=3, high=1000, log=True, help="SDE steps per rollout")
     matched: int = param(6, low=1, high=1000, help="steps of a rollout that are matched")
-    weighting: Weighting = param(
-        "control", help="of |b_theta - target|^2: 4/sigma^2 (control) or 1 (uniform)"
-    )
+    weighting: str = named_param("control", WEIGHTINGS, "of |b_theta - target|^2")
 
     def __post_init__(self) -> None:
         if self.matched > self.fit_steps - 1:
@@ -156,8 +180,7 @@ class AdjointMatching(FineTuned):
         half = i.half_variance(t)
         target = adjoints.b[at].flatten(0, 1) + expand(half, x) * adjoints.a[at].flatten(0, 1)
         gap = (model.velocity(x, t) - target).flatten(1).square().sum(-1)
-        weight = 2 / safe(half) if self.params.weighting == "control" else torch.ones_like(half)
-        return (weight * gap).mean()
+        return (WEIGHTINGS[self.params.weighting](half) * gap).mean()
 
 
 def reward_gradient(problem: Problem, x: Tensor) -> Tensor:

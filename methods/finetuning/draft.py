@@ -9,12 +9,21 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from bench.api import FitProblem, Need, ProblemSpec, Work, integrate, ode_step, uniform_grid
-from bench.core.noise import NoiseSource
-from bench.core.params import param
-from bench.core.trainable import MeteredModule
-from bench.core.work import backward, forward
-from bench.loops.steering import reward_work
+from bench.api import (
+    FitProblem,
+    MeteredModule,
+    Need,
+    NoiseSource,
+    ProblemSpec,
+    Work,
+    backward,
+    forward,
+    integrate,
+    ode_step,
+    param,
+    reward_work,
+    uniform_grid,
+)
 from methods.finetuning.loop import FineTuned, FitParams, Losses, rows_of
 
 Truncation = Literal["fixed", "random"]

@@ -9,23 +9,64 @@ maximise  min(rho A, clip(rho, 1 - eps, 1 + eps) A) - beta KL(pi_theta, pi_base)
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from bench.api import FitProblem, Flow, ProblemSpec, Work, expand, filled, uniform_grid
-from bench.core.params import param
-from bench.core.paths import Interpolant
-from bench.core.trainable import MeteredModule
-from bench.core.work import backward, forward
-from bench.loops.steering import reward_work
+from bench.api import (
+    FitProblem,
+    Flow,
+    Interpolant,
+    MeteredModule,
+    ProblemSpec,
+    Work,
+    backward,
+    expand,
+    filled,
+    forward,
+    named_param,
+    param,
+    reward_work,
+    uniform_grid,
+)
 from methods.finetuning.loop import FineTuned, FitParams, Losses, rows_of
 
-Reduction = Literal["mean", "sum"]
-Spread = Literal["group", "batch"]
+# -- choices --------------------------------------------------------------------------------------
+
+Reduction = Callable[[Tensor], Tensor]
+"""(batch, ...) -> (batch,)."""
+
+
+def _mean(x: Tensor) -> Tensor:
+    """Their mean, as released."""
+    return x.flatten(1).mean(1)
+
+
+def _sum(x: Tensor) -> Tensor:
+    """Their sum, which is the log-density."""
+    return x.flatten(1).sum(1)
+
+
+REDUCTIONS: Mapping[str, Reduction] = {"mean": _mean, "sum": _sum}
+
+Spread = Callable[[Tensor], Tensor]
+"""Rewards (groups, size) -> the deviation that an advantage is divided by."""
+
+
+def _of_group(rewards: Tensor) -> Tensor:
+    """Within the group."""
+    return rewards.std(1, keepdim=True)
+
+
+def _of_batch(rewards: Tensor) -> Tensor:
+    """Over the batch."""
+    return rewards.flatten().std()
+
+
+SPREADS: Mapping[str, Spread] = {"group": _of_group, "batch": _of_batch}
 
 
 @dataclass(frozen=True)
@@ -38,13 +79,11 @@ class GRPOParams(FitParams):
     fit_steps: int = param(10, low=2, high=1000, log=True, help="SDE steps per training sample")
     noise: float = param(0.7, low=0.01, high=2.0, help="a in sigma_t = a sqrt((1 - t)/t)")
     group: int = param(24, low=2, high=65536, log=True, help="samples compared with one another")
-    spread: Spread = param("group", help="std of the advantage: of the group or of the batch")
+    spread: str = named_param("group", SPREADS, "std of the advantage")
     epsilon: float = param(1e-4, low=1e-8, high=1.0, log=True, help="clip of the ratio")
     beta: float = param(0.04, low=0.0, high=100.0, help="factor of the KL to the base model")
     updates: int = param(2, low=1, high=100, help="optimiser steps per rollout")
-    log_prob: Reduction = param(
-        "mean", tunable=False, help="over dimensions: mean (release) or sum"
-    )
+    log_prob: str = named_param("mean", REDUCTIONS, "over dimensions", tunable=False)
 
     def __post_init__(self) -> None:
         if self.batch % self.group:
@@ -74,30 +113,23 @@ def transition(
 
 
 def log_density(there: Tensor, step: Transition, reduction: Reduction) -> Tensor:
-    """log N(there; mean, deviation^2 I), (batch,), over d the sum or, as released, the mean."""
+    """log N(there; mean, deviation^2 I), (batch,), reduced over the dimensions."""
     z = (there - step.mean) / expand(step.deviation, there)
     norm = expand(step.deviation.log(), there) + 0.5 * math.log(2 * math.pi)
-    return reduced(-0.5 * z.square() - norm, reduction)
+    return reduction(-0.5 * z.square() - norm)
 
 
 def divergence(one: Transition, other: Transition, reduction: Reduction) -> Tensor:
     """KL of two transitions of the same deviation: |difference of means|^2 / (2 deviation^2)."""
     z = (one.mean - other.mean) / expand(one.deviation, one.mean)
-    return reduced(0.5 * z.square(), reduction)
-
-
-def reduced(x: Tensor, reduction: Reduction) -> Tensor:
-    """Mean or sum over all dimensions but the first."""
-    flat = x.flatten(1)
-    return flat.mean(1) if reduction == "mean" else flat.sum(1)
+    return reduction(0.5 * z.square())
 
 
 def advantages(rewards: Tensor, group: int, spread: Spread) -> Tensor:
     """(r - mean of the group) / std, (batch,); consecutive rows form a group."""
     grouped = rewards.reshape(-1, group)
     centred = grouped - grouped.mean(1, keepdim=True)
-    std = grouped.std(1, keepdim=True) if spread == "group" else rewards.std()
-    return (centred / (std + 1e-4)).flatten()
+    return (centred / (spread(grouped) + 1e-4)).flatten()
 
 
 def clipped_objective(ratio: Tensor, advantage: Tensor, epsilon: float) -> Tensor:
@@ -163,10 +195,10 @@ class FlowGRPO(FineTuned):
             own = transition(base.interpolant, model.velocity(x, t), x, t, u, p.noise)
             there = own.mean + expand(own.deviation, x) * z[:, k]
             of_base = transition(base.interpolant, base.flow.velocity(x, t), x, t, u, p.noise)
-            log_prob = log_density(there, own, p.log_prob)
+            log_prob = log_density(there, own, REDUCTIONS[p.log_prob])
             parts.append((x, t, u, there, log_prob, *of_base))
             x = there
-        gain = advantages(base.reward(x), p.group, p.spread).repeat(p.fit_steps)
+        gain = advantages(base.reward(x), p.group, SPREADS[p.spread]).repeat(p.fit_steps)
         xs, ts, us, theres, log_probs, means, deviations = map(torch.cat, zip(*parts, strict=True))
         of_base = Transition(means, deviations)
         return Experience(xs, ts, us, theres, log_probs, of_base, gain)
@@ -175,7 +207,8 @@ class FlowGRPO(FineTuned):
         self, model: MeteredModule, interpolant: Interpolant, seen: Experience
     ) -> Mapping[str, Tensor]:
         p, (x, t, u) = self.params, seen[:3]
+        reduction = REDUCTIONS[p.log_prob]
         now = transition(interpolant, model.velocity(x, t), x, t, u, p.noise)
-        ratio = (log_density(seen.there, now, p.log_prob) - seen.log_prob).exp()
+        ratio = (log_density(seen.there, now, reduction) - seen.log_prob).exp()
         policy = -clipped_objective(ratio, seen.advantage, p.epsilon).mean()
-        return {"policy": policy, "kl": p.beta * divergence(now, seen.base, p.log_prob).mean()}
+        return {"policy": policy, "kl": p.beta * divergence(now, seen.base, reduction).mean()}

@@ -1,11 +1,11 @@
 """Fine-tuning: fit the flow to the tilted law once, then sample it like any other flow.
 
     for k in range(iterations):
-        theta -= Adam(grad of losses(model, k))         # a family's own: methods/*.py
+        theta -= Adam(grad of losses(model, k))         # a method's own
     return the moving average of theta
 
-What every family shares: the parameters, the loop (`bench.training.trainer`), the ledger of a fit
-and the sampler of the fitted flow.  A family says what one step costs and what its losses are.
+What all methods share: the parameters, the loop (`bench.training.trainer`), the ledger of a fit
+and the sampler of the fitted flow.  A method says what one step costs and what its losses are.
 """
 
 from __future__ import annotations
@@ -21,20 +21,23 @@ import torch
 from torch import Tensor, nn
 
 from bench.api import (
+    KINDS,
+    ROLES,
+    SOLVERS,
     FineTuning,
     FitProblem,
     Fitted,
+    Meter,
+    MeteredModule,
     Problem,
     ProblemSpec,
     Samples,
     UserError,
     Work,
+    named_param,
+    param,
+    trained_state,
 )
-from bench.core.adapters import trained_state
-from bench.core.integrate import Solver
-from bench.core.params import param
-from bench.core.trainable import MeteredModule
-from bench.core.units import KINDS, ROLES
 from bench.training.trainer import Setting, TrainConfig, Trainer
 from methods.reference import Prior, PriorParams
 
@@ -54,7 +57,7 @@ class FitParams:
     rank: int = param(0, low=0, high=1024, tunable=False, help="rank of a LoRA; 0 fits all weights")
     fit_seed: int = param(0, low=0, tunable=False, help="seed of the fit")
     steps: int = param(20, low=1, high=2000, log=True, help="time steps K of the sampler")
-    solver: Solver = param("euler", help="euler or heun (two evaluations per step)")
+    solver: str = named_param("euler", SOLVERS)
 
 
 class FineTuned(FineTuning[Any]):
@@ -112,10 +115,11 @@ class FineTuned(FineTuning[Any]):
             assert isinstance(model, MeteredModule)
             return losses(model, trainer.step)
 
-        setting = Setting(report, device=problem.problem.device)
+        ledger = _StepLedger(problem.problem.meter)
+        setting = Setting(report, device=problem.problem.device, ledger=ledger)
         with _folder(problem.problem) as folder:
             trainer = Trainer(model, objective, self._config(), folder, setting)
-            _charge(problem.problem, self.steps_work(_spec(problem.problem), trainer.step))
+            ledger.charge(self.steps_work(_spec(problem.problem), trainer.step))
             average = trainer.run()
         trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
         return Fitted(
@@ -150,13 +154,31 @@ def _folder(problem: Problem) -> Iterator[Path]:
         yield Path(folder)
 
 
-def _charge(problem: Problem, work: Work) -> None:
-    """Charge the rows of steps that an interrupted fit made; they are on no other ledger."""
-    for role in ROLES:
-        for kind in KINDS:
-            rows = int(getattr(work.rows(role), kind))
-            if rows:
-                problem.meter.charge(role, kind, rows)
+class _StepLedger:
+    """FLOPs of the optimiser's steps, which a checkpoint keeps: an interrupted fit owes them."""
+
+    def __init__(self, meter: Meter) -> None:
+        self.meter, self.before = meter, meter.flops()
+        self.owed: dict[str, float] = {}
+
+    def state_dict(self) -> dict[str, Any]:
+        """FLOPs of all steps so far, by role and kind."""
+        own = {
+            pair: flops - self.before.get(pair, 0.0) for pair, flops in self.meter.flops().items()
+        }
+        return {f"{role} {kind}": flops for (role, kind), flops in own.items()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """What the steps of an interrupted fit spent."""
+        self.owed = dict(state_dict)
+
+    def charge(self, work: Work) -> None:
+        """Charge the rows of the steps that were made before; they are on no other ledger."""
+        for role in ROLES:
+            for kind in KINDS:
+                rows = int(getattr(work.rows(role), kind))
+                if rows:
+                    self.meter.charge(role, kind, rows, self.owed.get(f"{role} {kind}", 0.0))
 
 
 def _spec(problem: Problem) -> ProblemSpec:

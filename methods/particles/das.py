@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from bench.core.params import param
-from bench.loops.resampling import Scheme
+from bench.api import param, resampling_param
 from methods.particles.tds import Twisted, TwistedParams
 
 
@@ -14,7 +13,7 @@ from methods.particles.tds import Twisted, TwistedParams
 class DASParams(TwistedParams):
     """Tempered twisted diffusion, with the release's defaults."""
 
-    resampling: Scheme = param("ssp", help="systematic, stratified, multinomial or ssp")
+    resampling: str = resampling_param("ssp")
     gamma: float = param(0.008, low=0.0, high=1.0, help="growth of the temper per 1/100 of the run")
 
 

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from bench.core.params import param
-from bench.loops.populations import (
+from torch import Tensor
+
+from bench.api import (
+    POTENTIALS,
     ParticleMethod,
     ParticleParams,
-    Potential,
+    named_param,
+    param,
+    resampling_param,
 )
-from bench.loops.resampling import Scheme
 
 
 @dataclass(frozen=True)
 class FKParams(ParticleParams):
     """Feynman-Kac steering; the release takes 100 steps and potentials at 20, 40, 60 and 80."""
 
-    resampling: Scheme = param("multinomial", help="systematic, stratified, multinomial or ssp")
-    potential: Potential = param("difference", help="difference, max, sum or plain")
+    resampling: str = resampling_param("multinomial")
+    potential: str = named_param("difference", POTENTIALS)
     looks: int = param(4, low=0, high=2000, help="potentials before the last, evenly")
 
 
@@ -38,9 +41,8 @@ class FK(ParticleMethod):
     Params = FKParams
 
     @property
-    def potential(self) -> Potential:
-        chosen: Potential = self.params.potential
-        return chosen
+    def potential(self) -> Callable[[Tensor], Tensor]:
+        return POTENTIALS[self.params.potential]
 
     def tempers(self) -> Mapping[int, float]:
         # The first step sees noise and is left out; the last is always seen.

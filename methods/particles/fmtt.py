@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from bench.core.integrate import uniform_grid
-from bench.core.params import param
-from bench.loops.particles import Design
-from bench.loops.populations import Output, telescoped
-from bench.loops.posteriors import PosteriorChoice
-from bench.loops.resampling import SCHEMES, Scheme, adaptive
-from methods.particles.tds import TDS
+from bench.api import (
+    ParticleMethod,
+    PosteriorChoice,
+    output_param,
+    param,
+    resampling_param,
+    start_param,
+)
 
 
 @dataclass(frozen=True)
@@ -22,15 +23,13 @@ class FMTTParams:
     steps: int = param(20, low=5, high=2000, log=True, help="time steps K")
     jacobian: bool = param(True, help="gradient through the map; false: at its end, no backward")
     inner_steps: int = param(1, low=1, high=16, log=True, help="map jumps of one look-ahead")
-    resampling: Scheme = param("systematic", help="systematic, stratified, multinomial or ssp")
+    resampling: str = resampling_param("systematic")
     threshold: float = param(0.5, low=0.0, high=1.0, help="resample when ESS < threshold * P")
-    output: Output = param(
-        "draw", tunable=False, help="draw by weight, argmax of the reward, or all (population)"
-    )
-    start: float = param(0.01, low=1e-4, high=0.5, help="first time; x ~ N(0, I) there")
+    output: str = output_param()
+    start: float = start_param()
 
 
-class FMTT(TDS):
+class FMTT(ParticleMethod):
     """Flow-map trajectory tilting: particles steered by the reward at X_{t,1}(x), and weighed.
 
     Sabour et al. 2025 (arXiv 2511.22688): the laws p_t e^(t r(X_{t,1})) lead from noise to the
@@ -46,32 +45,17 @@ class FMTT(TDS):
     summary = "particles steered by the reward at the flow map's look-ahead, with weights"
     standing = "baseline"
     Params = FMTTParams
+    twisted = True
 
     @property
     def value(self) -> PosteriorChoice:
         """The look-ahead."""
         return PosteriorChoice("jump", self.params.inner_steps, jacobian=self.params.jacobian)
 
+    @property
+    def draws(self) -> int:
+        return 1
+
     def tempers(self) -> Mapping[int, float]:
         grid, last = self.grid, self.params.steps - 1
         return {k: grid[k] for k in range(last)} | {last: 1.0}
-
-    @property
-    def grid(self) -> list[float]:
-        """The times of the chain."""
-        return uniform_grid(self.params.steps, self.params.start)
-
-    def design(self) -> Design:
-        """The engine's settings."""
-        p = self.params
-        return Design(
-            particles=p.particles,
-            grid=self.grid,
-            tempers=self.tempers(),
-            value=self.value,
-            draws=1,
-            weigh=telescoped("difference"),
-            select=adaptive(SCHEMES[p.resampling], p.threshold),
-            founders=p.particles,
-            twisted=True,
-        )

@@ -6,13 +6,23 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from bench.api import Method, Need, Problem, ProblemSpec, Samples, Work
-from bench.core.integrate import uniform_grid
-from bench.core.params import param
-from bench.loops.particles import Design
-from bench.loops.populations import run
-from bench.loops.posteriors import POINTS, Kind, PosteriorChoice
-from bench.loops.resampling import one_for_all
+from bench.api import (
+    OUTPUTS,
+    Method,
+    Need,
+    ParticleDesign,
+    PosteriorChoice,
+    Problem,
+    ProblemSpec,
+    Samples,
+    Work,
+    param,
+    sample_populations,
+    sampler_param,
+    single_survivor,
+    start_param,
+    uniform_grid,
+)
 
 
 @dataclass(frozen=True)
@@ -22,10 +32,8 @@ class SVDDParams:
     candidates: int = param(20, low=1, high=100_000, log=True, help="candidates M per step")
     steps: int = param(20, low=5, high=2000, log=True, help="time steps K")
     alpha: float = param(1.0, low=0.0, high=100.0, help="temperature of the choice; 0: arg-max")
-    start: float = param(0.01, low=1e-4, high=0.5, help="first time; x ~ N(0, I) there")
-    posterior: Kind = param(
-        "tweedie", help="tweedie, jump, gaussian, glass, glass-heun, sde, map or exact"
-    )
+    start: float = start_param()
+    posterior: str = sampler_param("tweedie")
     draws: int = param(1, low=1, high=4096, log=True, help="draws per value; a point is one")
     inner_steps: int = param(1, low=1, high=1000, help="steps inside one posterior draw")
 
@@ -59,23 +67,23 @@ class SVDD(Method[SVDDParams]):
 
     @property
     def needs(self) -> frozenset[Need]:
-        return frozenset(self.value.needs(gradient=False))
+        return self.value.needs(gradient=False)
 
     def least(self, name: str) -> int:
         # A single candidate is no choice.
         return 2 if name == "candidates" else 1
 
-    def design(self) -> Design:
+    def design(self) -> ParticleDesign:
         """The engine's settings: one founder, then every step sees the reward."""
         p = self.params
-        return Design(
+        return ParticleDesign(
             particles=p.candidates,
             grid=uniform_grid(p.steps, p.start),
             tempers=dict.fromkeys(range(1, p.steps), 1.0 / p.alpha if p.alpha else 1.0),
             value=self.value,
-            draws=1 if p.posterior in POINTS else p.draws,
+            draws=self.value.distinct(p.draws),
             weigh=latest,
-            select=one_for_all(p.alpha == 0),
+            select=single_survivor(p.alpha == 0),
             founders=1,
         )
 
@@ -83,4 +91,5 @@ class SVDD(Method[SVDDParams]):
         return self.design().work(spec)
 
     def sample(self, problem: Problem, n: int) -> Samples:
-        return run(problem, n, self.design(), "draw" if self.params.alpha else "argmax")[0]
+        output = OUTPUTS["draw" if self.params.alpha else "argmax"]
+        return sample_populations(problem, n, self.design(), output)[0]

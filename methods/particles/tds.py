@@ -3,26 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
-from bench.api import UserError
-from bench.core.params import param
-from bench.loops.populations import (
+from bench.api import (
+    ESTIMATORS,
     ParticleMethod,
     ParticleParams,
+    UserError,
+    named_param,
 )
-from bench.loops.posteriors import POINTS
 
 
 @dataclass(frozen=True)
 class TwistedParams(ParticleParams):
     """The gradient that shifts the proposal; the papers' is G at the Tweedie point."""
 
-    estimator: Literal["G", "GF"] = param(
-        "G",
-        tunable=False,
-        help="G (back-propagate) or GF (from two or more posterior draws, no gradient)",
-    )
+    estimator: str = named_param("G", ESTIMATORS, only=("G", "GF"), tunable=False)
 
 
 class Twisted(ParticleMethod):
@@ -33,7 +29,7 @@ class Twisted(ParticleMethod):
 
     def __init__(self, params: Any) -> None:
         super().__init__(params)
-        if self.gradient_free and (params.posterior in POINTS or params.draws < 2):
+        if self.gradient_free and self.draws < 2:
             raise UserError(
                 "estimator=GF learns from how posterior draws differ: take draws of 2 or more and "
                 "a posterior other than tweedie and jump, such as posterior=map,draws=16"
@@ -41,8 +37,7 @@ class Twisted(ParticleMethod):
 
     @property
     def gradient_free(self) -> bool:
-        # Relatives with parameters of their own have no choice but G.
-        return getattr(self.params, "estimator", "G") == "GF"
+        return not ESTIMATORS[self.params.estimator].gradient
 
 
 class TDS(Twisted):

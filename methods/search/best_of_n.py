@@ -10,14 +10,28 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from bench.api import Method, Need, Problem, ProblemSpec, Samples, Work
-from bench.core.integrate import Solver, Step, integrate, ode_step, uniform_grid
-from bench.core.params import param
-from bench.core.steered import Integrator, SteeredStep
-from bench.core.work import forward
-from bench.loops.candidates import best, first_shared
-from bench.loops.populations import blocks
-from bench.loops.steering import reward_work
+from bench.api import (
+    INTEGRATORS,
+    SOLVERS,
+    Method,
+    Need,
+    Problem,
+    ProblemSpec,
+    Samples,
+    Step,
+    Work,
+    best_candidate,
+    candidate_noise,
+    forward,
+    integrate,
+    named_param,
+    ode_step,
+    param,
+    reward_work,
+    row_blocks,
+    steered_step,
+    uniform_grid,
+)
 
 Sampler = Callable[[Problem, Tensor], Tensor]
 """(problem of some rows, initial noise (rows * N, *event_shape)) -> samples of that shape."""
@@ -31,26 +45,26 @@ def best_of(problem: Problem, n: int, candidates: int, sampler: Sampler) -> Samp
     base model; arg-max over independent groups, so that outputs are independent.
     """
     kept, spread = [], 0.0
-    for rows in blocks(problem.rows, candidates):
+    for rows in row_blocks(problem.rows, candidates):
         part = problem.for_rows(rows)
-        x0 = first_shared(part, "x0", "candidates", 0, candidates)
+        x0 = candidate_noise(part, "x0", "candidates", 0, candidates)
         x = sampler(part, x0.flatten(0, 1))
         r = part.reward(x).reshape(x0.shape[:2])
-        kept.append(best(x.reshape(x0.shape), r))
+        kept.append(best_candidate(x.reshape(x0.shape), r))
         spread += float(r.std(1, correction=0).sum())
     return Samples(torch.cat(kept), info={"candidate_reward_sd": spread / n})
 
 
-def sde_step(problem: Problem, integrator: Integrator, candidates: int) -> Step:
+def sde_step(problem: Problem, integrator: str, candidates: int) -> Step:
     """One step of the base SDE for (rows * candidates), each candidate with noise of its own.
 
     The noise is that of the k-th call, so a step is made for one integration.
     """
     calls = itertools.count()
-    step = SteeredStep(problem.interpolant, integrator)
+    step = steered_step(integrator, problem.interpolant)
 
     def stepped(x: Tensor, t: Tensor, u: Tensor) -> Tensor:
-        z = first_shared(problem, "step", "candidate-step", next(calls), candidates)
+        z = candidate_noise(problem, "step", "candidate-step", next(calls), candidates)
         b = problem.flow.velocity(x, t)
         return step(x, b, torch.zeros_like(b), t, u, z.flatten(0, 1))
 
@@ -63,8 +77,8 @@ class BestOfNParams:
 
     candidates: int = param(4, low=1, high=1_000_000, log=True, help="candidates N per output")
     steps: int = param(20, low=10, high=1000, log=True, help="time steps K per candidate")
-    integrator: Integrator = param("ode", help="ode, sde (Euler-Maruyama) or ancestral")
-    solver: Solver = param("euler", help="of the ode: euler or heun (two evaluations per step)")
+    integrator: str = named_param("ode", INTEGRATORS)
+    solver: str = named_param("euler", SOLVERS, "of the ode")
 
     def __post_init__(self) -> None:
         if self.solver == "heun" and self.integrator != "ode":

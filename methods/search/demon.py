@@ -8,14 +8,25 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from bench.api import Method, Need, Problem, ProblemSpec, Samples, Work
-from bench.core.integrate import ancestral_moments, filled, uniform_grid
-from bench.core.params import param
-from bench.core.paths import expand
-from bench.core.work import forward
-from bench.loops.candidates import Look, LookAhead, first_shared
-from bench.loops.particles import finite, particle_noise
-from bench.loops.populations import blocks
+from bench.api import (
+    LookAheadSearch,
+    Problem,
+    ProblemSpec,
+    Samples,
+    Work,
+    ancestral_moments,
+    candidate_noise,
+    expand,
+    filled,
+    forward,
+    look_ahead_param,
+    param,
+    particle_noise,
+    require_finite,
+    sampled_in_blocks,
+    start_param,
+    uniform_grid,
+)
 
 UNDECIDED = 1e-6
 """Rewards that differ by less than this share of their size are rounding, not a preference."""
@@ -29,15 +40,13 @@ class DemonParams:
     steps: int = param(20, low=5, high=2000, log=True, help="time steps T")
     adaptive: bool = param(True, help="tau is the deviation of the step's K rewards")
     tau: float = param(1.0, low=1e-6, high=1e6, log=True, help="temperature if not adaptive")
-    lookahead: Look = param(
-        "tweedie", help="tweedie, jump, ode, gaussian, glass, sde, map or exact"
-    )
+    lookahead: str = look_ahead_param("tweedie")
     draws: int = param(1, low=1, high=4096, log=True, help="draws per look; a point is one")
     inner_steps: int = param(1, low=1, high=1000, help="steps inside one draw or path")
-    start: float = param(0.01, low=1e-4, high=0.5, help="first time; x ~ N(0, I) there")
+    start: float = start_param()
 
 
-class Demon(Method[DemonParams]):
+class Demon(LookAheadSearch):
     """Tanh Demon: the step's noise is a reward-weighted sum of K candidates, on the sphere.
 
     Yeh et al. 2025 (arXiv 2410.05760): candidates x + s z_k of one step of the base SDE, R_k the
@@ -54,28 +63,14 @@ class Demon(Method[DemonParams]):
     Params = DemonParams
     effort = ("candidates", "steps")
 
-    @property
-    def look(self) -> LookAhead:
-        """What a candidate promises."""
-        p = self.params
-        return LookAhead(p.lookahead, p.draws, p.inner_steps)
-
-    @property
-    def needs(self) -> frozenset[Need]:
-        return self.look.needs
-
-    def least(self, name: str) -> int:
-        # A single noise is no choice.
-        return 2 if name == "candidates" else 1
-
     def work(self, spec: ProblemSpec) -> Work:
         p = self.params
         return forward("flow", p.steps) + self.look.work(spec) * float((p.steps - 1) * p.candidates)
 
     @torch.no_grad()
     def sample(self, problem: Problem, n: int) -> Samples:
-        parts = blocks(problem.rows, self.params.candidates * self.look.ends)
-        return Samples(torch.cat([self._guided(problem.for_rows(rows)) for rows in parts]))
+        width = self.params.candidates * self.look.ends
+        return sampled_in_blocks(problem, width, self._guided)
 
     def _guided(self, problem: Problem) -> Tensor:
         p, x = self.params, problem.x0()
@@ -86,13 +81,13 @@ class Demon(Method[DemonParams]):
             mean, s = ancestral_moments(problem.interpolant, x, denoised, t, u)
             # The last step is a point: no noise is left to choose.
             z = torch.zeros_like(x) if k == p.steps - 1 else self._noise(problem, mean, s, k)
-            x = finite(mean + expand(s, x) * z, "samples", k)
+            x = require_finite(mean + expand(s, x) * z, "samples", k)
         return x
 
     def _noise(self, problem: Problem, mean: Tensor, s: Tensor, k: int) -> Tensor:
         """z* of step k, (rows, *event_shape)."""
         p = self.params
-        z = first_shared(problem, "step", "candidate-step", k, p.candidates)
+        z = candidate_noise(problem, "step", "candidate-step", k, p.candidates)
         x = mean[:, None] + expand(s, z) * z
         u = uniform_grid(p.steps, p.start)[k + 1]
         noise = particle_noise(problem, k, p.candidates)

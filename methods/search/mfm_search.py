@@ -8,17 +8,30 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from bench.api import Method, Need, Problem, ProblemSpec, Samples, Work
-from bench.core.integrate import filled, uniform_grid
-from bench.core.params import param
-from bench.core.paths import expand, safe
-from bench.core.posterior import Remembered
-from bench.core.work import forward
-from bench.loops.candidates import best, chosen, first_shared
-from bench.loops.particles import finite, particle_noise
-from bench.loops.populations import blocks
-from bench.loops.posteriors import POINTS, Kind, PosteriorChoice
-from bench.loops.steering import reward_work
+from bench.api import (
+    Method,
+    Need,
+    PosteriorChoice,
+    Problem,
+    ProblemSpec,
+    Remembered,
+    Samples,
+    Work,
+    best_candidate,
+    candidate_noise,
+    candidates_at,
+    expand,
+    filled,
+    forward,
+    param,
+    particle_noise,
+    require_finite,
+    reward_work,
+    safe,
+    sampled_in_blocks,
+    sampler_param,
+    uniform_grid,
+)
 
 
 @dataclass(frozen=True)
@@ -36,9 +49,7 @@ class SearchParams:
     )
     power: float = param(2.5, low=0.1, high=10.0, help="times are (even spacing)^power")
     start: float = param(0.01, low=1e-4, high=0.5, help="first time before the power is taken")
-    posterior: Kind = param(
-        "map", help="map, glass, glass-heun, sde, exact, gaussian, tweedie or jump"
-    )
+    posterior: str = sampler_param("map")
     inner_steps: int = param(1, low=1, high=1000, help="steps inside one posterior draw")
 
 
@@ -67,11 +78,11 @@ class MFMSearch(Method[SearchParams]):
     @property
     def draws(self) -> int:
         """Posterior draws per particle; a point is one."""
-        return 1 if self.params.posterior in POINTS else self.params.draws
+        return self.choice.distinct(self.params.draws)
 
     @property
     def needs(self) -> frozenset[Need]:
-        return frozenset(self.choice.needs(gradient=False))
+        return self.choice.needs(gradient=False)
 
     def grid(self) -> list[float]:
         """K + 1 times from start^power to 1."""
@@ -85,8 +96,7 @@ class MFMSearch(Method[SearchParams]):
 
     @torch.no_grad()
     def sample(self, problem: Problem, n: int) -> Samples:
-        parts = blocks(problem.rows, self.params.particles * self.draws)
-        return Samples(torch.cat([self._found(problem.for_rows(rows)) for rows in parts]))
+        return sampled_in_blocks(problem, self.params.particles * self.draws, self._found)
 
     def _found(self, problem: Problem) -> Tensor:
         """The best final particle of every row, (rows, *event_shape)."""
@@ -97,8 +107,8 @@ class MFMSearch(Method[SearchParams]):
             e = self._noise(problem, origin, x1, grid[k], k)
             flat = x1.flatten(0, 1)
             moved = problem.interpolant.noised(flat, e.flatten(0, 1), filled(grid[k + 1], flat))
-            x = finite(moved, "particles", k).reshape(x.shape)
-        return best(x, r)
+            x = require_finite(moved, "particles", k).reshape(x.shape)
+        return best_candidate(x, r)
 
     def _best_draws(
         self, problem: Problem, x: Tensor, t: float, k: int
@@ -117,12 +127,12 @@ class MFMSearch(Method[SearchParams]):
         else:
             own = torch.arange(m, device=r.device)
             index = own * n + r.reshape(rows, m, n).argmax(2)
-        return chosen(x, index // n), chosen(x1, index), r.gather(1, index)
+        return candidates_at(x, index // n), candidates_at(x1, index), r.gather(1, index)
 
     def _noise(self, problem: Problem, origin: Tensor, x1: Tensor, t: float, k: int) -> Tensor:
         """The noise with which the particles go on, (rows, M, *event_shape)."""
         if self.params.transition == "stochastic":
-            return first_shared(problem, "step", "particle-step", k, x1.shape[1])
+            return candidate_noise(problem, "step", "particle-step", k, x1.shape[1])
         time, interpolant = filled(t, x1), problem.interpolant
         alpha, beta = expand(interpolant.alpha(time), x1), expand(interpolant.beta(time), x1)
         return (origin - beta * x1) / safe(alpha)
@@ -130,4 +140,4 @@ class MFMSearch(Method[SearchParams]):
 
 def starts(problem: Problem, particles: int) -> Tensor:
     """Initial particles (rows, M, *event_shape): no two outputs share one."""
-    return first_shared(problem, "x0", "particles", 0, particles)
+    return candidate_noise(problem, "x0", "particles", 0, particles)

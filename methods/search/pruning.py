@@ -9,15 +9,28 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from bench.api import Method, Need, Problem, ProblemSpec, Samples, Work
-from bench.core.integrate import filled, uniform_grid
-from bench.core.params import param
-from bench.core.steered import Integrator, SteeredStep
-from bench.core.work import forward
-from bench.loops.candidates import Look, LookAhead, best, chosen, first_shared
-from bench.loops.particles import particle_noise
-from bench.loops.populations import blocks
-from bench.loops.steering import reward_work
+from bench.api import (
+    INTEGRATORS,
+    LookAheadSearch,
+    Need,
+    Problem,
+    ProblemSpec,
+    Samples,
+    Work,
+    best_candidate,
+    candidate_noise,
+    candidates_at,
+    filled,
+    forward,
+    look_ahead_param,
+    named_param,
+    param,
+    particle_noise,
+    reward_work,
+    sampled_in_blocks,
+    steered_step,
+    uniform_grid,
+)
 
 
 @dataclass(frozen=True)
@@ -28,15 +41,13 @@ class PrunedParams:
     steps: int = param(20, low=10, high=1000, log=True, help="time steps K")
     looks: int = param(3, low=0, high=1000, help="prunings before the last choice, evenly")
     keep: float = param(0.5, low=0.0, high=1.0, help="fraction that survives a pruning")
-    integrator: Integrator = param("ode", help="ode, sde (Euler-Maruyama) or ancestral")
-    lookahead: Look = param(
-        "tweedie", help="tweedie, jump, ode, gaussian, glass, sde, map or exact"
-    )
+    integrator: str = named_param("ode", INTEGRATORS)
+    lookahead: str = look_ahead_param("tweedie")
     draws: int = param(1, low=1, high=4096, log=True, help="draws per look; a point is one")
     inner_steps: int = param(1, low=1, high=1000, help="steps inside one draw or path")
 
 
-class PrunedBestOfN(Method[PrunedParams]):
+class PrunedBestOfN(LookAheadSearch):
     """Best-of-N with early pruning: at a few times only the more promising fraction goes on.
 
     Breadth-first search of arXiv 2505.23614 (BFS-pruning): M candidates of the base sampler, ranked
@@ -56,19 +67,9 @@ class PrunedBestOfN(Method[PrunedParams]):
     effort = ("candidates", "steps")
 
     @property
-    def look(self) -> LookAhead:
-        """How candidates are ranked on the way."""
-        p = self.params
-        return LookAhead(p.lookahead, p.draws, p.inner_steps)
-
-    @property
     def needs(self) -> frozenset[Need]:
         prunes = any(left < m for m, left in pairwise(self.counts()))
         return self.look.needs if prunes else frozenset()
-
-    def least(self, name: str) -> int:
-        # A single candidate leaves nothing to prune.
-        return 2 if name == "candidates" else 1
 
     def counts(self) -> list[int]:
         """m_0 .. m_K: candidates at hand when step k begins, then those of the last choice.
@@ -94,27 +95,27 @@ class PrunedBestOfN(Method[PrunedParams]):
 
     @torch.no_grad()
     def sample(self, problem: Problem, n: int) -> Samples:
-        parts = blocks(problem.rows, self.params.candidates * self.look.ends)
-        return Samples(torch.cat([self._survivor(problem.for_rows(rows)) for rows in parts]))
+        width = self.params.candidates * self.look.ends
+        return sampled_in_blocks(problem, width, self._survivor)
 
     def _survivor(self, problem: Problem) -> Tensor:
         """One output per row: (rows, *event_shape)."""
         p, counts = self.params, self.counts()
-        x = first_shared(problem, "x0", "candidates", 0, counts[0])
-        step = SteeredStep(problem.interpolant, p.integrator)
+        x = candidate_noise(problem, "x0", "candidates", 0, counts[0])
+        step = steered_step(p.integrator, problem.interpolant)
         for k, (t, u) in enumerate(pairwise(uniform_grid(p.steps))):
             x, b = self._pruned(problem, x, t, k, counts[k + 1])
             flat, shape = x.flatten(0, 1), x.shape
             if b is None:
                 b = problem.flow.velocity(flat, filled(t, flat))
             z = torch.zeros_like(x)
-            if p.integrator != "ode":
-                z = first_shared(problem, "step", "candidate-step", k, shape[1])
+            if step.noisy:
+                z = candidate_noise(problem, "step", "candidate-step", k, shape[1])
             times = filled(t, flat), filled(u, flat)
             x = step(flat, b, torch.zeros_like(b), *times, z.flatten(0, 1)).reshape(shape)
         if x.shape[1] == 1:
             return x[:, 0]
-        return best(x, problem.reward(x.flatten(0, 1)).reshape(x.shape[:2]))
+        return best_candidate(x, problem.reward(x.flatten(0, 1)).reshape(x.shape[:2]))
 
     def _pruned(
         self, problem: Problem, x: Tensor, t: float, k: int, left: int
@@ -126,5 +127,5 @@ class PrunedBestOfN(Method[PrunedParams]):
         values, b = self.look(problem, x.flatten(0, 1), t, particle_noise(problem, k, m))
         index = values.reshape(rows, m).topk(left, dim=1).indices.sort(dim=1).values
         problem.log(k, candidates=left)
-        kept = None if b is None else chosen(b.reshape(x.shape), index).flatten(0, 1)
-        return chosen(x, index), kept
+        kept = None if b is None else candidates_at(b.reshape(x.shape), index).flatten(0, 1)
+        return candidates_at(x, index), kept

@@ -5,38 +5,26 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from bench.core.params import param
-from bench.core.steered import (
-    DRIFT_SCALES,
-    GRADIENT_SCALES,
-    Scale,
-    Scaling,
-)
-from bench.loops.posteriors import PosteriorChoice
-from bench.loops.steering import (
-    Estimated,
+from bench.api import (
+    SCALES,
+    EstimatedSteering,
+    PosteriorChoice,
     SteeringParams,
+    named_param,
+    param,
 )
 
 
 @dataclass(frozen=True)
 class DPSParams(SteeringParams):
-    """DPS under every normalisation in use; `bench.core.steered.Scaling` has the formulas."""
+    """DPS under every normalisation in use; `bench.core.scales` has the formulas."""
 
     search: ClassVar[dict[str, Any]] = {
         **SteeringParams.search,
         "size": {"when": {"scale": ["clip-norm", "fixed-norm"]}},
     }
 
-    scale: Scale = param(
-        "exact",
-        choices=(*DRIFT_SCALES, *GRADIENT_SCALES),
-        help="exact (arXiv 2601.14430); to the norm of b: rescale, clip (2601.14430 F.3.6), "
-        "freedom (FreeDoM 2303.09833, 0.2 of it); sqrt-alpha-bar (FreeDoM without CFG, 1); "
-        "value (by |r|: TFG 2409.15761, RBF 2503.19385, 1); residual (gradient of the norm, not "
-        "of its square: DPS as released, 0.3 to 1); residual-mean (deepinv, 1/(2 sqrt m)); "
-        "clip-norm (min(8 sigma^2, 10), t in [0.01, 0.95]); fixed-norm (Psi-Sampler, 4e-4)",
-    )
+    scale: str = named_param("exact", SCALES, "c is guidance", searched=True)
     size: float = param(
         1.0, low=1e-6, high=1e4, log=True, help="norm of the gradient in clip-norm and fixed-norm"
     )
@@ -45,13 +33,8 @@ class DPSParams(SteeringParams):
     )
     measurements: int = param(1, low=1, tunable=False, help="m of residual-mean")
 
-    @property
-    def scaling(self) -> Scaling:
-        """How the steering term is scaled."""
-        return Scaling(self.scale, self.guidance, self.size, self.best, self.measurements)
 
-
-class DPS(Estimated):
+class DPS(EstimatedSteering):
     """Diffusion posterior sampling: steer by the reward's gradient at the Tweedie point.
 
     Chung et al. 2023 (arXiv 2209.14687), on flows: V_t(x) is taken for r(D_t(x)), so the drift is

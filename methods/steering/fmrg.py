@@ -1,8 +1,7 @@
-"""Steering by the reward at the end of the trajectory, X_{t,1}(x), as the flow map sees it.
+"""Greedy control by the flow map: a step of the map, a step up the reward at its end X_{u,1}(x).
 
-DPS looks at the mean of the posterior; FMTT and FMRG look at the point to which the deterministic
-flow would carry x.  FMTT weighs particles so that the tilted law is met; FMRG is greedy control of
-a single trajectory, alternating a step of the map with a step along the gradient.
+DPS looks at the mean of the posterior; FMRG looks at the point to which the deterministic flow
+would carry x, and steers a single trajectory with no law in mind.
 """
 
 from __future__ import annotations
@@ -13,16 +12,28 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from bench.api import Method, Need, Problem, ProblemSpec, Samples, Work
-from bench.core.estimators import value_gradient
-from bench.core.integrate import uniform_grid
-from bench.core.params import param
-from bench.core.paths import expand
-from bench.core.posterior import Remembered
-from bench.core.steered import DRIFT_SCALES, Scale, Scaling, Term
-from bench.core.work import forward
-from bench.loops.posteriors import PosteriorChoice
-from bench.loops.steering import march, reward_work, steering_ratio
+from bench.api import (
+    DRIFT_SCALES,
+    Method,
+    Need,
+    PosteriorChoice,
+    Problem,
+    ProblemSpec,
+    Remembered,
+    Samples,
+    SteeringTerm,
+    Work,
+    expand,
+    forward,
+    march,
+    named_param,
+    param,
+    reward_work,
+    scale_of,
+    steering_ratio,
+    uniform_grid,
+    value_gradient,
+)
 
 
 @dataclass(frozen=True)
@@ -33,11 +44,8 @@ class FMRGParams:
     stop: float = param(0.25, low=0.01, high=1.0, help="time at which guidance ends")
     tail: int = param(2, low=1, high=64, log=True, help="unguided jumps from `stop` to 1")
     jacobian: bool = param(True, help="true: FMRG-J, gradient through the map; false: FMRG-E")
-    scale: Scale = param(
-        "rescale",
-        choices=DRIFT_SCALES,
-        help="of the gradient: exact, or to the norm of the map's mean velocity: rescale, clip, "
-        "freedom",
+    scale: str = named_param(
+        "rescale", DRIFT_SCALES, "of the gradient, b the map's mean velocity", searched=True
     )
     guidance: float = param(3.0, low=0.0, high=100.0, help="weight lambda of the reward")
 
@@ -88,7 +96,7 @@ class FMRG(Method[FMRGParams]):
     def sample(self, problem: Problem, n: int) -> Samples:
         p, flow_map = self.params, problem.flow_map
         assert flow_map is not None
-        scaling = Scaling(p.scale, p.guidance)
+        scale = scale_of(p)
         ahead = self.lookahead.build(problem, Remembered(problem.flow))
 
         def gradient(x: Tensor, t: Tensor, k: int) -> Tensor:
@@ -102,7 +110,7 @@ class FMRG(Method[FMRGParams]):
             if k >= p.steps:
                 return carried, {}
             b = (carried - x) / dt
-            g = scaling(Term(b, gradient(carried, u, k), {}), problem.interpolant, u)
+            g = scale(SteeringTerm(b, gradient(carried, u, k), {}), problem.interpolant, u)
             return carried + dt * g, steering_ratio(g, b)
 
         return march(problem, self.grid, move)

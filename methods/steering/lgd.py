@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
 
-from bench.core.params import param
-from bench.loops.posteriors import PosteriorChoice, Width
-from bench.loops.steering import Estimated, Estimator
+from bench.api import (
+    ESTIMATORS,
+    GAUSSIAN_WIDTHS,
+    EstimatedSteering,
+    Estimator,
+    PosteriorChoice,
+    named_param,
+    param,
+)
 from methods.steering.dps import DPSParams
 
-Average = Literal["value", "reward"]
+AVERAGES: Mapping[str, Estimator] = {"value": ESTIMATORS["G"], "reward": ESTIMATORS["mean"]}
+"""What is averaged over draws: e^r before the gradient, or the gradients (InverseBench)."""
 
 
 @dataclass(frozen=True)
@@ -21,17 +28,11 @@ class LGDParams(DPSParams):
     spread: float = param(
         1.0, low=0.0, high=10.0, help="factor on the deviation; TFG ships 0.1 and 0.001"
     )
-    width: Width = param(
-        "signal",
-        help="deviation: signal, alpha / sqrt(alpha^2 + beta^2) (Song et al.; InverseBench's "
-        "s / sqrt(1 + s^2) with s = alpha / beta); noise, alpha (TFG's sqrt(1 - alpha-bar))",
-    )
-    average: Average = param(
-        "value", help="value: gradient of log mean e^r; reward: mean of gradients (InverseBench)"
-    )
+    width: str = named_param("signal", GAUSSIAN_WIDTHS, "deviation of the draws")
+    average: str = named_param("value", AVERAGES)
 
 
-class LGDMC(Estimated):
+class LGDMC(EstimatedSteering):
     """LGD-MC: steer by the log-mean-exp reward of Gaussian draws around the Tweedie point.
 
     Song et al. 2023 (ICML, Loss-Guided Diffusion): the posterior is taken for N(D_t(x), s_t^2 I),
@@ -50,7 +51,7 @@ class LGDMC(Estimated):
 
     @property
     def estimator(self) -> Estimator:
-        return "G" if self.params.average == "value" else "mean"
+        return AVERAGES[self.params.average]
 
     @property
     def choice(self) -> PosteriorChoice:

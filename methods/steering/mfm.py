@@ -4,15 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from bench.core.params import param
-from bench.loops.steering import (
-    DrawParams,
-    Estimated,
-    Estimator,
-)
+from bench.api import ESTIMATORS, EstimatedSteering, EstimatedSteeringParams, Estimator, param
 
 
-class MFMGradient(Estimated):
+class MFMGradient(EstimatedSteering):
     """MFM-G: steer by the gradient of the log-mean-exp reward of one-step map draws.
 
     arXiv 2601.14430, Eq. 22: grad V = sum_i w_i J_i' grad r(X_i).  Bias O(1/N); with N = 1 it
@@ -24,7 +19,7 @@ class MFMGradient(Estimated):
     colour = "#0072b2"
 
 
-class MFMGradientFree(Estimated):
+class MFMGradientFree(EstimatedSteering):
     """MFM-GF: steer by the self-normalised mean of one-step map draws; no reward gradient.
 
     arXiv 2601.14430, Eq. 20 with the plain mean as control variate; N = 1 is the base model.
@@ -36,11 +31,11 @@ class MFMGradientFree(Estimated):
     colour = "#56b4e9"
 
     @dataclass(frozen=True)
-    class Params(DrawParams):
+    class Params(EstimatedSteeringParams):
         """As MFM-G; a single draw would be the base model."""
 
         draws: int = param(2, low=1, high=4096, log=True, help="posterior draws N per step")
 
     @property
     def estimator(self) -> Estimator:
-        return "GF"
+        return ESTIMATORS["GF"]

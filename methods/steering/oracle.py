@@ -5,13 +5,16 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from bench.api import Method, Need, Problem, ProblemSpec, Samples, Work
-from bench.core.steered import (
-    Term,
-)
-from bench.core.work import forward
-from bench.loops.steering import (
+from bench.api import (
+    Method,
+    Need,
+    Problem,
+    ProblemSpec,
+    Samples,
     SteeringParams,
+    SteeringTerm,
+    Work,
+    forward,
     steer,
 )
 
@@ -41,9 +44,8 @@ class OracleSteering(Method[SteeringParams]):
         oracle = problem.oracle
         assert oracle is not None
 
-        def term(x: Tensor, t: Tensor, _: int) -> Term:
-            return Term(
-                problem.flow.velocity(x, t), problem.interpolant.tilt(oracle.shift(x, t), t), {}
-            )
+        def term(x: Tensor, t: Tensor, _: int) -> SteeringTerm:
+            b = problem.flow.velocity(x, t)
+            return SteeringTerm(b, problem.interpolant.tilt(oracle.shift(x, t), t), {})
 
         return steer(problem, self.params, term)

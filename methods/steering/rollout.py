@@ -4,31 +4,27 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from bench.core.params import param
-from bench.loops.posteriors import Kind
-from bench.loops.steering import (
-    DrawParams,
-    Estimated,
+from bench.api import (
+    ESTIMATORS,
+    EstimatedSteering,
+    EstimatedSteeringParams,
     Estimator,
+    named_param,
+    param,
+    sampler_param,
 )
 
 
 @dataclass(frozen=True)
-class RolloutParams(DrawParams):
+class RolloutParams(EstimatedSteeringParams):
     """Nested rollouts: GLASS or SDE draws of the base model."""
 
-    posterior: Kind = param(
-        "glass",
-        choices=("glass", "glass-heun", "sde"),
-        help="glass (ODE, Euler), glass-heun (two evaluations per step) or sde",
-    )
+    posterior: str = sampler_param("glass", only=("glass", "glass-heun", "sde"), searched=True)
     inner_steps: int = param(4, low=1, high=1000, help="steps inside one draw")
-    estimator: Estimator = param(
-        "GF", choices=("G", "GF"), help="G (back-propagate) or GF (gradient-free)"
-    )
+    estimator: str = named_param("GF", ESTIMATORS, only=("G", "GF"), searched=True)
 
 
-class Rollout(Estimated):
+class Rollout(EstimatedSteering):
     """Nested rollouts: steer by posterior draws simulated with the base flow alone.
 
     GLASS flows (arXiv 2509.25170) or memoryless SDE rollouts, with G or GF.  Tends to the tilted
@@ -45,5 +41,4 @@ class Rollout(Estimated):
 
     @property
     def estimator(self) -> Estimator:
-        chosen: Estimator = self.params.estimator
-        return chosen
+        return ESTIMATORS[self.params.estimator]

@@ -7,12 +7,29 @@ from typing import Any, ClassVar
 
 import torch
 
-from bench.api import Method, Need, Problem, ProblemSpec, Samples, Standing, Work
-from bench.core.integrate import uniform_grid
-from bench.core.params import param
-from bench.core.work import backward, forward
-from bench.loops.steering import march, reward_work
-from methods.steering.tfg_step import Guided, Hold, Schedule, Smoothing
+from bench.api import (
+    Method,
+    Need,
+    Problem,
+    ProblemSpec,
+    Samples,
+    Standing,
+    Work,
+    backward,
+    forward,
+    march,
+    named_param,
+    param,
+    reward_work,
+    start_param,
+    uniform_grid,
+)
+from methods.steering.tfg_step import SCHEDULES, SMOOTHINGS, Guided, Hold
+
+
+def schedule_param(default: str) -> Any:
+    """A field of Params that names how a size varies along a run."""
+    return named_param(default, SCHEDULES, "a is alpha-bar at t, a' at u")
 
 
 @dataclass(frozen=True)
@@ -30,13 +47,9 @@ class TFGParams:
     rho: float = param(1.0, low=0.0, high=100.0, help="size of variance guidance")
     mu: float = param(0.25, low=0.0, high=100.0, help="size of mean guidance")
     sigma: float = param(0.001, low=0.0, high=10.0, help="deviation of the smoothing")
-    rho_schedule: Schedule = param(
-        "increase",
-        help="with a = alpha-bar_t, a' = alpha-bar_u: increase, a/a', or decrease, 1 - a/a', or "
-        "constant, all of mean 1; freedom, a / sqrt(a'); ugd, 1 - a",
-    )
-    mu_schedule: Schedule = param("increase", help="as rho_schedule")
-    sigma_schedule: Smoothing = param("decrease", help="decrease (sqrt(1 - alpha-bar)), constant")
+    rho_schedule: str = schedule_param("increase")
+    mu_schedule: str = schedule_param("increase")
+    sigma_schedule: str = named_param("decrease", SMOOTHINGS)
     hold: Hold = param(
         "noise", help="what guidance leaves as it is: noise (e above) or state (x_t, as in UGD)"
     )
@@ -47,7 +60,7 @@ class TFGParams:
     reference_steps: int = param(
         0, low=0, tunable=False, help="steps at which rho and mu are meant; 0: any, as published"
     )
-    start: float = param(0.01, low=1e-4, high=0.5, help="first time; x ~ N(0, I) there")
+    start: float = start_param()
 
 
 class TFG(Method[Any]):
@@ -98,7 +111,7 @@ class FreeDoMParams(TFGParams):
     recurrence: int = param(2, low=1, high=100, log=True, help="times R that a step is taken")
     mu: float = param(0.0, low=0.0, high=100.0, help="size of mean guidance")
     sigma: float = param(0.0, low=0.0, high=10.0, help="deviation of the smoothing")
-    rho_schedule: Schedule = param("freedom", help="freedom: x_u += rho sqrt(alpha-bar_t) grad f")
+    rho_schedule: str = schedule_param("freedom")
     eta: float = param(0.5, low=0.0, high=1.0, help="noise of the sampler; 0: DDIM, 1: ancestral")
 
 
@@ -126,8 +139,8 @@ class UGDParams(TFGParams):
     rho: float = param(1.0, low=0.0, high=100.0, help="weight of forward guidance")
     mu: float = param(1.0, low=0.0, high=100.0, help="size of backward guidance")
     sigma: float = param(0.0, low=0.0, high=10.0, help="deviation of the smoothing")
-    rho_schedule: Schedule = param("ugd", help="ugd: noise -= rho alpha_t grad_x f")
-    mu_schedule: Schedule = param("constant", help="as rho_schedule")
+    rho_schedule: str = schedule_param("ugd")
+    mu_schedule: str = schedule_param("constant")
     hold: Hold = param("state", help="what guidance leaves as it is: noise or state (x_t)")
 
 
@@ -155,7 +168,7 @@ class MPGDParams(TFGParams):
     rho: float = param(0.0, low=0.0, high=100.0, help="size of variance guidance")
     mu: float = param(1.0, low=0.0, high=100.0, help="size of a gradient step on D")
     sigma: float = param(0.0, low=0.0, high=10.0, help="deviation of the smoothing")
-    mu_schedule: Schedule = param("constant", help="as rho_schedule")
+    mu_schedule: str = schedule_param("constant")
 
 
 class MPGD(TFG):

@@ -13,7 +13,7 @@ the one above, on any interpolant (on the linear one DDIM is the Euler step of t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Literal
@@ -21,32 +21,83 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from bench.api import Problem
-from bench.core.estimators import value_gradient
-from bench.core.integrate import ancestral_moments, uniform_grid
-from bench.core.paths import Interpolant, expand, safe
-from bench.core.posterior import draws_of
-from bench.core.steered import limited, signal_level
-from bench.loops.steering import steering_ratio
+from bench.api import (
+    Interpolant,
+    Problem,
+    ancestral_moments,
+    draws_of,
+    expand,
+    limited,
+    rewards_of,
+    safe,
+    signal_level,
+    steering_ratio,
+    uniform_grid,
+    value_gradient,
+)
 
-Schedule = Literal["increase", "decrease", "constant", "freedom", "ugd"]
-Smoothing = Literal["decrease", "constant"]
 Hold = Literal["noise", "state"]
 
 
-def schedule(rule: Schedule, levels: Sequence[float]) -> list[float]:
-    """Factors of K steps from alpha-bar at the K + 1 times."""
-    steps = list(pairwise(levels))
-    if rule == "freedom":
-        return [a / b**0.5 for a, b in steps]
-    if rule == "ugd":
-        return [1 - a for a, _ in steps]
-    raw = {
-        "increase": [a / b for a, b in steps],
-        "decrease": [1 - a / b for a, b in steps],
-        "constant": [1.0] * len(steps),
-    }[rule]
+# -- sizes along a run: factors of K steps, from alpha-bar at the K + 1 times ---------------------
+
+
+def _of_mean_one(raw: list[float]) -> list[float]:
     return [value * len(raw) / sum(raw) for value in raw]
+
+
+def _increase(levels: Sequence[float]) -> list[float]:
+    """a/a', of mean 1."""
+    return _of_mean_one([a / b for a, b in pairwise(levels)])
+
+
+def _decrease(levels: Sequence[float]) -> list[float]:
+    """1 - a/a', of mean 1."""
+    return _of_mean_one([1 - a / b for a, b in pairwise(levels)])
+
+
+def _constant(levels: Sequence[float]) -> list[float]:
+    """1."""
+    return _of_mean_one([1.0] * (len(levels) - 1))
+
+
+def _freedom(levels: Sequence[float]) -> list[float]:
+    """a / sqrt(a'), for x_u += rho sqrt(a) grad f."""
+    return [a / b**0.5 for a, b in pairwise(levels)]
+
+
+def _ugd(levels: Sequence[float]) -> list[float]:
+    """1 - a, for noise -= rho alpha_t grad_x f."""
+    return [1 - a for a, _ in pairwise(levels)]
+
+
+SCHEDULES: Mapping[str, Callable[[Sequence[float]], list[float]]] = {
+    "increase": _increase,
+    "decrease": _decrease,
+    "constant": _constant,
+    "freedom": _freedom,
+    "ugd": _ugd,
+}
+
+
+def _fading(interpolant: Interpolant, t: Tensor) -> Tensor:
+    """sqrt(1 - alpha-bar)."""
+    return (1 - signal_level(interpolant, t) ** 2).sqrt()
+
+
+def _steady(_: Interpolant, t: Tensor) -> Tensor:
+    """1."""
+    return torch.ones_like(t)
+
+
+SMOOTHINGS: Mapping[str, Callable[[Interpolant, Tensor], Tensor]] = {
+    "decrease": _fading,
+    "constant": _steady,
+}
+"""Factors (batch,) of the deviation of the smoothing."""
+
+
+# -- moves ----------------------------------------------------------------------------------------
 
 
 def implicit(
@@ -85,7 +136,7 @@ class Guided:
         levels = (signal_level(problem.interpolant, times) ** 2).tolist()
         unit = params.reference_steps / params.steps if params.reference_steps else 1.0
         rho, mu = (
-            [unit * size * factor for factor in schedule(rule, levels)]
+            [unit * size * factor for factor in SCHEDULES[rule](levels)]
             for size, rule in ((params.rho, params.rho_schedule), (params.mu, params.mu_schedule))
         )
         return Guided(problem, params, rho, mu)
@@ -124,16 +175,13 @@ class Guided:
         if not p.sigma:
             return torch.zeros_like(x)[None]
         noise = draws_of(self.problem.noise_at(index), "smoothing", p.draws, x.shape[1:])
-        level = torch.ones_like(t)
-        if p.sigma_schedule == "decrease":
-            level = (1 - signal_level(self.problem.interpolant, t) ** 2).sqrt()
+        level = SMOOTHINGS[p.sigma_schedule](self.problem.interpolant, t)
         return expand(p.sigma * level, x) * noise
 
     def slope(self, point: Tensor, offsets: Tensor, x: Tensor) -> Tensor:
         """grad_x of f at a point that depends on x, its length limited."""
         around = point + offsets
-        r = self.problem.reward(around.flatten(0, 1)).reshape(around.shape[:2])
-        gradient = value_gradient(r, x)
+        gradient = value_gradient(rewards_of(self.problem, around), x)
         most = self.params.clip * gradient[0].numel() ** 0.5
         return limited(gradient, torch.full_like(gradient.flatten(1)[:, 0], most))
 

@@ -7,8 +7,7 @@ that everything downstream sees one schema.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from itertools import product
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,84 +16,8 @@ import pandas as pd
 import yaml
 from safetensors.numpy import load_file
 
-from bench.core.units import KINDS, ROLES
+from bench.record import columns, layout
 from reports.data.trials import tuning_cells
-
-WORK = tuple(f"{role}_{kind}" for role, kind in product(ROLES, KINDS))
-
-_NAN = float("nan")
-
-CELL_COLUMNS: dict[str, str | float | bool] = {
-    "cell": "",
-    "task": "",
-    "reward": "",
-    "strength": 1.0,
-    "condition": "",
-    "method": "",
-    "method_name": "",
-    "method_summary": "",
-    "method_standing": "method",
-    "method_tag": "",
-    "method_caveat": "",
-    "method_push": "guidance",
-    "method_best_of": "",
-    "method_colour": "",
-    "task_summary": "",
-    "params": "{}",
-    "matched": "{}",
-    "budget": "",
-    "budget_unit": "",
-    "budget_amount": _NAN,
-    "seed": 0.0,
-    "n": 0.0,
-    "status": "pending",
-    "reason": "",
-    "utilisation": _NAN,
-    "underused": False,
-    "paper_nfe": _NAN,
-    "model_nfe": _NAN,
-    "predicted_paper_nfe": _NAN,
-    "expected": _NAN,
-    "drift": _NAN,
-    "seconds": _NAN,
-    "cell_seconds": _NAN,
-    "peak_bytes": _NAN,
-    "flops": _NAN,
-    "fit_paper_nfe": 0.0,
-    "map_paper_nfe": 0.0,
-    "device": "",
-    "threads": _NAN,
-    "version": "",
-    "torch": "",
-    "info": "{}",
-    "attempt": 0.0,
-    "finished": "",
-    **{f"{kind}_{work}": 0.0 for kind in ("sample", "fit") for work in WORK},
-}
-
-METRIC_COLUMNS: dict[str, str | float | bool] = {
-    "cell": "",
-    "metric": "",
-    "version": "",
-    "implementation": "",
-    "direction": "none",
-    "summary": "",
-    "rank": 1000.0,
-    "measures": "",
-    "floor": False,
-    "value": _NAN,
-    "standard_error": _NAN,
-    "n": 0.0,
-    "note": "",
-}
-
-SAMPLE_COLUMNS: dict[str, str | float | bool] = {
-    "cell": "",
-    "condition": "",
-    "index": 0.0,
-    "reward": _NAN,
-    "judge": _NAN,
-}
 
 
 @dataclass(frozen=True)
@@ -106,7 +29,7 @@ class Run:
     cells: pd.DataFrame
     metrics: pd.DataFrame
     samples: pd.DataFrame
-    colours: Mapping[str, str] = field(default_factory=dict)
+    colours: Mapping[str, str]
     """Of every method that declares one, by name; with those that only tuning saw."""
 
     @property
@@ -123,11 +46,11 @@ class Run:
 
 def load(path: Path) -> Run:
     """The run in a folder, without the cells of tuning; tables that do not exist yet are empty."""
-    suite = path / "suite.yaml"
+    suite = path / layout.SUITE
     tuning = tuning_cells(path)
 
     def table(name: str) -> pd.DataFrame:
-        frame = _table(path / f"{name}.parquet")
+        frame = _table(path / layout.table(name))
         return frame[~frame["cell"].isin(tuning)] if tuning and "cell" in frame else frame
 
     return Run(
@@ -135,8 +58,8 @@ def load(path: Path) -> Run:
         suite.read_text(encoding="utf-8") if suite.exists() else "",
         tidy_cells(table("cells")),
         tidy_metrics(table("metrics")),
-        _complete(table("samples"), SAMPLE_COLUMNS),
-        _colours(tidy_cells(_table(path / "cells.parquet"))),
+        _complete(table("samples"), columns.SAMPLES),
+        _colours(tidy_cells(_table(path / layout.table("cells")))),
     )
 
 
@@ -147,7 +70,7 @@ def _colours(cells: pd.DataFrame) -> dict[str, str]:
 
 def tidy_cells(cells: pd.DataFrame) -> pd.DataFrame:
     """Cells with every column; a missing method name is the label's."""
-    full = _complete(cells, CELL_COLUMNS)
+    full = _complete(cells, columns.CELLS)
     names = full["method"].str.partition(":")[0] if len(full) else full["method"]
     full["method_name"] = full["method_name"].where(full["method_name"] != "", names)
     return full.astype({"seed": int, "n": int, "attempt": int})
@@ -155,15 +78,15 @@ def tidy_cells(cells: pd.DataFrame) -> pd.DataFrame:
 
 def tidy_metrics(metrics: pd.DataFrame) -> pd.DataFrame:
     """Metrics with every column, one row per cell and metric: the newest version."""
-    full = _complete(metrics, METRIC_COLUMNS)
+    full = _complete(metrics, columns.METRICS)
     return full.drop_duplicates(["cell", "metric"], keep="last")
 
 
 def arrays(run: Path, cell: str, attempt: int) -> dict[str, np.ndarray]:
     """The stored samples of a cell: those of `attempt`, else of the last attempt; {} if none."""
-    folder = run / "cells" / cell / "attempts"
-    wanted = folder / str(attempt) / "samples.safetensors"
-    stored = sorted(folder.glob("*/samples.safetensors"), key=lambda p: (len(p.parent.name), p))
+    wanted = run / layout.attempt(cell, attempt, layout.SAMPLES)
+    others = (run / layout.attempts(cell)).glob(f"*/{layout.SAMPLES}")
+    stored = sorted(others, key=lambda p: (len(p.parent.name), p))
     found = wanted if wanted.exists() else next(reversed(stored), None)
     return dict(load_file(found)) if found else {}
 
@@ -172,12 +95,12 @@ def _table(path: Path) -> pd.DataFrame:
     return pd.read_parquet(path) if path.exists() else pd.DataFrame()
 
 
-def _complete(frame: pd.DataFrame, columns: dict[str, str | float | bool]) -> pd.DataFrame:
-    filled = {name: _column(frame, name, default) for name, default in columns.items()}
+def _complete(frame: pd.DataFrame, known: Mapping[str, columns.Unknown]) -> pd.DataFrame:
+    filled = {name: _column(frame, name, default) for name, default in known.items()}
     return pd.DataFrame(filled, index=frame.index).reset_index(drop=True)
 
 
-def _column(frame: pd.DataFrame, name: str, default: str | float | bool) -> pd.Series[Any]:
+def _column(frame: pd.DataFrame, name: str, default: columns.Unknown) -> pd.Series[Any]:
     kind = object if isinstance(default, str) else type(default)
     if name not in frame:
         return pd.Series([default] * len(frame), index=frame.index, dtype=kind)

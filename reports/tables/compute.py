@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator
 
 from bench.core.units import UNITS
-from reports.data.run import WORK
+from bench.record.columns import WORK
 from reports.data.summary import Entry, Problem, Summary
 from reports.tables import grid
 from reports.tables.grid import Cell, Column, Grid

@@ -9,7 +9,7 @@ from bench.core.integrate import at_step
 from bench.core.metering import Meter
 from bench.plan.expand import expand
 from bench.plan.suite import build_suite
-from bench.runner.cell import execute
+from bench.runner.cell import Job
 from bench.runner.scene import guarded
 from rewards.quadratic import LinearReward
 
@@ -64,7 +64,7 @@ def test_a_cell_names_reward_sample_call_and_step(method, monkeypatch):
     monkeypatch.setattr(LinearReward, "__call__", broken)
     content = {"name": "x", "tasks": ["gmm-paper"], "rewards": ["linear"], "seeds": 1, "n": 8}
     (row,) = expand(build_suite(content | {"methods": [method]}))
-    payload = execute(row.cell.to_json(), None, [])
+    attempt = Job(row.cell).run()
     where = "for sample 1 in call 1 of the reward at step 0, t = "
-    assert payload.status == "diverged"
-    assert payload.reason.startswith(f"the reward 'linear' is not finite {where}")
+    assert attempt.status == "diverged"
+    assert attempt.reason.startswith(f"the reward 'linear' is not finite {where}")

@@ -14,7 +14,8 @@ from bench.core.integrate import ancestral, integrate, ode_step, uniform_grid
 from bench.core.paths import Linear, Trigonometric
 from bench.core.posterior import Gaussian, Glass, Remembered, SDERollout, Tweedie
 from bench.core.quadratic import linear
-from bench.core.steered import RELEASE_CAP, SteeredStep, guidance_factor, scaled
+from bench.core.scales import SCALES, SteeringTerm
+from bench.core.steered import RELEASE_CAP, guidance_factor, steered_step
 from bench.models.mixture import Mixture, paper_mixture
 from bench.models.mixture_roles import MixtureFlow, MixturePosterior
 
@@ -204,7 +205,7 @@ def test_scaling_rules(rule, guidance):
     g = torch.Generator().manual_seed(0)
     b, g_ = torch.randn(2, 5, 1, 3, 3, generator=g)
     b, g_ = b, g_ * torch.tensor([0.01, 0.1, 1.0, 10.0, 100.0]).reshape(5, 1, 1, 1)
-    out = scaled(g_, b, rule, guidance)
+    out = SCALES[rule](guidance)(SteeringTerm(b, g_, {}), Linear(), torch.full((5,), 0.5))
     norms, limit = out.flatten(1).norm(dim=1), guidance * b.flatten(1).norm(dim=1)
     cosine = torch.nn.functional.cosine_similarity(out.flatten(1), g_.flatten(1))
     assert torch.allclose(cosine, torch.ones(5), atol=1e-5)
@@ -221,10 +222,10 @@ def test_release_numerics_cap_the_factor():
 @pytest.mark.parametrize(
     "step",
     [
-        SteeredStep(Linear(), "ode"),
-        SteeredStep(Linear(), "sde"),
-        SteeredStep(Linear(), "sde", noise_level=0.3),
-        SteeredStep(Linear(), "ancestral"),
+        steered_step("ode", Linear()),
+        steered_step("sde", Linear()),
+        steered_step("sde", Linear(), noise_level=0.3),
+        steered_step("ancestral", Linear()),
     ],
     ids=["ode", "sde", "sde-0.3", "ancestral"],
 )

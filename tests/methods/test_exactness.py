@@ -13,7 +13,7 @@ from bench.metrics.two_sample import sliced_w2
 from bench.plan.binding import make_reward, make_task
 from bench.plan.expand import expand
 from bench.plan.suite import build_suite
-from bench.runner.cell import execute
+from bench.runner.cell import Job
 
 N, SEEDS, PAIRS = 4096, 20, 200
 
@@ -37,10 +37,8 @@ def distances(method: str) -> list[float]:
         "n": N,
         "seeds": SEEDS,
     }
-    payloads = [
-        execute(r.cell.to_json(), None, ["sliced-w2"]) for r in expand(build_suite(content))
-    ]
-    return [p.metrics[0]["value"] for p in payloads]
+    attempts = [Job(r.cell, None, ("sliced-w2",)).run() for r in expand(build_suite(content))]
+    return [a.metrics[0].value for a in attempts]
 
 
 @pytest.mark.slow

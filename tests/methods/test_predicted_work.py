@@ -6,10 +6,11 @@ import torch
 from bench.core import plugins
 from bench.core.cells import Cell
 from bench.core.metering import Meter
+from bench.core.work import Budget
 from bench.plan.binding import bind
 from bench.plan.expand import expand
 from bench.plan.suite import build_suite
-from bench.runner.cell import execute, sample_in_batches
+from bench.runner.cell import Job, sample_in_batches
 from bench.runner.scene import make_problem, stage
 
 METHODS = [
@@ -101,10 +102,10 @@ def test_one_draw_gradient_free_is_the_base_model():
 
 def test_over_budget_is_a_status():
     (row,) = rows("gmm-paper", "linear", ["mfm-g:steps=10,draws=2"])
-    too_little = {"unit": "paper-nfe", "amount": 20.0}
-    payload = execute(row.cell.to_json(), too_little, [])
-    assert payload.status == "over_budget" and "exceeds" in payload.reason
-    assert payload.costs["paper-nfe"] <= 20
+    too_little = Budget("paper-nfe", 20.0)
+    attempt = Job(row.cell, too_little).run()
+    assert attempt.status == "over_budget" and "exceeds" in attempt.reason
+    assert attempt.costs["paper-nfe"] <= 20
 
 
 def test_what_is_missing_is_said():
@@ -121,7 +122,7 @@ def test_what_is_missing_is_said():
 def test_predictions_load_no_weights(monkeypatch):
     from bench.models import weights
 
-    monkeypatch.setattr(weights, "load", lambda path: pytest.fail("weights were loaded"))
+    monkeypatch.setattr(weights, "read_weights", lambda path: pytest.fail("weights were loaded"))
     assert bind("digits", "template").spec.has_flow_map
     assert rows("digits", "class-mixture", ["mfm-g"], budget="paper-nfe=100")[0].matched
 
@@ -138,8 +139,8 @@ def test_steering_with_the_closed_form_reaches_the_tilted_law():
     }
     found: dict[str, list[float]] = {}
     for row in expand(build_suite(content)):
-        payload = execute(row.cell.to_json(), None, ["sliced-w2"])
-        found.setdefault(row.cell.method, []).append(payload.metrics[0]["value"])
+        attempt = Job(row.cell, None, ("sliced-w2",)).run()
+        found.setdefault(row.cell.method, []).append(attempt.metrics[0].value)
     mean = {name: sum(values) / len(values) for name, values in found.items()}
     assert mean["oracle"] < 2 * mean["exact"]
     assert mean["prior"] > 8 * mean["exact"]

@@ -9,7 +9,7 @@ from bench.core.contracts import Samples, Target
 from bench.core.map_posterior import MapPosterior
 from bench.core.noise import NoiseSource
 from bench.metrics.digits import ClassError, Frechet, frechet
-from bench.metrics.distance import SlicedWasserstein, systematic
+from bench.metrics.distance import SlicedWasserstein, systematic_rows
 from bench.metrics.posterior_quality import (
     Contexts,
     Empirical,
@@ -21,7 +21,7 @@ from bench.metrics.posterior_quality import (
 from bench.metrics.reward import weighted_mean
 from bench.metrics.two_sample import mmd2, sliced_w2
 from bench.models import digits
-from bench.models.digits_data import load
+from bench.models.digits_data import real_digits
 from bench.plan.binding import make_reward, make_task
 from bench.runner.measuring import evaluate
 from bench.runner.scene import Scene
@@ -69,7 +69,7 @@ def test_frechet_agrees_with_an_independent_float64_computation():
     import numpy as np
     from scipy.linalg import sqrtm
 
-    x, y = load("train").x[:400], load("held-out").x
+    x, y = real_digits("train").x[:400], real_digits("held-out").x
     with torch.no_grad():
         fx, fy = (digits.classifier("features").features(z).double().numpy() for z in (x, y))
     gap = fx.mean(0) - fy.mean(0)
@@ -83,19 +83,19 @@ def test_frechet_agrees_with_an_independent_float64_computation():
 def test_small_samples_and_thin_references_are_refused():
     task, target = target_of("digits", "template:strength=20")
     scene = Scene(task, target, None)
-    few = Samples(load("all").x[:50])
+    few = Samples(real_digits("all").x[:50])
     rows, _ = evaluate(few, scene, ["frechet"])
-    assert rows[0]["value"] is None and "too few" in rows[0]["note"]
-    rows, _ = evaluate(Samples(load("all").x[:200]), scene, ["frechet", "mmd2-features"])
+    assert rows[0].value is None and "too few" in rows[0].note
+    rows, _ = evaluate(Samples(real_digits("all").x[:200]), scene, ["frechet", "mmd2-features"])
     assert all(r["value"] is None and "effective real digits" in r["note"] for r in rows)
 
 
 def test_class_error_is_zero_for_data_in_the_right_proportions():
     """Real digits resampled to prior x weight score the judge's own confusion, not more."""
     task, target = target_of("digits", "class-mixture")
-    data = load("all")
+    data = real_digits("all")
     weight = target.reward.class_weights()[data.y]
-    pick = systematic(weight / weight.sum(), 2000)
+    pick = systematic_rows(weight / weight.sum(), 2000)
     found = ClassError(target)(Samples(data.x[pick]), task)
     assert found.value < 0.03
     assert ClassError(target)(Samples(data.x), task).value > 0.3
@@ -104,7 +104,7 @@ def test_class_error_is_zero_for_data_in_the_right_proportions():
 def test_frechet_of_the_tilted_digits_themselves_is_small():
     task, target = target_of("digits", "class-mixture")
     reference = task.reference(target.reward, 1.0, None, 0, 0)
-    pick = systematic(reference.weight, 1500, seed=3)
+    pick = systematic_rows(reference.weight, 1500, seed=3)
     own = Frechet(target)(Samples(reference.x[pick]), task).value
     base = Frechet(target)(Samples(reference.x), task).value
     assert own < 0.05 * base
@@ -143,7 +143,7 @@ def test_energy_distance_is_zero_for_equal_laws_and_unbiased():
 
 def test_posterior_distances_notice_a_wrong_context():
     """The map against itself with shuffled contexts, and the exact empirical posterior."""
-    data = load("all").x[:500]
+    data = real_digits("all").x[:500]
     sampler = MapPosterior(digits.UnconditionalMap(digits.meta_flow_map()))
     contexts = Contexts(data, 0.5, seeds=1)
     right, wrong = (joint_frechet(sampler, contexts, shuffle) for shuffle in (False, True))

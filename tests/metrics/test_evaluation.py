@@ -140,10 +140,10 @@ def folders(tmp_path, monkeypatch):
 
     monkeypatch.setenv("TILTBENCH_CACHE", str(tmp_path / "cache"))
     own, real = tmp_path / "own", tmp_path / "real"
-    picture_folder.write(
+    picture_folder.write_pictures(
         own, pictures(60, 1, shift=40), [{"prompt": f"picture {k}"} for k in range(60)]
     )
-    picture_folder.write(real, pictures(80, 2))
+    picture_folder.write_pictures(real, pictures(80, 2))
     return own, real
 
 
@@ -151,12 +151,14 @@ def test_folders_are_lossless_and_known_by_their_contents(folders, tmp_path):
     from bench.models import picture_folder
 
     paths = picture_folder.files(folders[0])
-    assert torch.equal(torch.stack(list(picture_folder.read(paths))), pictures(60, 1, shift=40))
+    assert torch.equal(
+        torch.stack(list(picture_folder.read_pictures(paths))), pictures(60, 1, shift=40)
+    )
     assert picture_folder.prompts(folders[0], paths)[7] == "picture 7"
-    picture_folder.write(tmp_path / "copy", pictures(60, 1, shift=40))
+    picture_folder.write_pictures(tmp_path / "copy", pictures(60, 1, shift=40))
     copy = picture_folder.files(tmp_path / "copy")
-    assert picture_folder.digest(copy) == picture_folder.digest(paths)
-    assert picture_folder.digest(copy[1:]) != picture_folder.digest(paths)
+    assert picture_folder.contents_digest(copy) == picture_folder.contents_digest(paths)
+    assert picture_folder.contents_digest(copy[1:]) != picture_folder.contents_digest(paths)
 
 
 def rows_of(folders, encoders):
@@ -202,15 +204,15 @@ def test_features_are_computed_once_per_contents(folders):
     from dataclasses import replace
 
     from bench.metrics.encoders import pixels
-    from bench.metrics.image_row import Folder, features
+    from bench.metrics.image_row import Folder, folder_features
 
     folder = Folder.of(folders[0])
-    first = features(folder, pixels())
+    first = folder_features(folder, pixels())
 
     def never(x):
         raise AssertionError("the cache was not used")
 
-    assert np.array_equal(features(folder, replace(pixels(), encode=never)), first)
+    assert np.array_equal(folder_features(folder, replace(pixels(), encode=never)), first)
 
 
 def test_precision_and_recall_of_samples_that_cover_half():
@@ -369,7 +371,7 @@ def test_prompt_sets_are_read_and_recognised(file, tmp_path):
 
 def test_bad_prompt_files_are_one_sentence(tmp_path):
     from bench.core.params import UserError
-    from bench.prompts import read
+    from bench.prompts import read_prompts
 
     for name, content in {
         "a.jsonl": "{",
@@ -379,7 +381,7 @@ def test_bad_prompt_files_are_one_sentence(tmp_path):
     }.items():
         (tmp_path / name).write_text(content)
         with pytest.raises(UserError, match=name[0]):
-            read(tmp_path / name)
+            read_prompts(tmp_path / name)
 
 
 def test_splits_are_disjoint_stable_and_near_their_share():

@@ -22,14 +22,16 @@ from bench.models.mixture_roles import MixtureOracle
 from bench.plan.binding import make_reward, make_task
 
 
-def question(task_text="gmm-paper", reward_text="linear:strength=0.5", t=0.5, n=6) -> ve.Question:
+def question(
+    task_text="gmm-paper", reward_text="linear:strength=0.5", t=0.5, n=6
+) -> ve.ValueQuestion:
     _, task = make_task(task_text)
     _, reward, strength = make_reward(reward_text)
     reward.bind(task)
-    return ve.Question(task, reward, strength, ve.contexts(task, t, n), t)
+    return ve.ValueQuestion(task, reward, strength, ve.contexts(task, t, n), t)
 
 
-def exact(q: ve.Question) -> ve.Truth:
+def exact(q: ve.ValueQuestion) -> ve.Truth:
     return ve.exact_truth(q, q.task.oracle(q.reward, q.strength))
 
 
@@ -68,7 +70,7 @@ def test_many_exact_draws_give_the_exact_value_and_gradient():
     draws = ve.draw(q, q.task.posterior, n)
     truth = exact(q)
     error = draws.reward.exp().std(0) / draws.reward.exp().mean(0) / math.sqrt(n)
-    assert ((ve.value(draws) - truth.value).abs() < 4 * error).all()
+    assert ((ve.value_estimate(draws) - truth.value).abs() < 4 * error).all()
     assert torch.allclose(ve.gradient_gf(q, draws).float(), truth.gradient, atol=0.1)
     assert draws.pull is None  # a categorical draw has no derivative
 
@@ -87,14 +89,16 @@ def test_g_from_single_draws_is_the_gradient_of_the_value_of_all():
     x = q.x.clone().requires_grad_()
     x1 = sampler.draw(x, q.times, n, noise)
     reward = q.score(x1.flatten(0, 1)).reshape(n, 3)
-    assert torch.allclose(ve.value(draws).float(), log_mean_exp(reward.detach()), atol=1e-4)
+    assert torch.allclose(
+        ve.value_estimate(draws).float(), log_mean_exp(reward.detach()), atol=1e-4
+    )
     assert torch.allclose(ve.gradient_g(draws).float(), value_gradient(reward, x), atol=1e-3)
 
 
 def test_draws_do_not_depend_on_chunks_or_on_how_many_follow(monkeypatch):
     q = question(n=4)
     whole = ve.draw(q, Glass(q.task.flow, 3), 9, pathwise=5)
-    monkeypatch.setattr(ve, "CHUNK", 8)
+    monkeypatch.setattr(ve, "DRAWN_ROWS", 8)
     parts = ve.draw(q, Glass(q.task.flow, 3), 7, pathwise=5)
     assert torch.allclose(whole.x1[:7], parts.x1, atol=1e-5)
     assert torch.allclose(whole.pull, parts.pull, atol=1e-5)
@@ -114,7 +118,7 @@ def test_rollouts_approach_the_exact_value_as_steps_grow():
 
     def error(steps):
         draws = ve.rollout_draws(q, steps, 1000)
-        return float((ve.value(draws) - truth.value).square().mean().sqrt())
+        return float((ve.value_estimate(draws) - truth.value).square().mean().sqrt())
 
     coarse, middle, fine = map(error, (2, 8, 40))
     assert fine < 0.5 * middle < 0.5 * coarse

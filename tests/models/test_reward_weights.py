@@ -40,7 +40,7 @@ def test_loading_is_strict_and_runs_no_code(tiny, tmp_path, path):
     state.pop("logit_scale")
     save_file(state, tmp_path / "less.safetensors")
     with pytest.raises(UserError, match="logit_scale"):
-        clip.load(NAME, tmp_path / "less.safetensors")
+        clip.load_clip(NAME, tmp_path / "less.safetensors")
     torch.save({"state_dict": state, "hook": pytest.raises}, tmp_path / "code.pt")
     with pytest.raises(UserError, match="safetensors"):
         external.read_state(tmp_path / "code.pt")
@@ -48,7 +48,7 @@ def test_loading_is_strict_and_runs_no_code(tiny, tmp_path, path):
     with pytest.raises(UserError, match="cannot be read"):
         external.read_state(tmp_path / "torn.safetensors")
     with pytest.raises(UserError, match="did you mean 'ViT-H-14'"):
-        clip.make("ViT-H_14")
+        clip.make_clip("ViT-H_14")
 
 
 def vit_h_14():
@@ -77,7 +77,7 @@ def vit_h_14():
 
 def test_all_686_names_and_shapes_of_the_real_architecture():
     expected = vit_h_14()
-    net = clip.make(HPSv2.architecture, device="meta")
+    net = clip.make_clip(HPSv2.architecture, device="meta")
     assert len(expected) == 686
     assert {k: tuple(v.shape) for k, v in net.state_dict().items()} == expected
 
@@ -147,7 +147,7 @@ def test_the_network_is_the_blip_of_transformers(blip_files):
     from transformers.models.blip.modeling_blip_text import BlipTextModel
 
     c = SMALL
-    net = image_reward.load(blip_files / "blip.pt", c)
+    net = image_reward.load_blip(blip_files / "blip.pt", c)
     seen = BlipVisionModel(BlipVisionConfig(
         hidden_size=c.vision_width, intermediate_size=4 * c.vision_width,
         num_hidden_layers=c.vision_layers, num_attention_heads=c.vision_heads,

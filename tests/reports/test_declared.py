@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import re
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
 from bench.core import plugins
+from bench.core.cells import About
+from bench.core.contracts import Method, Metric
+from bench.record import columns
+from bench.record.attempt import MetricRow
 from bench.record.tables import DECLARED, _declared
+from reports.data.summary import MethodInfo
 from reports.html import build
 from reports.tables.markdown import markdown
 from tests.worlds.made_run import DIGITS, METHODS, METRICS, make_run
@@ -100,11 +106,22 @@ def test_a_run_from_before_anything_was_declared_is_still_reported(tmp_path: Pat
 
 
 def test_stored_rows_of_a_metric_are_completed_by_its_class() -> None:
-    row = {"metric": "sliced-w2", "version": "1", "value": 0.3, "attempt": 1}
-    cls = plugins.load("metrics", "sliced-w2")
-    assert _declared(row) == {"metric": "sliced-w2", "version": "1", "value": 0.3} | {
-        word: getattr(cls, word) for word in DECLARED
+    row, cls = MetricRow("sliced-w2", "1", value=0.3), plugins.load("metrics", "sliced-w2")
+    found = _declared(row)
+    assert all(getattr(found, word) == getattr(cls, word) for word in DECLARED)
+    assert found.value == 0.3 and found.measures == "distance"
+    own = replace(row, summary="theirs")
+    assert _declared(own) == own
+    unknown = replace(row, metric="not-installed")
+    assert _declared(unknown) == unknown
+
+
+def test_what_is_declared_is_the_same_everywhere() -> None:
+    """Contracts, planned rows, columns and entries agree on names and on what silence means."""
+    about = asdict(About())
+    assert about == {name: columns.CELLS[name] for name in about}
+    said = {word: about[f"method_{word}"] for word in asdict(MethodInfo())}
+    assert said == asdict(MethodInfo()) == {word: getattr(Method, word) for word in said}
+    assert {word: columns.METRICS[word] for word in DECLARED} == {
+        word: getattr(Metric, word) for word in DECLARED
     }
-    own = row | {"summary": "theirs", "rank": 3, "measures": "", "floor": False}
-    assert _declared(own)["summary"] == "theirs"
-    assert "summary" not in _declared(row | {"metric": "not-installed"})

@@ -325,7 +325,7 @@ def digits_summary():
     """Steering towards an 8, harder and harder, and at moderate strength; five seeds."""
     from bench.plan.expand import expand
     from bench.plan.suite import build_suite
-    from bench.runner.cell import execute
+    from bench.runner.cell import Job
 
     content = {
         "name": "hacking-digits", "tasks": ["digits"], "rewards": ["class:label=8"], "seeds": SEEDS,
@@ -333,12 +333,12 @@ def digits_summary():
     }  # fmt: skip
     cells, metrics = [], []
     for row in expand(build_suite(content)):
-        payload = execute(row.cell.to_json(), None, ["reward", "judge", "diversity", "mmd2-data"])
+        attempt = Job(row.cell, None, ("reward", "judge", "diversity", "mmd2-data")).run()
         about = {"cell": row.id, "task": "digits", "reward": "class:label=8", "n": 64}
         about |= asdict(row.about)
         cells.append(about | {"method": row.method_label, "method_name": row.cell.method,
-                              "seed": row.cell.seed, "status": payload.status})  # fmt: skip
-        metrics += [{"cell": row.id, **m} for m in payload.metrics]
+                              "seed": row.cell.seed, "status": attempt.status})  # fmt: skip
+        metrics += [{"cell": row.id, **asdict(m)} for m in attempt.metrics]
     return summarise(tidy_cells(pd.DataFrame(cells)), tidy_metrics(pd.DataFrame(metrics)))
 
 

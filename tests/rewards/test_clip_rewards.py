@@ -41,7 +41,7 @@ def test_longest_is_torchvision_resize_and_pad(shape):
 def test_shortest_is_torchvision_resize_and_crop(shape):
     x = torch.rand(2, 3, *shape, generator=torch.Generator().manual_seed(1))
     expected = tv.center_crop(tv.resize(x, [SIDE], tv.InterpolationMode.BICUBIC), [SIDE, SIDE])
-    torch.testing.assert_close(preprocess.shortest(x, SIDE), expected, atol=1e-6, rtol=0)
+    torch.testing.assert_close(preprocess.crop_shortest(x, SIDE), expected, atol=1e-6, rtol=0)
 
 
 def test_ranges_and_grey_pictures():

@@ -1,7 +1,15 @@
 """Fits in the runner: shared by the cells that sample from them, with a ledger of their own."""
 
+import json
+import re
+import signal
+import subprocess
+import sys
+import time
 from dataclasses import dataclass, replace
 from importlib.metadata import EntryPoint
+from pathlib import Path
+from subprocess import PIPE
 
 import pytest
 import torch
@@ -18,7 +26,7 @@ from bench.plan.suite import build_suite
 from bench.record.store import Store
 from bench.runner import pilots
 from bench.runner.audit import audit
-from bench.runner.executors import Inline
+from bench.runner.executors.inline import Inline
 from bench.runner.pilots import Measured
 from bench.runner.run import pilots_of, run_suite
 
@@ -135,13 +143,11 @@ def test_samples_come_from_the_fitted_flow(tmp_path):
 
     far = "drift:iterations=200,constant=5"
     store, outcome = run(tmp_path, content("prior:steps=4", far, seeds=1))
-    base, fitted = (
-        unpack_samples(store.samples(row.id, store.last(row.id).attempt)).x for row in outcome.plan
-    )
+    base, fitted = (unpack_samples(store.index.samples(row.id)).x for row in outcome.plan)
     assert (fitted - base).mean() > 0.05
     fit = outcome.plan[1].fit
     curve = store.read(f"cells/{fit.id}/attempts/1/curve.parquet")
-    assert len(curve) > 0 and "loss" in store.last(fit.id).result["info"]
+    assert len(curve) > 0 and "loss" in store.index.last(fit.id).attempt.info
 
 
 def test_a_failed_fit_is_the_fate_of_its_cells(tmp_path):
@@ -258,3 +264,47 @@ def test_sampling_may_not_spend_the_fits_share(tmp_path, monkeypatch):
     assert outcome.statuses == {"over_budget": 2}
     _, outcome = run(tmp_path, content("drift", budgets=["paper-nfe=50:fit=2400"]))
     assert outcome.statuses == {"ok": 2}
+
+
+KILLED = {
+    "name": "fits",
+    "tasks": ["gmm-paper"],
+    "rewards": ["linear"],
+    "methods": ["itm:iterations=160,batch=64,steps=4"],
+    "n": 8,
+    "seeds": 1,
+}
+
+
+def command(root: Path, suite: Path) -> list[str]:
+    options = ["--root", str(root), "--executor", "inline", "--no-track"]
+    return [sys.executable, "-m", "bench", "run", str(suite), *options]
+
+
+def test_a_killed_fit_goes_on_from_its_last_checkpoint(tmp_path):
+    """It ends in the bits and with the work of a fit that nobody disturbed."""
+    suite = tmp_path / "fits.yaml"
+    suite.write_text(json.dumps(KILLED))
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    subprocess.run(command(whole, suite), check=True, capture_output=True)
+    driver = subprocess.Popen(command(killed, suite), stdout=PIPE, stderr=PIPE)
+    while not list(killed.glob("fits/work/*/fit/*.pt")):
+        assert driver.poll() is None, driver.communicate()
+        time.sleep(0.01)
+    driver.send_signal(signal.SIGKILL)
+    driver.communicate()
+    assert not list(killed.glob("fits/cells/*/attempts/*/result.json")), "it was over before"
+    steps = [int(re.sub(r"\D", "", p.stem)) for p in killed.glob("fits/work/*/fit/*.pt")]
+    assert 0 < max(steps) < 160
+
+    subprocess.run(command(killed, suite), check=True, capture_output=True)
+    stores = [Store(str(root), "fits") for root in (whole, killed)]
+    fits = {cell.fit for store in stores for cell in store.table("cells").itertuples()}
+    (fit,) = fits
+    assert stores[0].index.fitted(fit) == stores[1].index.fitted(fit)
+    one, other = (store.table("cells").iloc[0] for store in stores)
+    assert one["fit_predicted_equal"] and other["fit_predicted_equal"]
+    for column in ("fit_paper_nfe", "fit_model_nfe", "fit_flow_backward"):
+        assert one[column] == other[column]
+    assert other["fit_flops_total"] == pytest.approx(one["fit_flops_total"], rel=1e-12)
+    assert not list(killed.glob("fits/work/*")), "checkpoints of a fit that has ended"

@@ -19,7 +19,7 @@ from bench.plan.expand import expand
 from bench.plan.suite import build_suite, load_suite, shipped
 from bench.record.store import Store, open_run
 from bench.runner.audit import audit
-from bench.runner.executors import Inline
+from bench.runner.executors.inline import Inline
 from bench.runner.run import pilots_of, run_suite
 
 CONTENT = {

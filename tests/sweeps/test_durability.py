@@ -13,10 +13,10 @@ import pytest
 
 from bench.core.params import UserError
 from bench.record.store import Store
-from bench.runner.executors import Inline
+from bench.runner.executors.inline import Inline
 from sweeps.dispatcher import Dispatcher
 from sweeps.driver import run_sweep
-from sweeps.lock import driving
+from sweeps.lock import OWNER, driving
 from sweeps.proposals import Told, propose
 from sweeps.samplers import SAMPLERS, make_sampler
 from sweeps.space import Axis, Space, parse_change
@@ -77,10 +77,10 @@ def test_interrupted_anywhere_it_gives_the_same_trials(tmp_path, monkeypatch):
     whole = sweep(tmp_path, REAL, "whole")
     plain, chance = Dispatcher.took, random.Random(3)
 
-    def mortal(self, payload):
+    def mortal(self, attempt):
         if chance.random() < 0.15:
             raise Killed  # before the store heard of it
-        plain(self, payload)
+        plain(self, attempt)
         if chance.random() < 0.15:
             raise Killed
 
@@ -161,8 +161,14 @@ def test_two_drivers_cannot_run_one_sweep(tmp_path):
     finally:
         holder.kill()
         holder.wait()
-    with driving(tmp_path / "s"):  # the lock of the dead is taken over
-        pass
+    folder = tmp_path / "s"
+    with driving(folder):  # the lock of the dead is taken over
+        with pytest.raises(UserError, match=f"process {os.getpid()} on "), driving(folder):
+            pass
+        (folder / OWNER).unlink()  # as long as a driver has not written it yet
+        with pytest.raises(UserError, match="only just started"), driving(folder):
+            pass
+    assert not (folder / OWNER).exists()
     assert sweep(tmp_path, replace(TOY, trials=2)).executed
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from bench.core.params import UserError
 from bench.record.store import Store
-from bench.runner.executors import Inline
+from bench.runner.executors.inline import Inline
 from bench.runner.pilots import Pilots
 from sweeps.driver import run_sweep
 from sweeps.planner import Planner

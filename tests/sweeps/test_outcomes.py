@@ -1,6 +1,7 @@
 """What comes out of a sweep: failures told as such, fronts, presets, suites tuned first."""
 
 import json
+import math
 from dataclasses import replace
 
 import pytest
@@ -10,11 +11,11 @@ from bench.plan import presets
 from bench.plan.expand import expand
 from bench.plan.suite import build_suite
 from bench.record.store import Store
-from bench.runner.executors import Inline
-from sweeps import record
+from bench.runner.executors.inline import Inline
 from sweeps.apply import apply
+from sweeps.cell_ends import CellEnds
+from sweeps.dashboard import SQLITE
 from sweeps.spec import TUNING_SEED, checked
-from sweeps.study import Study
 from tests.worlds import toy_sweeps
 from tests.worlds.toy_sweeps import TOY, sweep
 
@@ -39,25 +40,20 @@ def test_failures_are_told_as_such(tmp_path):
     import optuna
 
     stored = optuna.load_study(
-        study_name=study.id, storage=f"sqlite:///{swept.store.folder / record.SQLITE}"
+        study_name=study.id, storage=f"sqlite:///{swept.store.folder / SQLITE}"
     )
     told = [trial.state.name.lower() for trial in stored.trials]
     assert {s: told.count(s) for s in set(told)} == states
 
 
 def test_an_objective_that_is_not_finite_is_pruned(tmp_path, monkeypatch):
-    plain = Study.ended_with
+    plain = CellEnds.remember
 
-    def poisoned(self, cell, result, metrics):
+    def poisoned(self, cell, attempt, metrics):
         bad = cell.method_params["shift"] > 0
-        plain(
-            self,
-            cell,
-            result,
-            [{**m, "value": float("nan") if bad else m["value"]} for m in metrics],
-        )
+        plain(self, cell, attempt, [replace(m, value=math.nan) if bad else m for m in metrics])
 
-    monkeypatch.setattr(Study, "ended_with", poisoned)
+    monkeypatch.setattr(CellEnds, "remember", poisoned)
     (study,) = sweep(tmp_path, replace(TOY, trials=8), report=False).studies
     for trial in study.trials:
         if trial.params["shift"] > 0:

@@ -13,7 +13,7 @@ from bench.models.shapes_prompts import parse
 from bench.models.shapes_render import SHAPES, pictures
 from bench.plan.expand import expand
 from bench.plan.suite import build_suite
-from bench.runner.cell import execute
+from bench.runner.cell import Job
 from rewards.prompt import Prompt
 from tests.worlds.seeded import generator
 
@@ -100,9 +100,9 @@ def test_prompts_never_seen_by_the_flow_are_steered_to():
     }
     matched = {"prior": 0.0, "mfm-g": 0.0}
     for planned in expand(build_suite(content)):
-        found = execute(planned.cell.to_json(), None, ["prompt-match"])
+        found = Job(planned.cell, None, ("prompt-match",)).run()
         assert found.status == "ok", found.reason
-        matched[planned.cell.method] += found.metrics[0]["value"]
+        matched[planned.cell.method] += found.metrics[0].value
     assert matched["mfm-g"] >= 3 * matched["prior"]
 
 
@@ -117,7 +117,7 @@ def test_work_through_the_decoder_is_counted_as_predicted():
     }
     for planned in expand(build_suite(content))[:3]:
         cell = planned.cell
-        found = execute(cell.to_json(), None, [])
+        found = Job(cell).run()
         assert found.work["decoder_forward"] == found.work["reward_forward"] > 0
         assert found.work["decoder_backward"] == found.work["reward_backward"]
         assert found.costs["paper-nfe"] == planned.predicted.cost("paper-nfe")

@@ -6,7 +6,7 @@ import torch
 from bench.core.params import UserError
 from bench.models.shapes_judge import measure
 from bench.models.shapes_prompts import WORDS, parse, sentence, told, wishes
-from bench.models.shapes_render import draw_scenes, pictures, render
+from bench.models.shapes_render import draw_scenes, pictures, render_scenes
 from rewards.prompt import Prompt
 from tests.worlds.seeded import generator
 
@@ -18,13 +18,13 @@ def test_pictures_are_a_function_of_the_seed():
     again, _ = pictures(64, 3)
     assert torch.equal(x, again) and not torch.equal(x, pictures(64, 4)[0])
     assert x.shape == (64, 3, 32, 32) and x.dtype == torch.float32 and x.abs().max() <= 1
-    assert torch.equal(render(scenes[:5]), x[:5])
+    assert torch.equal(render_scenes(scenes[:5]), x[:5])
 
 
 def test_a_finer_picture_averages_to_the_coarse_one():
     scenes = draw_scenes(200, generator())
-    fine = torch.nn.functional.avg_pool2d(render(scenes, 128), 4)
-    assert (fine - render(scenes)).abs().mean() < 0.01
+    fine = torch.nn.functional.avg_pool2d(render_scenes(scenes, 128), 4)
+    assert (fine - render_scenes(scenes)).abs().mean() < 0.01
 
 
 def test_every_value_of_every_attribute_is_drawn():
@@ -103,7 +103,7 @@ def test_the_logit_unit_is_the_cosine_times_the_learnt_scale():
 
     x, prompt = pictures(5, 0)[0], "a red circle"
     cosine, logit = (Prompt.create(unit=unit)(x, prompt) for unit in ("cosine", "logit"))
-    torch.testing.assert_close(logit, cosine * clip_small.load().logit_scale)
+    torch.testing.assert_close(logit, cosine * clip_small.small_clip().logit_scale)
     assert cosine.abs().max() <= 1
 
 

@@ -16,9 +16,9 @@ from typer.testing import CliRunner
 from bench.core.cells import Cell, Planned, PlannedFit
 from bench.core.params import UserError
 from bench.core.work import Budget, Rows, Work
+from bench.record.attempt import Attempt, MetricRow
 from bench.record.store import Store
 from bench.record.tables import write_tables
-from bench.runner.cell import Payload
 from bench.tracking.artifacts import picture
 from bench.tracking.database import connect, create_database, tracking_uri
 from bench.tracking.live import Follower, training_log
@@ -53,12 +53,13 @@ def planned(method: str, seed: int = 0, status: str = "pending", **params: objec
     )
 
 
-def metric(name: str, value: float | None, version: str = "1", note: str = "") -> dict:
-    shared = {"implementation": "tiltbench", "direction": "higher", "n": 4, "note": note}
-    return {"metric": name, "version": version, "value": value, "standard_error": 0.25, **shared}
+def metric(name: str, value: float | None, version: str = "1", note: str = "") -> MetricRow:
+    return MetricRow(
+        name, version, "tiltbench", "higher", value=value, standard_error=0.25, n=4, note=note
+    )
 
 
-def payload(row: Planned, status: str = "ok", reason: str = "", **more: object) -> Payload:
+def attempt_of(row: Planned, status: str = "ok", reason: str = "", **more: object) -> Attempt:
     points = np.random.default_rng(row.cell.seed).normal(size=(4, 2)).astype(np.float32)
     content = {
         "work": {**WORK.flat(), "peak_bytes": 1e6},
@@ -70,12 +71,12 @@ def payload(row: Planned, status: str = "ok", reason: str = "", **more: object) 
         "curve": [{"step": k, "ess": 4.0 - k} for k in range(3)],
         "machine": {"finished": f"2026-01-02T03:04:0{row.cell.seed}+00:00", "device": "cpu"},
     }
-    return Payload(row.id, status, reason, **(content | more))
+    return Attempt(row.id, status, reason, **(content | more))
 
 
-def failure(row: Planned) -> Payload:
+def failure(row: Planned) -> Attempt:
     empty = {"work": {}, "costs": {}, "samples": b"", "metrics": [], "curve": []}
-    return payload(row, "failed", "ValueError: no steps", log="Traceback: steps", **empty)
+    return attempt_of(row, "failed", "ValueError: no steps", log="Traceback: steps", **empty)
 
 
 PLAN = [
@@ -94,8 +95,8 @@ def store(root) -> Store:
     made.open()
     made.save_suite({"name": "demo", "description": "a small one", "blocks": []})
     for row in PLAN[:2]:
-        made.save(row.cell, payload(row))
-    made.save(PLAN[2].cell, failure(PLAN[2]))
+        made.index.save(row.cell, attempt_of(row))
+    made.index.save(PLAN[2].cell, failure(PLAN[2]))
     write_tables(made, PLAN)
     return made
 
@@ -231,9 +232,9 @@ def test_rebuild_equals_sync_and_leaves_other_runs_alone(store):
 def test_a_new_metric_or_attempt_replaces_the_child_alone(store):
     sync(store)
     kept = {run.info.run_id for run in runs(store)[1]}
-    store.save_metrics(PLAN[0].id, [metric("reward", 9.0, version="10")], 1)
-    store.save_metrics(PLAN[0].id, [metric("reward", 7.0, version="2")], 1)
-    store.save(PLAN[2].cell, payload(PLAN[2]))
+    store.index.add_metrics(PLAN[0].id, [metric("reward", 9.0, version="10")])
+    store.index.add_metrics(PLAN[0].id, [metric("reward", 7.0, version="2")])
+    store.index.save(PLAN[2].cell, attempt_of(PLAN[2]))
     write_tables(store, PLAN)
     report = sync(store)
     assert (report.written, report.unchanged, report.failed) == (2, 1, 0)
@@ -264,7 +265,7 @@ def test_names_and_values_that_mlflow_would_refuse_or_change(store):
     row = planned("odd", **{"a@b[0]": "x" * 7000})
     points = [{"step": k, "loss@": float(k)} for k in range(1500)]
     strange = [metric("fid@[2]", 2.0), metric("log_z", math.inf)]
-    store.save(row.cell, payload(row, curve=points, metrics=strange))
+    store.index.save(row.cell, attempt_of(row, curve=points, metrics=strange))
     write_tables(store, [row])
     sync(store)
     _, (run,) = runs(store)
@@ -281,7 +282,7 @@ def test_names_and_values_that_mlflow_would_refuse_or_change(store):
 def test_batches_of_a_curve_are_averaged(store):
     row = planned("batched")
     points = [{"step": 0, "ess": 1.0}, {"step": 0, "ess": 2.0}]
-    store.save(row.cell, payload(row, curve=points))
+    store.index.save(row.cell, attempt_of(row, curve=points))
     write_tables(store, [row])
     sync(store)
     _, (run,) = runs(store)
@@ -313,7 +314,7 @@ def test_pictures():
 def test_a_run_can_be_followed_and_the_final_sync_adds_nothing(store):
     follower = Follower(store, every=0.0)
     for row in PLAN[:2]:
-        follower(row, payload(row))
+        follower(row, attempt_of(row))
     (parent,), children = runs(store)
     assert (parent.info.status, len(children)) == ("RUNNING", 2)
     report = sync(store)
@@ -323,7 +324,7 @@ def test_a_run_can_be_followed_and_the_final_sync_adds_nothing(store):
 
 def test_following_waits(store):
     follower = Follower(store, every=3600.0)
-    follower(PLAN[0], payload(PLAN[0]))
+    follower(PLAN[0], attempt_of(PLAN[0]))
     assert follower.mirror is None
 
 
@@ -331,7 +332,7 @@ def test_a_broken_database_never_ends_a_run(store, capsys):
     (store.folder.parent / "mlflow.db").write_bytes(b"not a database, but long enough" * 100)
     follower = Follower(store, every=0.0)
     for row in PLAN[:2]:
-        follower(row, payload(row))
+        follower(row, attempt_of(row))
     warning = capsys.readouterr().err
     assert warning.count("MLflow no longer follows 'demo'") == 1
     with pytest.raises(UserError, match="cannot write to MLflow at sqlite"):
@@ -412,10 +413,10 @@ def test_a_fit_is_a_logged_model_and_is_written_once(root):
     fit = replace(cell, part="fit")
     weights = save({"w": np.ones((2, 2), np.float32)})
     spent = {"paper-nfe": 40.0, "model-nfe": 20.0, "flops": 0.0}
-    made.save(fit, Payload(fit.id, "ok", costs=spent, work=WORK.flat(), fitted=weights))
+    made.index.save(fit, Attempt(fit.id, "ok", costs=spent, work=WORK.flat(), fitted=weights))
     row = replace(planned("learn"), fit=PlannedFit(fit, WORK, 40.0))
     row = replace(row, cell=replace(row.cell, fit=fit.id))
-    made.save(row.cell, payload(row))
+    made.index.save(row.cell, attempt_of(row))
     write_tables(made, [row])
     sync(made)
     sync(made)
@@ -427,7 +428,7 @@ def test_a_fit_is_a_logged_model_and_is_written_once(root):
     assert (folder / "fitted.safetensors").read_bytes() == weights
     assert json.loads((folder / "cell.json").read_text())["part"] == "fit"
     again = {"w": np.zeros((2, 2), np.float32)}
-    made.save(fit, Payload(fit.id, "ok", costs=spent, work=WORK.flat(), fitted=save(again)))
+    made.index.save(fit, Attempt(fit.id, "ok", costs=spent, work=WORK.flat(), fitted=save(again)))
     sync(made)
     (newer,) = client.search_logged_models(["1"])
     assert newer.model_id != model.model_id and newer.tags["tiltbench.attempt"] == "2"

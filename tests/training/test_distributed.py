@@ -12,13 +12,13 @@ from typer.testing import CliRunner
 
 from bench.cli.main import app
 from bench.core.params import UserError
-from bench.metrics import world_quality
-from bench.runner.executors import cluster
-from bench.training import distributed, recipes, worlds
+from bench.runner.executors.ray import cluster
+from bench.training import distributed, maps
 from bench.training.devices import Moving, check_device, on_device
 from bench.training.distributed import Alone
 from bench.training.trainer import Setting, TrainConfig, Trainer
 from bench.training.validation import Journal
+from bench.worlds import gmm_paper
 
 STEPS = 6  # of gmm-paper, shortened
 
@@ -48,9 +48,8 @@ def difference(one, other):
 def half_batches(monkeypatch, folder, stop_at=None):
     """gmm-paper in one process, each batch as two accumulated halves."""
     config = functools.partial(TrainConfig, accumulate=2, checkpoint_every=3)
-    monkeypatch.setattr(recipes, "TrainConfig", config)
-    plain, train = worlds.WORLDS["gmm-paper"]
-    recipe = plain.shortened(STEPS / plain.map_steps)
+    monkeypatch.setattr(maps, "TrainConfig", config)
+    recipe = gmm_paper.RECIPE.shortened(STEPS / gmm_paper.RECIPE.map_steps)
     assert recipe.map_steps == STEPS
 
     def stop(step):
@@ -61,7 +60,7 @@ def half_batches(monkeypatch, folder, stop_at=None):
     monkeypatch.setattr(Trainer, "_save", lambda self: (save(self), stop(self.step)))
     try:
         half = replace(recipe, batch=recipe.batch // 2)
-        return train(half, folder, lambda *_: Setting())["map"].state_dict()
+        return gmm_paper.train(half, folder, lambda *_: Setting())["map"].state_dict()
     finally:
         monkeypatch.undo()
 
@@ -96,7 +95,8 @@ def test_two_workers_are_one_process_with_two_shards(tmp_path, monkeypatch):
         started(both, workers, cuda, threads, apart)
 
     monkeypatch.setattr(distributed, "train_together", with_regression)
-    monkeypatch.setattr(world_quality, "quality", lambda *_: {})
+    unmeasured = replace(gmm_paper.WORLD, quality=lambda _: {})
+    monkeypatch.setattr(gmm_paper, "WORLD", unmeasured)
     arguments = ["train", "gmm-paper", "--shorten", str(STEPS / 12000), "--workers", "2"]
     arguments += ["--no-track", "--validate-every", "4", "--work", str(work), "--to", str(tmp_path)]
     with cluster(None, 2) as ray:

@@ -10,7 +10,8 @@ from bench.metrics import validation
 from bench.models.meta_flow_map import MetaFlowMapNet
 from bench.models.mixture import paper_mixture
 from bench.models.mixture_roles import MixtureFlow, MixturePosterior
-from bench.training import losses
+from bench.training import losses, weighting
+from bench.training.draws import Draw, sample_context_times, sample_inner_times
 from tests.worlds.small_training import draw_of, gaussian_map, gaussian_world
 
 
@@ -58,7 +59,7 @@ def test_every_objective_vanishes_on_the_exact_map_and_not_elsewhere(name):
     for parameter in net.parameters():
         nn.init.normal_(parameter, std=0.3, generator=g)
     prediction, target = objective(net, net, draw)
-    loss = losses.adaptive(prediction, target, power=0.5)
+    loss = weighting.adaptively_weighted(prediction, target, power=0.5)
     loss.backward()
     assert float(loss.detach()) > 1e-3
     assert float(net.net.leave[1].weight.grad.abs().sum()) > 0
@@ -75,7 +76,7 @@ def test_the_mean_flow_target_is_unbiased_for_the_eulerian_one():
     g = torch.Generator().manual_seed(1)
     u, z = torch.rand(n, 1, generator=g).double(), torch.randn(n, 1, 3, generator=g).double()
     x1 = mixture.posterior_draws(star.x, star.t, u, z)[:, 0]
-    many = losses.Draw(
+    many = Draw(
         x1,
         one.x.repeat(n, 1),
         one.t.repeat(n),
@@ -132,29 +133,29 @@ def test_distilled_and_data_diagonals_have_the_same_minimiser():
 
 
 def test_context_times_follow_their_law():
-    t = losses.sample_context_times(100_000, torch.Generator().manual_seed(0))
+    t = sample_context_times(100_000, torch.Generator().manual_seed(0))
     assert abs(float((t == 0).float().mean()) - 0.1) < 0.01
     assert abs(float(t[t > 0].sqrt().mean()) - 0.5) < 0.01
-    s, u = losses.sample_inner_times(100_000, torch.Generator().manual_seed(0))
+    s, u = sample_inner_times(100_000, torch.Generator().manual_seed(0))
     assert (s <= u).all() and abs(float(((s == 0) & (u == 1)).float().mean()) - 0.25) < 0.01
 
 
-def test_the_figures_of_an_exact_map_are_those_of_the_exact_posterior(monkeypatch):
+def test_the_figures_of_an_exact_map_are_those_of_the_exact_posterior():
     """On a Gaussian world the map is known; a map of another world pays, and so does GLASS."""
     double = gaussian_world()
     mixture = double.to(torch.zeros(0))
     data = mixture.sample(4000, torch.Generator().manual_seed(0))
 
-    def world(_):
+    def law(_):
         flow, exact = MixtureFlow(mixture), MixturePosterior(mixture)
-        return validation.World(data, flow, exact, lambda r: lambda x, t: mixture.value(x, t, r))
+        value = lambda r: lambda x, t: mixture.value(x, t, r)  # noqa: E731
+        return validation.ReferenceLaw(data, flow, exact, value)
 
-    monkeypatch.setitem(validation.WORLDS, "gaussian", world)
-    validator = validation.Validator("gaussian")
+    validator = validation.Validator(law)
     with torch.no_grad():
         good = validator(gaussian_map(double).float().eval())
         wrong = validator(MetaFlowMapNet((3,), width=8, depth=1).eval())
-    for t in validation.TIMES:
+    for t in validation.VALIDATION_TIMES:
         for figure in ("energy", "value", "joint"):
             # Draws of the map and of the mixture are independent: half as much again is noise.
             floor = 1.5 * abs(good[f"{figure}-{t}-exact"]) + 0.02

@@ -11,8 +11,11 @@ from bench.core.params import UserError
 from bench.models.gaussian import GaussianModel
 from bench.models.meta_flow_map import MetaFlowMapNet
 from bench.models.mixture import Mixture, paper_mixture
-from bench.training import losses, recipes
+from bench.training import weighting
+from bench.training.draws import Draw, make_draw, sample_inner_times
 from bench.training.objectives import CONSISTENCIES, DIAGONALS, MapObjective
+from bench.training.recipes import Recipe
+from bench.worlds import gmm_paper
 from benchmarks import objectives as study
 
 PAIRS = [(d, c) for d in DIAGONALS for c in CONSISTENCIES]
@@ -22,8 +25,8 @@ def draws(n=32):
     g = torch.Generator().manual_seed(0)
     x1 = paper_mixture(torch.float32).sample(n, g)
     t, on = torch.rand(2, n, generator=g)
-    s, u = losses.sample_inner_times(n, g)
-    return losses.make_draw(x1, t, on, on, g), losses.make_draw(x1, t, s, u, g)
+    s, u = sample_inner_times(n, g)
+    return make_draw(x1, t, on, on, g), make_draw(x1, t, s, u, g)
 
 
 def carries_a_tangent(tensor):
@@ -69,9 +72,9 @@ def test_every_objective_costs_what_it_says(diagonal, consistency):
 
 def test_the_training_cost_follows_from_the_names():
     """The default: 2 forwards, 2 backwards, a teacher row, 2 rows of the semigroup's target."""
-    recipe = recipes.Recipe(flow_steps=0, map_steps=10, batch=4, map_width=8)
+    recipe = Recipe(flow_steps=0, map_steps=10, batch=4, map_width=8)
     assert recipe.training()["map"] == 7 * 10 * 4
-    cheaper = recipes.Recipe(0, 10, 4, 8, diagonal="data", consistency="mean-flow")
+    cheaper = Recipe(0, 10, 4, 8, diagonal="data", consistency="mean-flow")
     assert cheaper.training()["map"] == (1 + 1 + 2 + 1 + 2) * 10 * 4
 
 
@@ -79,7 +82,7 @@ def test_unknown_names_suggest_the_nearest():
     with pytest.raises(UserError, match="did you mean 'semigroup'"):
         MapObjective(consistency="semi-group")
     with pytest.raises(UserError, match="unknown diagonal objective 'teacher'"):
-        recipes.Recipe(0, 1, 1, 8, diagonal="teacher").training()
+        Recipe(0, 1, 1, 8, diagonal="teacher").training()
 
 
 def test_the_spread_is_that_of_the_target_on_standard_normal_data():
@@ -88,7 +91,7 @@ def test_the_spread_is_that_of_the_target_on_standard_normal_data():
     rho, inner = t / (1 - t), s / (1 - s)
     expected = 1 / ((1 - s).square() * (1 + rho.square() + inner.square()))
     zero = torch.zeros(50, 2).double()
-    found = losses.data_variance(Counted(), losses.Draw(zero, zero, t, zero, s, s, s))
+    found = weighting.data_variance(Counted(), Draw(zero, zero, t, zero, s, s, s))
     assert torch.allclose(found, expected)
 
 
@@ -97,11 +100,12 @@ def test_the_mean_flow_weight_measures_the_jacobian_and_not_the_rows_own_noise()
     net = MetaFlowMapNet((2,), width=8, depth=1)  # its Gaussian model is N(0, I), its network zero
     n, g = 20, torch.Generator().manual_seed(0)
     zero, noise = torch.zeros(n), torch.randn(n, 2, generator=g)
-    draw = losses.Draw(noise, noise, zero, noise, zero, zero + 1, zero)
-    assert torch.allclose(losses.mean_flow_variance(net, draw), 2 * losses.data_variance(net, draw))
+    draw = Draw(noise, noise, zero, noise, zero, zero + 1, zero)
+    plain = weighting.data_variance(net, draw)
+    assert torch.allclose(weighting.mean_flow_variance(net, draw), 2 * plain)
     one_row = replace(draw, x1=noise + torch.eye(n, 2))
-    same = losses.mean_flow_variance(net, one_row)
-    assert torch.allclose(same, losses.mean_flow_variance(net, draw))
+    same = weighting.mean_flow_variance(net, one_row)
+    assert torch.allclose(same, weighting.mean_flow_variance(net, draw))
 
 
 def test_noisy_targets_keep_their_mean_only_under_weights_that_ignore_the_residual():
@@ -114,8 +118,8 @@ def test_noisy_targets_keep_their_mean_only_under_weights_that_ignore_the_residu
         (gradient,) = torch.autograd.grad(loss(at.expand(n, 1), target), at)
         return float(gradient)
 
-    plain = pull(lambda p, y: losses.standardised(p, y, torch.ones(n)))
-    weighted = pull(lambda p, y: losses.adaptive(p, y, 0.5))
+    plain = pull(lambda p, y: weighting.standardised(p, y, torch.ones(n)))
+    weighted = pull(lambda p, y: weighting.adaptively_weighted(p, y, 0.5))
     assert abs(plain) < 5 * 2 / math.sqrt(n)
     assert weighted > 0.1  # pulled down, towards the median log 2
 
@@ -149,8 +153,8 @@ def test_every_objective_finds_the_exact_map_of_a_gaussian(diagonal, consistency
             torch.rand(256, generator=g),
             torch.rand(256, generator=g),
         )
-        s, u = losses.sample_inner_times(256, g)
-        pair = (losses.make_draw(x1, t, *times, g) for times in ((on, on), (s, u)))
+        s, u = sample_inner_times(256, g)
+        pair = (make_draw(x1, t, *times, g) for times in ((on, on), (s, u)))
         optimizer.zero_grad()
         sum(both(family, family, *pair).values()).backward()
         optimizer.step()
@@ -168,7 +172,7 @@ def test_the_page_shows_the_figures_that_were_measured():
     worst = {
         name: max(study.ratio(figures, t) for t in study.TIMES)
         for name, figures in results.items()
-        if study.recipe(name).parametrisation == recipes.GMM_PAPER.parametrisation
+        if study.recipe(name).parametrisation == gmm_paper.RECIPE.parametrisation
     }
     assert len(worst) == len(study.VARIANTS) - 2
     assert min(worst.values()) <= 1.5 and max(worst.values()) <= 3

@@ -4,21 +4,24 @@ import io
 import json
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 import torch
 from rich.console import Console
 from torch import nn
 
+from bench import worlds
 from bench.cli.train_view import Note, View
 from bench.core.params import UserError
 from bench.models import digits, weights
-from bench.models.digits_data import FOLDS, fold, load
+from bench.models.digits_data import FOLDS, fold, real_digits
 from bench.models.gaussian import GaussianModel
 from bench.models.meta_flow_map import FlowNet, MetaFlowMapNet
 from bench.models.mixture import paper_mixture
-from bench.training import recipes
+from bench.tasks.gmm import RandomMixture
+from bench.training import maps
+from bench.training.sources import unlabelled
 from bench.training.trainer import TrainConfig, Trainer
 from bench.training.validation import Journal
 from tests.worlds.small_training import small
@@ -28,7 +31,9 @@ def test_a_short_training_needs_no_ray(tmp_path):
     """`bench train` as a program to which Ray and MLflow are not there."""
     code = f"""
 import sys; sys.modules["ray"] = sys.modules["mlflow"] = None
-import bench.metrics.world_quality as measured; measured.quality = lambda *_: {{}}
+from dataclasses import replace
+from bench.worlds import gmm_paper as world
+world.WORLD = replace(world.WORLD, quality=lambda _: {{}})
 from bench.cli.main import app
 app(["train", "gmm-paper", "--shorten", "0.0005", "--no-track", "--validate-every", "4",
      "--work", {str(tmp_path / "work")!r}, "--to", {str(tmp_path)!r}])
@@ -69,20 +74,13 @@ def test_training_lowers_the_loss_and_a_nan_stops_it(tmp_path):
     def trained(steps):
         """The loss after a number of steps, on draws that are always the same."""
         recipe = small(map_steps=steps, map_width=48, batch=128)
-        world = (lambda n, g: mixture.sample(n, g)), mixture.velocity
         statistics = mixture.sample(5000, torch.Generator().manual_seed(0))
-        net = recipes.train_map(
-            world[0],
-            statistics,
-            world[1],
-            recipe,
-            tmp_path / str(steps),
-            lambda *row: seen.append(row),
-        )
+        world = unlabelled(mixture.sample, statistics), lambda _: mixture.velocity
+        folder = tmp_path / str(steps)
+        net = maps.train_map(*world, recipe, 1, folder, lambda *row: seen.append(row))
         fresh = torch.Generator().manual_seed(5)
-        return float(
-            recipes.map_losses(*world, replace(recipe, batch=4096))(net, net, fresh)["diagonal"]
-        )
+        objective = maps.map_losses(*world, replace(recipe, batch=4096))
+        return float(objective(net, net, fresh)["diagonal"])
 
     assert trained(300) < 0.96 * trained(1)  # most of these steps are warm-up
     assert [step for step, _ in seen] == [50, 100, 150, 200, 250, 300, 1]
@@ -96,7 +94,7 @@ def test_training_lowers_the_loss_and_a_nan_stops_it(tmp_path):
 
 
 def test_folds_are_disjoint_and_held_out_is_apart():
-    parts = [fold(name).x.flatten(1) for name in FOLDS] + [load("held-out").x.flatten(1)]
+    parts = [fold(name).x.flatten(1) for name in FOLDS] + [real_digits("held-out").x.flatten(1)]
     assert sum(map(len, parts)) == 1797 and len(parts[3]) == 360
     distances = [torch.cdist(a, b).min() for i, a in enumerate(parts) for b in parts[:i]]
     assert min(distances) > 0
@@ -139,3 +137,21 @@ def test_gaussian_model_floors_constant_directions():
     model.fit(data)
     assert float(model.eigenvalues.min()) == pytest.approx(1e-3)
     assert digits.FEATURES * 10 <= 128  # a quickstart cell is large enough for a Frechet distance
+
+
+def test_a_task_names_its_world(monkeypatch):
+    """Also somebody else's; a task without trained networks says so."""
+    assert worlds.of_task("gmm-paper").recipe.flow_steps == 0
+    for task in ("gmm-paper", "digits", "shapes"):
+        world, path = worlds.of_task(task), weights.find(task).with_suffix(".json")
+        shipped = json.loads(path.read_text())["recipe"]
+        assert shipped.items() <= asdict(world.recipe).items()
+    with pytest.raises(UserError, match="the task 'gmm' has no networks to train"):
+        worlds.of_task("gmm")
+    monkeypatch.setattr(RandomMixture, "world", "bench.worlds.gmm_paper:WORLD")
+    assert worlds.of_task("gmm") is worlds.of_task("gmm-paper")
+    monkeypatch.setattr(RandomMixture, "world", "nowhere:WORLD")
+    with pytest.raises(UserError, match="'nowhere:WORLD' of 'gmm' cannot be loaded"):
+        worlds.of_task("gmm")
+    with pytest.raises(UserError, match="did you mean 'digits'"):
+        worlds.of_task("digit")

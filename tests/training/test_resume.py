@@ -1,5 +1,6 @@
 """Training is a function of its seed: killed or watched, it ends in the same bits."""
 
+import math
 import random
 import signal
 import subprocess
@@ -13,7 +14,8 @@ from torch import nn
 from bench.cli.train import Training
 from bench.core.params import UserError
 from bench.models.mixture import paper_mixture
-from bench.training import recipes
+from bench.training import maps
+from bench.training.sources import unlabelled
 from bench.training.trainer import Setting, TrainConfig, Trainer, step_generator
 from bench.training.validation import Journal, Validation
 from tests.worlds.small_training import small
@@ -24,20 +26,20 @@ import functools, sys
 from dataclasses import replace
 from pathlib import Path
 import torch
-from bench.training import recipes, worlds
+from bench.training import maps
 from bench.training.trainer import Setting
 from bench.training.validation import Journal, Validation
+from bench.worlds import gmm_paper
 
 def train(folder):
     torch.set_num_threads(1)
-    plain, train_world = worlds.WORLDS["gmm-paper"]
-    recipe = replace(plain.shortened(0.0125), batch=64)
-    recipes.TrainConfig = functools.partial(recipes.TrainConfig, checkpoint_every=10)
+    recipe = replace(gmm_paper.RECIPE.shortened(0.0125), batch=64)
+    maps.TrainConfig = functools.partial(maps.TrainConfig, checkpoint_every=10)
     measure = lambda net: {"norm": sum(float(p.norm()) for p in net.parameters())}
     journal = Journal(folder / "validation.jsonl")
     validation = Validation("map", 8, measure, journal, lambda *_: None)
     stage = lambda name, steps: Setting(validation=validation)
-    return train_world(recipe, folder, stage)["map"]
+    return gmm_paper.train(recipe, folder, stage)["map"]
 """
 
 
@@ -45,11 +47,11 @@ def test_killed_at_any_moment_and_resumed_it_ends_in_the_same_bits(tmp_path, mon
     """SIGKILL, of which a process knows nothing; weights and journal are as if it had not been."""
     program: dict = {}
     exec(PROGRAM, program)
-    monkeypatch.setattr(recipes, "TrainConfig", TrainConfig)  # undone after the test
+    monkeypatch.setattr(maps, "TrainConfig", TrainConfig)  # undone after the test
     for name in ("whole", "killed"):
         (tmp_path / name).mkdir()
     whole = program["train"](tmp_path / "whole").state_dict()
-    monkeypatch.setattr(recipes, "TrainConfig", TrainConfig)
+    monkeypatch.setattr(maps, "TrainConfig", TrainConfig)
 
     folder = tmp_path / "killed"
     code = PROGRAM + "train(Path(sys.argv[1]))"
@@ -96,11 +98,12 @@ def test_validation_leaves_no_trace_in_the_weights(tmp_path):
         journal.append({"stage": "map", "step": 8, "figure": -1.0})  # of weights that are gone
         watch = Validation("map", 4, spoil, journal, lambda *row: seen.append(row))
         torch.manual_seed(7)
-        net = recipes.train_map(
-            lambda n, g: mixture.sample(n, g),
-            mixture.sample(500, torch.Generator().manual_seed(0)),
-            mixture.velocity,
+        statistics = mixture.sample(500, torch.Generator().manual_seed(0))
+        net = maps.train_map(
+            unlabelled(mixture.sample, statistics),
+            lambda _: mixture.velocity,
             small(map_steps=30),
+            1,
             folder,
             Setting(validation=watch if validated else None),
         )
@@ -165,3 +168,68 @@ def test_accumulation_adds_up(tmp_path):
         Trainer(net, objective, config, tmp_path / str(accumulate)).run()
         ends.append(net.weight.detach().clone())
     assert torch.allclose(ends[0], ends[1], atol=1e-6)
+
+
+def regression(folder, steps=12, net=None, **changes):
+    """A trainer of a small network with running statistics, and the weights that it passed."""
+    seen = []
+
+    def objective(model, average, generator):
+        seen.append([p.detach().clone() for p in model.parameters()])
+        return {"mse": (model(torch.randn(8, 3, generator=generator)) - 1).square().mean()}
+
+    torch.manual_seed(0)
+    net = net or nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 1))
+    return Trainer(net, objective, TrainConfig(steps, warmup=4, **changes), folder), seen
+
+
+def test_the_average_is_the_ramped_one_under_the_model_s_own_names(tmp_path):
+    """mean <- d mean + (1 - d) value, d = min(ema, (1 + k) / (10 + k)) after step k."""
+    trainer, seen = regression(tmp_path, ema=0.4)
+    average = trainer.run()
+    values = [*seen[1:], list(trainer.model.parameters())]
+    means = seen[0]
+    for k, value in enumerate(values):
+        d = min(0.4, (1 + k) / (10 + k))
+        means = [d * mean + (1 - d) * v for mean, v in zip(means, value, strict=True)]
+    for mean, ours in zip(means, average.parameters(), strict=True):
+        torch.testing.assert_close(ours, mean)
+    assert average.state_dict().keys() == trainer.model.state_dict().keys()
+    for mine, its in zip(average.buffers(), trainer.model.buffers(), strict=True):
+        assert torch.equal(mine, its)  # running statistics are those of the model, not of its birth
+
+
+def test_the_rate_rises_linearly_and_falls_as_a_cosine(tmp_path):
+    trainer, _ = regression(tmp_path, learning_rate=0.3)
+    rates = []
+    update = trainer.optimizer.step
+
+    def step():
+        rates.append(trainer.optimizer.param_groups[0]["lr"])
+        update()
+
+    trainer.optimizer.step = step
+    trainer.run()
+    expected = [0.3 * min(1, (k + 1) / 4) * (1 + math.cos(math.pi * k / 12)) / 2 for k in range(12)]
+    assert rates == pytest.approx(expected, rel=1e-12)
+
+
+def test_a_checkpoint_of_another_version_is_refused_and_not_half_loaded(tmp_path):
+    trainer, _ = regression(tmp_path)
+    trainer.run()
+    (file,) = tmp_path.glob("step-*.pt")
+    state = torch.load(file, weights_only=True)
+    state["average"] = {k.removeprefix("module."): v for k, v in state["average"].items()}
+    del state["schedule"]
+    torch.save(state, file)
+    net = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 1))
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    with pytest.raises(UserError, match=f"checkpoints in {tmp_path} are of another version"):
+        regression(tmp_path, net=net)
+    assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
+
+
+def test_what_a_killed_write_left_is_cleared_away(tmp_path):
+    (tmp_path / "step-00000004.pt.77.partial").write_bytes(b"half")
+    regression(tmp_path)[0].run()
+    assert [file.name for file in tmp_path.iterdir()] == ["step-00000012.pt"]

@@ -10,17 +10,12 @@ from bench.models.autoencoder import Autoencoder, Code
 from bench.models.clip_small import SmallCLIP
 from bench.models.meta_flow_map import FlowNet, Known, MetaFlowMapNet
 from bench.models.mixture import Mixture
-from bench.models.nets import GUIDED, ModulatedMLP
+from bench.models.nets import GUIDED_SCALE, ModulatedMLP
 from bench.training import guidance, losses
-from bench.training.shapes import (
-    SHAPES_RECIPE,
-    clip_losses,
-    code_losses,
-    flow_losses,
-    make_pool,
-    polish_losses,
-    solved_pairs,
-)
+from bench.training.maps import flow_losses
+from bench.worlds.shapes import clip, latents, polish
+from bench.worlds.shapes.latents import make_pool
+from bench.worlds.shapes.recipe import RECIPE
 from tests.worlds.seeded import generator
 
 # -- guidance --------------------------------------------------------------------------------------
@@ -76,7 +71,10 @@ def test_null_label_scale_and_batch_of_a_map(form):
     net = trained_a_bit(MetaFlowMapNet((5,), 16, 1, form, classes=4))
     x, x_bar = torch.randn(2, 6, 5, generator=generator())
     s, u, t = torch.rand(3, 6, generator=generator()).sort(0).values
-    y, w = torch.tensor([0, 1, 2, 3, 4, 0]), torch.tensor([1.0, GUIDED, 1, 1, 1, GUIDED])
+    y, w = (
+        torch.tensor([0, 1, 2, 3, 4, 0]),
+        torch.tensor([1.0, GUIDED_SCALE, 1, 1, 1, GUIDED_SCALE]),
+    )
     v = net.given(Known(y, w)).velocity(x_bar, s, u, x, t)
     torch.testing.assert_close(v[4:5], net.velocity(x_bar[4:5], s[4:5], u[4:5], x[4:5], t[4:5]))
     plain = net.given(Known(y)).velocity(x_bar, s, u, x, t)
@@ -91,7 +89,7 @@ def test_null_label_scale_and_batch_of_a_map(form):
 
 def small_world():
     small = {"batch": 16, "code_batch": 8, "clip_batch": 8, "latents": 4, "code_width": 16}
-    recipe = replace(SHAPES_RECIPE, **small, pairs=64)
+    recipe = replace(RECIPE, **small, pairs=64)
     code = Autoencoder((3, 32, 32), 4, 16)
     return recipe, code, make_pool(code, 50, 0, chunk=20)
 
@@ -114,13 +112,14 @@ def test_divergence_of_a_code_is_that_of_gaussians():
 
 def test_losses_are_finite_and_reach_every_parameter():
     recipe, code, pool = small_world()
+    source = latents.labelled(pool, recipe)
     flow = FlowNet((4,), 16, 1, classes=4)
     net = MetaFlowMapNet((4,), 16, 1, classes=4)
     for objective, model in (
-        (code_losses(recipe), code),
-        (flow_losses(pool, recipe), flow),
-        (polish_losses(pool, solved_pairs(flow, recipe), flow, recipe), net),
-        (clip_losses(recipe), SmallCLIP()),
+        (latents.code_losses(recipe), code),
+        (flow_losses(source, recipe), flow),
+        (polish.polish_losses(source, polish.solved_pairs(flow, recipe), flow, recipe), net),
+        (clip.clip_losses(recipe), SmallCLIP()),
     ):
         for step in range(4):  # the last layers start at zero and shield those before them
             found = objective(model, model, generator(step))
@@ -139,9 +138,9 @@ def test_pairs_are_trajectories_of_the_flow_given_label_and_scale():
     with torch.no_grad():
         for parameter in flow.parameters():
             parameter += 0.2 * torch.randn(parameter.shape, generator=generator(3))
-    pairs = solved_pairs(flow, replace(recipe, pairs=2100, pair_steps=32))
+    pairs = polish.solved_pairs(flow, replace(recipe, pairs=2100, pair_steps=32))
     assert set(pairs.label.tolist()) == {0, 1, 2, 3, 4}
-    assert set(pairs.scale.tolist()) == {1.0, GUIDED}
+    assert set(pairs.scale.tolist()) == {1.0, GUIDED_SCALE}
     few = pairs.pick(64, generator())
     with torch.no_grad():
         grid = uniform_grid(2000)
@@ -156,7 +155,7 @@ def test_whole_jumps_are_taught_where_trajectories_end():
     """The loss of a map that jumps straight to the ends vanishes; its context is t = 0."""
     recipe, _, _ = small_world()
     flow = FlowNet((4,), 16, 1, classes=4)
-    pairs = solved_pairs(flow, recipe)
+    pairs = polish.solved_pairs(flow, recipe)
 
     class Right:
         def velocity(self, x_bar, s, u, x, t):
@@ -183,7 +182,7 @@ def test_what_guidance_costs_is_in_the_recipe():
     flow = Counting((4,), 16, 1, classes=4)
     steps = 400
     for step in range(steps):
-        flow_losses(pool, recipe)(flow, flow, generator(step))
+        flow_losses(latents.labelled(pool, recipe), recipe)(flow, flow, generator(step))
     counted = (sum(asked) + recipe.batch * steps) / steps  # a backward per row of the first call
     promised = recipe.training()["flow"] / recipe.flow_steps
     assert abs(counted / promised - 1) < 0.05

@@ -5,7 +5,7 @@ import torch
 from bench.core.paths import Linear
 from bench.models.meta_flow_map import MetaFlowMapNet
 from bench.models.mixture import Mixture
-from bench.training import losses
+from bench.training.draws import Draw
 from bench.training.recipes import Recipe
 
 
@@ -39,4 +39,4 @@ def draw_of(mixture, n=64, seed=0):
     t, split = torch.rand(2, n, generator=g, dtype=double)
     s, u = torch.rand(2, n, generator=g, dtype=double).sort(0).values
     noise, other = torch.randn(2, *x1.shape, generator=g, dtype=double)
-    return losses.Draw(x1, Linear().noised(x1, other, t), t, noise, s, u, split)
+    return Draw(x1, Linear().noised(x1, other, t), t, noise, s, u, split)

@@ -52,7 +52,7 @@ def tiny(tmp_path_factory):
     (folder / f"{NAME}.json").write_text(json.dumps(config()))
     open_clip.add_model_config(folder)
     torch.manual_seed(0)
-    net = clip.make(NAME)
+    net = clip.make_clip(NAME)
     for parameter in net.parameters():  # biases and norms start at 0 and 1: make them count
         parameter.data += 0.05 * torch.randn_like(parameter)
     state = net.state_dict()

@@ -11,7 +11,7 @@ from bench.api import Method, Samples, forward
 from bench.core import plugins
 from bench.core.params import param
 from bench.record.store import Store
-from bench.runner.executors import Inline
+from bench.runner.executors.inline import Inline
 from bench.runner.pilots import Pilots
 from sweeps.driver import run_sweep
 from sweeps.planner import Planner

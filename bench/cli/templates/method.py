@@ -8,8 +8,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from bench.api import Method, Problem, ProblemSpec, Samples, Work, forward, param
-from torch import Tensor
+from bench.api import (
+    Method,
+    Problem,
+    ProblemSpec,
+    Samples,
+    Work,
+    best_candidate,
+    candidate_noise,
+    euler,
+    forward,
+    integrate,
+    param,
+    uniform_grid,
+)
 
 
 @dataclass(frozen=True)
@@ -26,6 +38,8 @@ class $cls(Method[Params]):
     Cost per sample: candidates (steps + 1) paper-nfe.
     """
 
+    summary = "keeps the best of a few base samples"  # what a report says of it
+    standing = "method"  # or "baseline", for what everybody would compare with
     Params = Params
     effort = ("candidates", "steps")  # what matching may raise to spend a budget, in this order
 
@@ -36,22 +50,10 @@ class $cls(Method[Params]):
     @torch.no_grad()
     def sample(self, problem: Problem, n: int) -> Samples:
         """n samples.  All random numbers come from problem.noise, by name and step."""
-        best = self._integrate(problem, problem.x0())
-        highest = problem.reward(best)
-        for k in range(1, self.params.candidates):
-            x = self._integrate(problem, problem.noise("candidate", k, problem.event_shape))
-            r = problem.reward(x)
-            better = (r > highest).reshape(-1, *[1] * len(problem.event_shape))
-            best, highest = torch.where(better, x, best), torch.maximum(r, highest)
-        return Samples(best)
-
-    def _integrate(self, problem: Problem, x: Tensor) -> Tensor:
-        """Carry noise x at time 0 to a base sample at time 1."""
-        steps = self.params.steps
-        for k in range(steps):
-            t = torch.full((len(x),), k / steps, dtype=x.dtype, device=x.device)
-            x = x + problem.flow.velocity(x, t) / steps
-        return x
+        p = self.params
+        x0 = candidate_noise(problem, "x0", "candidates", 0, p.candidates)  # (n, candidates, ...)
+        x = integrate(euler(problem.flow.velocity), x0.flatten(0, 1), uniform_grid(p.steps))
+        return Samples(best_candidate(x.reshape(x0.shape), problem.reward(x).reshape(n, -1)))
 '''
 
 TEST = '''\

@@ -70,23 +70,23 @@ def test_grpo_log_probabilities_are_averaged_over_dimensions():
     step = grpo.Transition(mean, TIMES)
     truth = torch.distributions.Normal(mean.flatten(1), TIMES[:, None])
     log_p = truth.log_prob(there.flatten(1)).sum(1)
-    assert torch.allclose(grpo.log_density(there, step, "sum"), log_p)
-    assert torch.allclose(grpo.log_density(there, step, "mean"), log_p / 4)
+    assert torch.allclose(grpo.log_density(there, step, grpo.REDUCTIONS["sum"]), log_p)
+    assert torch.allclose(grpo.log_density(there, step, grpo.REDUCTIONS["mean"]), log_p / 4)
     other = grpo.Transition(there, TIMES)
     away = torch.distributions.Normal(there.flatten(1), TIMES[:, None])
     kl = torch.distributions.kl_divergence(truth, away).sum(1)
-    assert torch.allclose(grpo.divergence(step, other, "sum"), kl)
-    assert torch.allclose(grpo.divergence(step, other, "mean"), kl / 4)
+    assert torch.allclose(grpo.divergence(step, other, grpo.REDUCTIONS["sum"]), kl)
+    assert torch.allclose(grpo.divergence(step, other, grpo.REDUCTIONS["mean"]), kl / 4)
     assert grpo.GRPOParams().log_prob == "mean"
 
 
 def test_grpo_advantages_know_neither_strength_nor_offset():
     r = torch.randn(24, dtype=DOUBLE) * 5
     for spread in ("group", "batch"):
-        one = grpo.advantages(r, 6, spread)
-        assert torch.allclose(one, grpo.advantages(30 * r + 7, 6, spread), atol=1e-3)
+        one = grpo.advantages(r, 6, grpo.SPREADS[spread])
+        assert torch.allclose(one, grpo.advantages(30 * r + 7, 6, grpo.SPREADS[spread]), atol=1e-3)
         assert one.reshape(4, 6).mean(1).abs().max() < 1e-9
-    within = grpo.advantages(r, 6, "group").reshape(4, 6).std(1)
+    within = grpo.advantages(r, 6, grpo.SPREADS["group"]).reshape(4, 6).std(1)
     assert torch.allclose(within, torch.ones(4, dtype=DOUBLE), atol=1e-3)
 
 
@@ -109,6 +109,6 @@ def test_grpo_starts_with_the_policy_gradient(gmm):
     bias = model.get_parameter("net.leave.1.bias")
     (own,) = torch.autograd.grad(losses["policy"], bias)
     now = grpo.transition(Linear(), model.velocity(seen.x, seen.t), *seen[:3], 0.7)
-    plain = -(seen.advantage * grpo.log_density(seen.there, now, "mean")).mean()
+    plain = -(seen.advantage * grpo.log_density(seen.there, now, grpo.REDUCTIONS["mean"])).mean()
     assert torch.allclose(own, torch.autograd.grad(plain, bias)[0], rtol=1e-3, atol=1e-6)
     assert float(losses["kl"].detach()) < 1e-10

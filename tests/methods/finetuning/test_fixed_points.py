@@ -10,8 +10,9 @@ from bench.api import Linear
 from bench.core import quadratic
 from bench.models.mixture import Mixture
 from bench.models.mixture_roles import MixtureFlow
-from methods.finetuning import adjoint
-from methods.finetuning import matching as matching_losses
+from methods.finetuning import adjoint, regression
+from methods.finetuning.itm import itm_residual
+from methods.finetuning.mfm_ft import HALF_VARIANCES, mfm_residual
 from rewards.quadratic import LinearReward
 from tests.worlds import small_fits
 from tests.worlds.small_fits import DOUBLE, fit_problem
@@ -59,11 +60,9 @@ def mfm_expected_residual(reward, b_theta, variance, log_scale):
     x1 = posterior_draws(mixture, x, t)
     rho = (reward(x1) - log_scale(x.detach(), t)).exp()
     (gradient,) = torch.autograd.grad((WEIGHTS @ rho).sum(), x)
-    half = matching_losses.half_variance(Linear(), t, variance)
+    half = HALF_VARIANCES[variance](Linear(), t)
     b = mixture.velocity(x.detach(), t)
-    return matching_losses.mfm_residual(
-        b_theta, b, WEIGHTS @ rho.detach(), half[:, None] * gradient
-    )
+    return mfm_residual(b_theta, b, WEIGHTS @ rho.detach(), half[:, None] * gradient)
 
 
 def no_scale(x, t):
@@ -105,14 +104,14 @@ def test_itm_fixed_point_is_the_tilted_velocity(reward, log_scale):
     x1 = posterior_draws(mixture, x, t)
     rho, u = (reward(x1) - log_scale(x, t)).exp(), (x1 - x) / (1 - t)[:, None]
     for b_theta, zero in ((tilted, True), (tilted + 0.1, False)):
-        each = [matching_losses.itm_residual(b_theta, b, r, v) for r, v in zip(rho, u, strict=True)]
+        each = [itm_residual(b_theta, b, r, v) for r, v in zip(rho, u, strict=True)]
         residual = expectation(torch.stack(each))
         assert (residual.abs().max() < 1e-9) if zero else (residual.min() > 1e-4)
 
 
 def test_the_pull_has_the_residual_as_gradient():
     b_theta, residual = torch.randn(6, 3, requires_grad=True), torch.randn(6, 3)
-    loss = matching_losses.pull(b_theta, residual)
+    loss = regression.pull(b_theta, residual)
     (gradient,) = torch.autograd.grad(loss, b_theta)
     assert torch.allclose(gradient, 2 * residual / 6)
     assert torch.allclose(loss, residual.square().sum(-1).mean())
@@ -120,8 +119,9 @@ def test_the_pull_has_the_residual_as_gradient():
 
 def test_the_scale_of_rho_depends_on_the_point_and_bounds_rho(gmm):
     problem = fit_problem(gmm, LinearReward.create(a=(1.0, 1.0)))
+    x = gmm.draw_data(50, torch.Generator())
     constant, point = (
-        matching_losses.log_scale(problem, name, 0)(gmm.draw_data(50, torch.Generator()))
+        regression.log_scale(problem, regression.RHO_SCALES[name], 0)(x)
         for name in ("constant", "point")
     )
     assert float(constant.std()) == 0

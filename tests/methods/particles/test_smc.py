@@ -9,13 +9,14 @@ import pytest
 import torch
 from hypothesis import given, settings
 
-import bench.loops.populations as smc
+import bench.loops.blocks as blocks
+import bench.loops.particle_method as smc
 from bench.core.contracts import Need
 from bench.core.metering import Meter
 from bench.core.params import UserError
 from bench.loops.particles import Cloud
-from bench.loops.populations import run
-from bench.loops.resampling import SCHEMES, adaptive
+from bench.loops.populations import OUTPUTS, sample_populations
+from bench.loops.resampling import RESAMPLERS, adaptive_resampling
 from bench.metrics.two_sample import sliced_w2
 from bench.plan.binding import bind
 from bench.plan.expand import expand
@@ -58,13 +59,13 @@ def sampled(method, reward=MILD, n=6, seed=0):
 # -- resampling -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("scheme", RESAMPLERS)
 def test_resampling_is_unbiased(scheme, generator):
     """Counts average N w within 5 standard errors; a weight of zero never survives."""
     groups, w = 20_000, torch.tensor([0.3, 0.02, 0.0, 0.25, 0.13, 0.2, 0.1]).double()
     log_weight = (w.log() - 700).expand(groups, -1)
     u = torch.rand(log_weight.shape, generator=generator, dtype=torch.float64)
-    index = SCHEMES[scheme](log_weight, u)
+    index = RESAMPLERS[scheme](log_weight, u)
     counts = torch.nn.functional.one_hot(index, len(w)).sum(1).double()
     error = (counts.mean(0) - len(w) * w).abs()
     assert bool((error <= 5 * counts.std(0) / math.sqrt(groups) + 1e-12).all()), error
@@ -78,7 +79,7 @@ def test_low_variance_schemes_round_up_or_down(logs, seed, use_ssp):
     """Systematic and SSP counts differ from N w by less than one, whatever the weights."""
     log_weight = torch.tensor([logs]).double().expand(64, -1)
     u = torch.rand(log_weight.shape, generator=torch.Generator().manual_seed(seed)).double()
-    index = SCHEMES["ssp" if use_ssp else "systematic"](log_weight, u)
+    index = RESAMPLERS["ssp" if use_ssp else "systematic"](log_weight, u)
     counts = torch.nn.functional.one_hot(index, len(logs)).sum(1)
     assert bool(((counts - len(logs) * log_weight.softmax(1)).abs() < 1 + 1e-9).all())
 
@@ -92,7 +93,7 @@ def test_schemes_are_ordered_by_variance(generator):
         .double()
         .var(0)
         .sum()
-        for name, scheme in SCHEMES.items()
+        for name, scheme in RESAMPLERS.items()
     }
     assert variance["multinomial"] > 1.2 * variance["stratified"]
     assert variance["stratified"] > 1.02 * variance["ssp"]
@@ -132,7 +133,7 @@ GAUSSIAN = [
 def test_the_gaussian_chain_is_met_exactly(method):
     """E[Z_hat] = Z_K, and draws have the tilted chain's mean and variance, in closed form."""
     n = 600
-    samples, log_z = run(gaussian_problem(n), n, method.design(), "draw")
+    samples, log_z = sample_populations(gaussian_problem(n), n, method.design(), OUTPUTS["draw"])
     mean, variance = chain_law(12)
     ratio = (log_z - SLOPE * mean - SLOPE**2 * variance / 2).exp()
     assert abs(float(ratio.mean()) - 1) < 3 * float(ratio.std()) / math.sqrt(n)
@@ -161,7 +162,7 @@ def test_svdd_is_exact_where_the_denoiser_gives_the_value():
 def log_z_of_chain():
     """log Z of the chain of 20 steps by importance sampling, with its standard error."""
     design = FK.create(particles=512, looks=0, threshold=0.0).design()
-    log_z = run(problem_of(n=128, seed=99), 128, design, "draw")[1]
+    log_z = sample_populations(problem_of(n=128, seed=99), 128, design, OUTPUTS["draw"])[1]
     log_mean = float(log_z.logsumexp(0)) - math.log(128)
     ratio = (log_z - log_mean).exp()
     return log_mean, float(ratio.std()) / math.sqrt(128)
@@ -170,7 +171,9 @@ def log_z_of_chain():
 def z_score(method, log_z_of_chain, runs=200):
     """Standard errors between the mean of Z_hat / Z_K over runs and 1; and that mean."""
     log_z_k, error = log_z_of_chain
-    ratio = (run(problem_of(n=runs), runs, method.design(), "draw")[1] - log_z_k).exp()
+    ratio = (
+        sample_populations(problem_of(n=runs), runs, method.design(), OUTPUTS["draw"])[1] - log_z_k
+    ).exp()
     mean = float(ratio.mean())
     return (mean - 1) / math.hypot(float(ratio.std()) / math.sqrt(runs), error), mean
 
@@ -199,7 +202,9 @@ def test_z_of_the_chain_tends_to_z():
     problem = problem_of(n=200)
     gaps = []
     for steps in (8, 16, 32):
-        log_z = run(problem, 200, TDS.create(particles=16, steps=steps).design(), "draw")[1]
+        log_z = sample_populations(
+            problem, 200, TDS.create(particles=16, steps=steps).design(), OUTPUTS["draw"]
+        )[1]
         gaps.append(problem.oracle.log_z - float(log_z.logsumexp(0)) + math.log(200))
     assert gaps[0] > 1.5 * gaps[1] > 2.25 * gaps[2] > 0, gaps
 
@@ -211,14 +216,14 @@ def test_weights_are_carried_where_resampling_is_skipped(log_z_of_chain, monkeyp
         assert abs(z_score(method, log_z_of_chain)[0]) < 3
 
     def forgetful(resample, threshold):
-        keep = adaptive(resample, threshold)
+        keep = adaptive_resampling(resample, threshold)
 
         def select(log_weight, u):
             return replace(keep(log_weight, u), log_weight=torch.zeros_like(log_weight))
 
         return select
 
-    monkeypatch.setattr(smc, "adaptive", forgetful)
+    monkeypatch.setattr(smc, "adaptive_resampling", forgetful)
     always, never = (FK.create(particles=16, looks=6, threshold=x) for x in (1.0, 0.0))
     assert abs(z_score(always, log_z_of_chain)[0]) < 3
     assert abs(z_score(never, log_z_of_chain)[0]) > 10
@@ -248,8 +253,8 @@ def test_potentials_telescope_to_the_reward_of_the_sample(potential):
 def test_potentials_are_those_of_the_paper():
     path = torch.tensor([[1.0], [3.0], [2.0]])
     expected = {"difference": -1.0, "max": 3.0, "sum": 6.0, "plain": 2.0}
-    assert {name: float(smc.log_potential(name, path)) for name in expected} == expected
-    assert float(smc.log_potential("difference", path[:1])) == 1.0
+    assert {k: float(f(path)) for k, f in smc.POTENTIALS.items()} == expected
+    assert float(smc.POTENTIALS["difference"](path[:1])) == 1.0
 
 
 def test_the_temper_of_das_is_the_release_schedule():
@@ -311,7 +316,7 @@ def test_a_gradient_free_twist_meets_a_sharp_reward():
         method = TDS.create(particles=n, output="population", **twist)
         samples = method.sample(problem_of(reward="inverse", n=n), n)
         u = torch.rand(1, n, generator=torch.Generator().manual_seed(0)).double()
-        index = SCHEMES["systematic"](samples.log_weight[None], u)[0]
+        index = RESAMPLERS["systematic"](samples.log_weight[None], u)[0]
         found[name] = sliced_w2(samples.x[index], exact)
     assert found["point"] > 1 and found["draws"] < 0.4 * found["point"], found
 
@@ -390,7 +395,7 @@ def test_same_samples_whatever_the_batch(method, monkeypatch):
 
     whole = batched(1024)
     assert torch.equal(whole, batched(1024))
-    monkeypatch.setattr(smc, "ROWS", 30)
+    monkeypatch.setattr(blocks, "ROWS", 30)
     parts = batched(48)
     assert torch.allclose(whole, parts, atol=1e-3), (whole - parts).abs().max()
 

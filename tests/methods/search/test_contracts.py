@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import bench.loops.populations as smc
+import bench.loops.blocks as blocks
 from bench.core import plugins
 from bench.core.contracts import Need, ProblemSpec, Samples
 from bench.core.params import UserError
@@ -17,8 +17,9 @@ from methods.particles.svdd import SVDD
 from methods.search.best_of_n import BestOfN, BestOfNFewStep
 from methods.search.demon import Demon
 from methods.search.mfm_search import MFMSearch
-from methods.search.noise_search import ReNO, ZeroOrder
 from methods.search.pruning import PrunedBestOfN
+from methods.search.reno import ReNO
+from methods.search.zero_order import ZeroOrder
 from tests.worlds.one_gaussian import gaussian_problem
 from tests.worlds.search_problems import problem_of
 
@@ -147,7 +148,7 @@ def test_same_samples_whatever_the_batch(method, monkeypatch):
     whole = method.sample(problem_of(n=64), 64).x
     assert torch.equal(whole, method.sample(problem_of(n=64), 64).x)
     assert not torch.equal(whole, method.sample(problem_of(n=64, seed=1), 64).x)
-    monkeypatch.setattr(smc, "ROWS", 30)
+    monkeypatch.setattr(blocks, "ROWS", 30)
     parts = in_batches(method, problem_of(n=64), 16).x
     assert torch.allclose(whole, parts, atol=1e-3), (whole - parts).abs().max()
 

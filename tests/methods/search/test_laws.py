@@ -9,8 +9,9 @@ import torch
 from bench.core.contracts import ProblemSpec
 from bench.core.integrate import integrate, uniform_grid
 from methods.search.best_of_n import BestOfN, sde_step
-from methods.search.noise_search import ReNO, ZeroOrder
 from methods.search.pruning import PrunedBestOfN
+from methods.search.reno import ReNO
+from methods.search.zero_order import ZeroOrder
 from tests.worlds.one_gaussian import MEAN, SLOPE, VARIANCE, gaussian_problem
 from tests.worlds.search_problems import euler_map, order_statistic, problem_of
 

@@ -9,7 +9,7 @@ import torch
 from bench.core import plugins
 from bench.core.metering import Meter
 from bench.core.params import UserError
-from bench.core.steered import DRIFT_SCALES, GRADIENT_SCALES
+from bench.core.scales import DRIFT_SCALES, GRADIENT_SCALES
 from bench.plan.binding import bind, lacking
 from bench.plan.expand import expand
 from bench.plan.suite import build_suite

@@ -6,8 +6,8 @@ import torch
 from bench.core import quadratic
 from bench.core.paths import Linear, Trigonometric
 from bench.core.quadratic import tilt_gaussian
+from bench.loops.estimation import ESTIMATORS, estimated_term
 from bench.loops.posteriors import PosteriorChoice
-from bench.loops.steering import estimated
 from bench.models.mixture import Mixture, paper_mixture, random_mixture
 from methods.steering.dps import DPS
 from methods.steering.lgd import LGDMC
@@ -86,7 +86,7 @@ def test_the_drift_of_dps_is_the_closed_form(name, interpolant):
     problem, choice = mixture_problem(mixture, reward, 16), PosteriorChoice("tweedie")
     for time in (0.1, 0.4, 0.8):
         x, t = states(16, 3, time)
-        term = estimated(problem, DPS.create().params, choice, 1, "G")(x, t, 0)
+        term = estimated_term(problem, DPS.create().params, choice, 1, ESTIMATORS["G"])(x, t, 0)
         exact = closed_form(mixture, reward, x, t)
         scale = float(exact.abs().max())
         assert float((term.gradient - exact).abs().max()) < 1e-5 * scale
@@ -129,7 +129,7 @@ def test_runs_tend_to_the_fine_limit_of_their_own_drift(scale):
 def lgd_gradient(method, mixture, reward, x, t, seed=0):
     problem = mixture_problem(mixture, reward, len(x), seed)
     own = method.choice, method.draws, method.estimator
-    return estimated(problem, method.params, *own)(x, t, 0).gradient
+    return estimated_term(problem, method.params, *own)(x, t, 0).gradient
 
 
 def test_lgd_is_the_gradient_of_a_log_mean_exp():

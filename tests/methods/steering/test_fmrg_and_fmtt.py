@@ -8,7 +8,7 @@ import torch
 
 from bench.core.posterior import Remembered
 from bench.loops.particles import evolve
-from bench.loops.populations import run
+from bench.loops.populations import OUTPUTS, sample_populations
 from bench.loops.posteriors import PosteriorChoice
 from methods.particles.fmtt import FMTT
 from methods.steering.fmrg import FMRG
@@ -112,7 +112,9 @@ def test_fmtt_is_weighed_to_the_tilted_chain(jacobian, error):
     """Unbiased Z and the tilted mean and variance in closed form, even with a map that is wrong."""
     n, particles = 600, 64
     method = FMTT.create(particles=particles, steps=12, jacobian=jacobian, threshold=0.9)
-    samples, log_z = run(ahead_problem(n, error=error), n, method.design(), "draw")
+    samples, log_z = sample_populations(
+        ahead_problem(n, error=error), n, method.design(), OUTPUTS["draw"]
+    )
     mean, variance = chain_law(12)
     ratio = (log_z - SLOPE * mean - SLOPE**2 * variance / 2).exp()
     assert abs(float(ratio.mean()) - 1) < 3 * float(ratio.std()) / math.sqrt(n)

@@ -7,9 +7,9 @@ import torch
 
 from bench.core.params import UserError
 from bench.core.paths import Linear
-from bench.core.steered import DRIFT_SCALES, GRADIENT_SCALES, Scaling, Term, scaled
+from bench.core.scales import DRIFT_SCALES, GRADIENT_SCALES, SCALES, SteeringTerm
+from bench.loops.estimation import ESTIMATORS, estimated_term
 from bench.loops.posteriors import PosteriorChoice
-from bench.loops.steering import estimated
 from methods.steering.dps import DPS
 from tests.worlds.one_gaussian import mixture_problem
 from tests.worlds.steered_mixtures import COVARIANCE, MEAN, gaussian, states
@@ -24,7 +24,8 @@ def a_term(strength=1.0, time=0.3, n=8):
     problem = mixture_problem(mixture, lambda x: -strength * (y - x @ a) ** 2 / (2 * s**2), n)
     x, t = states(n, 2, time)
     x = x * torch.arange(1, n + 1)[:, None]
-    term = estimated(problem, DPS.create().params, PosteriorChoice("tweedie"), 1, "G")(x, t, 0)
+    own = DPS.create().params, PosteriorChoice("tweedie"), 1, ESTIMATORS["G"]
+    term = estimated_term(problem, *own)(x, t, 0)
     x.requires_grad_()
     residual = (y - mixture.denoiser(x, t) @ a) / s
     (of_norm,) = torch.autograd.grad(-residual.abs().sum(), x)
@@ -32,7 +33,7 @@ def a_term(strength=1.0, time=0.3, n=8):
 
 
 def by(rule, term, t, **constants):
-    return Scaling(rule, **constants)(term, Linear(), t)
+    return SCALES[rule](**constants)(term, Linear(), t)
 
 
 def test_residual_follows_the_norm_and_not_its_square():
@@ -94,9 +95,9 @@ def test_lengths_that_the_rules_promise():
 
 def test_no_steering_stays_no_steering():
     b, zero = 1e3 * torch.ones(2, 3), torch.zeros(2, 3)
+    term, t = SteeringTerm(b, zero, {}, zero, torch.zeros(2)), torch.full((2,), 0.5)
     for rule in DRIFT_SCALES:
-        assert torch.equal(scaled(zero, b, rule, 2.0), zero), rule
-    term, t = Term(b, zero, {}, zero, torch.zeros(2)), torch.full((2,), 0.5)
+        assert torch.equal(by(rule, term, t, guidance=2.0), zero), rule
     for rule in GRADIENT_SCALES:
         assert torch.equal(by(rule, term, t), zero), rule
 
@@ -106,4 +107,4 @@ def test_a_value_above_the_best_is_refused():
     with pytest.raises(UserError, match=r"above best = -10000: set best"):
         by("residual", term, t, best=-1e4)
     with pytest.raises(UserError, match="needs an estimate by gradients"):
-        by("value", Term(term.b, term.g, {}), t)
+        by("value", SteeringTerm(term.b, term.g, {}), t)

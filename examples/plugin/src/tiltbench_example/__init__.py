@@ -1,1 +1,1 @@
-"""A method, a reward and a task for tiltbench, each in a file of its own."""
+"""Methods, a reward and a task for tiltbench, each in a file of its own."""

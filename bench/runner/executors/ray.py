@@ -1,58 +1,18 @@
-"""Where cells run: in this process, or as trials of one Ray Tune run.
+"""Cells as trials of one Ray Tune run.
 
-Both yield payloads as they finish.  Ray workers leave theirs in a mailbox actor; only the driver
-writes to the store.
+Workers leave their attempts in a mailbox actor; the driver takes them out and writes the store.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Any, Protocol
+from collections.abc import Iterator
+from typing import Any
 
-from bench.runner.cell import Payload, execute
-
-
-@dataclass(frozen=True)
-class Job:
-    """A cell to run: its id, its JSON, its budget, the metrics to measure, and the weights that
-    its fit left.
-    """
-
-    id: str
-    cell: str
-    budget: dict[str, Any] | None
-    metrics: list[str]
-    threads: int = 1
-    fitted: bytes | None = None
-
-    def run(self) -> Payload:
-        """Execute it here."""
-        return execute(self.cell, self.budget, self.metrics, self.fitted)
-
-
-Sink = Callable[[Payload], None]
-
-
-class Executor(Protocol):
-    """Runs jobs and hands every payload to a sink, in the driver's process."""
-
-    workers: int
-
-    def run(self, jobs: list[Job], sink: Sink) -> None: ...
-
-
-class Inline:
-    """One after another in this process; imports neither Ray nor MLflow."""
-
-    workers = 1
-
-    def run(self, jobs: list[Job], sink: Sink) -> None:
-        """Run the jobs in order."""
-        for job in jobs:
-            sink(job.run())
+from bench.record.attempt import lost
+from bench.runner.cell import Job
+from bench.runner.executors.base import Sink
 
 
 class RayTune:
@@ -68,7 +28,7 @@ class RayTune:
         self.workers = workers or os.cpu_count() or 1
 
     def run(self, jobs: list[Job], sink: Sink) -> None:
-        """Run the jobs as trials; a trial that dies without a payload is a failed cell."""
+        """Run the jobs as trials; a trial that dies without an answer is a failed cell."""
         with cluster(self.address, self.workers) as ray:
             _tune(ray, jobs, sink, None if self.address else self.workers)
 
@@ -109,11 +69,11 @@ def _tune(ray: Any, jobs: list[Job], sink: Sink, workers: int | None) -> None:
 
     from ray import tune
 
-    from bench.runner.ray_cell import CellTrainable, Courier, Mailbox, quiet_run
+    from bench.runner.executors.ray_trial import CellTrainable, Courier, Mailbox, quiet_run
 
     mailbox = ray.remote(Mailbox).options(num_cpus=0).remote()
     courier = Courier(ray, mailbox, sink)
-    threads = max(job.threads for job in jobs)
+    threads = max(job.cell.threads for job in jobs)
     trainable = tune.with_resources(
         tune.with_parameters(CellTrainable, jobs={job.id: job for job in jobs}, mailbox=mailbox),
         {"cpu": threads},
@@ -130,9 +90,4 @@ def _tune(ray: Any, jobs: list[Job], sink: Sink, workers: int | None) -> None:
         raise courier.error
     for job in jobs:
         if job.id not in courier.delivered:
-            sink(Payload(job.id, "failed", "WorkerLost: the worker died before it answered"))
-
-
-def make_executor(kind: str, address: str | None, workers: int | None) -> Executor:
-    """`inline` or `ray`."""
-    return Inline() if kind == "inline" else RayTune(address, workers)
+            sink(lost(job.id, "the worker died before it answered"))

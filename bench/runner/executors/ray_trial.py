@@ -6,21 +6,21 @@ from typing import Any
 
 from ray import tune
 
-from bench.runner.cell import Payload
+from bench.record.attempt import Attempt
 
 
 class Mailbox:
-    """An actor that holds payloads until the driver takes them; results stay small that way."""
+    """An actor that holds attempts until the driver takes them; results stay small that way."""
 
     def __init__(self) -> None:
-        self._letters: dict[str, Payload] = {}
+        self._letters: dict[str, Attempt] = {}
 
-    def put(self, cell: str, payload: Payload) -> None:
-        """Leave a payload."""
-        self._letters[cell] = payload
+    def put(self, cell: str, attempt: Attempt) -> None:
+        """Leave an attempt."""
+        self._letters[cell] = attempt
 
-    def take(self, cell: str) -> Payload | None:
-        """Take a payload, once."""
+    def take(self, cell: str) -> Attempt | None:
+        """Take an attempt, once."""
         return self._letters.pop(cell, None)
 
 
@@ -32,12 +32,12 @@ class CellTrainable(tune.Trainable):  # type: ignore[misc]  # ray is untyped
         self.jobs, self.mailbox, self.cell = jobs, mailbox, config["cell"]
 
     def step(self) -> dict[str, Any]:
-        """Run the cell and post its payload."""
+        """Run the cell and post its attempt."""
         import ray
 
-        payload = self.jobs[self.cell].run()
-        ray.get(self.mailbox.put.remote(self.cell, payload))
-        return {"cell": self.cell, "status": payload.status, "done": True}
+        attempt = self.jobs[self.cell].run()
+        ray.get(self.mailbox.put.remote(self.cell, attempt))
+        return {"cell": self.cell, "status": attempt.status, "done": True}
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Take the next cell; a cell seeds all its randomness, so nothing else needs a reset."""
@@ -46,7 +46,7 @@ class CellTrainable(tune.Trainable):  # type: ignore[misc]  # ray is untyped
 
 
 class Courier(tune.Callback):  # type: ignore[misc]  # ray is untyped
-    """Carries payloads from the mailbox to the sink, in the driver's process."""
+    """Carries attempts from the mailbox to the sink, in the driver's process."""
 
     def __init__(self, ray: Any, mailbox: Any, sink: Any) -> None:
         self._ray, self._mailbox, self._sink = ray, mailbox, sink
@@ -61,12 +61,12 @@ class Courier(tune.Callback):  # type: ignore[misc]  # ray is untyped
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
         """Called by Tune for every result."""
-        payload = self._ray.get(self._mailbox.take.remote(result["cell"]))
-        if payload is None or self.error is not None:
+        attempt = self._ray.get(self._mailbox.take.remote(result["cell"]))
+        if attempt is None or self.error is not None:
             return
         self.delivered.add(result["cell"])
         try:
-            self._sink(payload)
+            self._sink(attempt)
         except Exception as error:  # raised again by the driver once Tune has wound down
             self.error = error
 

@@ -1,0 +1,138 @@
+"""Steering by estimates from posterior draws.
+
+    x1 = posterior draws given x_t = x
+    g  = estimate of (sigma^2/2) grad V from the rewards of the draws
+
+DPS is the Tweedie point with G; rollout-based estimation is GLASS or SDE draws; meta-flow-map
+steering is the map's one-step draws.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from bench.core.contracts import Method, Need
+from bench.core.estimators import denoiser_shift, log_mean_exp, value_gradient
+from bench.core.params import param
+from bench.core.paths import expand
+from bench.core.posterior import Remembered, softmax_ess
+from bench.core.problem import Problem
+from bench.core.scales import SteeringTerm
+from bench.core.steered import guidance_factor
+from bench.core.values import ProblemSpec, Samples
+from bench.core.work import Work, forward
+from bench.loops.posteriors import PosteriorChoice, sampler_param
+from bench.loops.scoring import reward_work, rewards_of
+from bench.loops.steering import SteeringParams, StepTerm, steer
+
+
+@dataclass(frozen=True)
+class EstimatedSteeringParams(SteeringParams):
+    """What a method that estimates from posterior draws has in addition."""
+
+    draws: int = param(1, low=1, high=4096, log=True, help="posterior draws N per step")
+    posterior: str = sampler_param("map")
+    inner_steps: int = param(1, low=1, high=1000, help="steps inside one posterior draw")
+
+
+@dataclass(frozen=True)
+class Estimator:
+    """How the rewards of draws become a gradient of the value.
+
+    gradient: whether it back-propagates through the draws.  pool: rewards (n, batch) -> those of
+    whose log-mean-exp the gradient is taken.
+    """
+
+    summary: str
+    gradient: bool = True
+    pool: Callable[[Tensor], Tensor] = lambda r: r
+
+
+ESTIMATORS: Mapping[str, Estimator] = {
+    "G": Estimator("the gradient of the log-mean-exp reward"),
+    "GF": Estimator("gradient-free, from two or more draws", gradient=False),
+    # The log-mean-exp of a single value is that value.
+    "mean": Estimator("the gradient of the mean reward", pool=lambda r: r.mean(0, keepdim=True)),
+}
+
+
+def estimated_term(
+    problem: Problem,
+    params: SteeringParams,
+    choice: PosteriorChoice,
+    draws: int,
+    estimator: Estimator,
+) -> StepTerm:
+    """The steering term from posterior draws."""
+    flow = Remembered(problem.flow)
+    posterior = choice.build(problem, flow)
+
+    def gradient(x: Tensor, t: Tensor, k: int) -> SteeringTerm:
+        x = x.detach().requires_grad_()
+        with torch.set_grad_enabled(choice.differentiates_flow):
+            b = flow.velocity(x, t)
+        r = rewards_of(problem, posterior.draw(x, t, draws, problem.noise_at(k)))
+        pooled = estimator.pool(r)
+        slope, value = value_gradient(pooled, x), log_mean_exp(pooled.detach())
+        factor = expand(guidance_factor(problem.interpolant, t, params.numerics), x)
+        return SteeringTerm(b.detach(), factor * slope, _ess(r.detach()), slope, value)
+
+    @torch.no_grad()
+    def gradient_free(x: Tensor, t: Tensor, k: int) -> SteeringTerm:
+        b = flow.velocity(x, t)
+        x1 = posterior.draw(x, t, draws, problem.noise_at(k))
+        r = rewards_of(problem, x1)
+        return SteeringTerm(b, problem.interpolant.tilt(denoiser_shift(r, x1), t), _ess(r))
+
+    return gradient if estimator.gradient else gradient_free
+
+
+def _ess(rewards: Tensor) -> dict[str, float]:
+    return {"draw_ess": float(softmax_ess(rewards).mean())}
+
+
+class EstimatedSteering(Method[Any]):
+    """Steering by an estimate from posterior draws; subclasses name their parts."""
+
+    Params: ClassVar[type[Any]] = EstimatedSteeringParams
+    effort: ClassVar[tuple[str, ...]] = ("draws", "steps")
+
+    @property
+    def estimator(self) -> Estimator:
+        """How draws become a gradient of the value."""
+        return ESTIMATORS["G"]
+
+    @property
+    def choice(self) -> PosteriorChoice:
+        """The posterior sampler."""
+        return PosteriorChoice(self.params.posterior, self.params.inner_steps)
+
+    @property
+    def draws(self) -> int:
+        """Posterior draws per step."""
+        return int(self.params.draws)
+
+    @property
+    def needs(self) -> frozenset[Need]:
+        gradient = self.estimator.gradient
+        own = frozenset({Need.REWARD_GRADIENT} if gradient else ())
+        return own | self.choice.needs(gradient)
+
+    def least(self, name: str) -> int:
+        # A single draw carries no gradient-free information: its weight is 1.
+        return 2 if name == "draws" and not self.estimator.gradient else 1
+
+    def work(self, spec: ProblemSpec) -> Work:
+        gradient = self.estimator.gradient
+        step = forward("flow") + self.choice.work(self.draws, gradient)
+        step = step + reward_work(spec, self.draws, gradient)
+        return step * float(self.params.steps)
+
+    def sample(self, problem: Problem, n: int) -> Samples:
+        term = estimated_term(problem, self.params, self.choice, self.draws, self.estimator)
+        return steer(problem, self.params, term)

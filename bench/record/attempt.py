@@ -1,0 +1,104 @@
+"""An attempt: everything that running a cell sends back, and how it reads in the record."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+BULK = ("samples", "fitted", "metrics", "scores", "curve", "log")
+"""What lies in files of its own beside the result."""
+
+LOST = "WorkerLost"
+"""Begins the reason of an attempt whose worker died: it is run again without being asked."""
+
+
+@dataclass(frozen=True)
+class MetricRow:
+    """One metric of a cell, with what its class declares; `value` is None where it refused."""
+
+    metric: str
+    version: str
+    implementation: str = ""
+    direction: str = "none"
+    summary: str = ""
+    rank: int = 1000
+    measures: str = ""
+    floor: bool = False
+    value: float | None = None
+    standard_error: float | None = None
+    n: int = 0
+    note: str = ""
+
+    @property
+    def key(self) -> str:
+        """Metric and version: what was measured once is not measured again under it."""
+        return f"{self.metric}@{self.version}"
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """How one execution of a cell ended, with all that it made; everything can be pickled.
+
+    work: columns of `Work.flat`, of all samples.  costs: by unit, per returned sample or of the
+    whole fit.  scores: per sample, by metric.  curve: scalars by step.  machine: where it ran.
+    budget: what was enforced.  warmup: seconds before anything was timed.  measured: keys of the
+    metrics that were stored with it; None in records that do not say.
+    """
+
+    cell: str
+    status: str
+    reason: str = ""
+    work: Mapping[str, float] = field(default_factory=dict)
+    costs: Mapping[str, float] = field(default_factory=dict)
+    info: Mapping[str, float] = field(default_factory=dict)
+    seconds: float = 0.0
+    machine: Mapping[str, Any] = field(default_factory=dict)
+    budget: str = ""
+    warmup: float = 0.0
+    measured: tuple[str, ...] | None = None
+    samples: bytes = b""
+    fitted: bytes = b""
+    metrics: tuple[MetricRow, ...] = ()
+    scores: Mapping[str, list[float]] = field(default_factory=dict)
+    curve: tuple[Mapping[str, float], ...] = ()
+    log: str = ""
+
+    @property
+    def ok(self) -> bool:
+        """Whether it ended well."""
+        return self.status == "ok"
+
+    @property
+    def lost(self) -> bool:
+        """Whether its worker died, which is nobody's answer."""
+        return self.reason.startswith(LOST)
+
+    def result(self) -> bytes:
+        """JSON of everything but the bulk."""
+        kept = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in BULK}
+        return json.dumps(kept, sort_keys=True).encode()
+
+    @staticmethod
+    def of_result(data: bytes) -> Attempt:
+        """The inverse of `result`; fields of other versions of the schema are left out."""
+        known = {f.name for f in fields(Attempt)}
+        return Attempt(**{k: v for k, v in json.loads(data).items() if k in known})
+
+
+def lost(cell: str, why: str) -> Attempt:
+    """The attempt of a cell whose worker died."""
+    return Attempt(cell, "failed", f"{LOST}: {why}")
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A finished attempt of the record, under its number; the bulk stays in its files."""
+
+    number: int
+    attempt: Attempt
+
+    @property
+    def ok(self) -> bool:
+        return self.attempt.ok

@@ -1,0 +1,55 @@
+"""Where the files of a run are: the one place that knows.
+
+<run>/suite.yaml                                the resolved suite
+<run>/{cells, metrics, samples, results}.parquet, report.html
+<run>/cells/<cell>/{cell.json, metrics.json}    metrics keyed by (metric, version)
+<run>/cells/<cell>/attempts/<k>/                result.json, samples.safetensors (a fit leaves
+                                                fitted.safetensors), scores.parquet,
+                                                curve.parquet, log.txt
+<run>/work/<fit>/                               checkpoints of a fit that has not ended
+"""
+
+from __future__ import annotations
+
+SUITE = "suite.yaml"
+PILOTS = "pilots.json"
+REPORT = "report.html"
+CELLS = "cells"
+WORK = "work"
+
+RESULT = "result.json"
+SAMPLES = "samples.safetensors"
+FITTED = "fitted.safetensors"
+SCORES = "scores.parquet"
+CURVE = "curve.parquet"
+LOG = "log.txt"
+
+
+def cell_file(cell: str) -> str:
+    """The cell itself, as JSON."""
+    return f"{CELLS}/{cell}/cell.json"
+
+
+def metrics_file(cell: str) -> str:
+    """What was measured on a cell."""
+    return f"{CELLS}/{cell}/metrics.json"
+
+
+def attempts(cell: str) -> str:
+    """The folder of a cell's attempts, which are numbered from 1."""
+    return f"{CELLS}/{cell}/attempts"
+
+
+def attempt(cell: str, number: int, file: str) -> str:
+    """A file of one attempt."""
+    return f"{attempts(cell)}/{number}/{file}"
+
+
+def work(fit: str) -> str:
+    """The working folder of a fit that has not ended."""
+    return f"{WORK}/{fit}"
+
+
+def table(name: str) -> str:
+    """One of the run's tables."""
+    return f"{name}.parquet"

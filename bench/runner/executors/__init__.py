@@ -1,0 +1,1 @@
+"""Where cells run: in this process, or as trials of one Ray Tune run."""

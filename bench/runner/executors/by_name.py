@@ -1,0 +1,25 @@
+"""The executors by name, each imported when it is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from bench.runner.executors.base import Executor
+
+
+def inline(_address: str | None, _workers: int | None) -> Executor:
+    """One after another in this process."""
+    from bench.runner.executors.inline import Inline
+
+    return Inline()
+
+
+def ray(address: str | None, workers: int | None) -> Executor:
+    """As trials of Ray Tune, on this machine or a cluster."""
+    from bench.runner.executors.ray import RayTune
+
+    return RayTune(address, workers)
+
+
+EXECUTORS: dict[str, Callable[[str | None, int | None], Executor]] = {"ray": ray, "inline": inline}
+"""Made from the address of a cluster and the number of workers."""
