@@ -87,7 +87,7 @@ def test_small_samples_and_thin_references_are_refused():
     rows, _ = evaluate(few, scene, ["frechet"])
     assert rows[0].value is None and "too few" in rows[0].note
     rows, _ = evaluate(Samples(real_digits("all").x[:200]), scene, ["frechet", "mmd2-features"])
-    assert all(r["value"] is None and "effective real digits" in r["note"] for r in rows)
+    assert all(r.value is None and "effective real digits" in r.note for r in rows)
 
 
 def test_class_error_is_zero_for_data_in_the_right_proportions():
