@@ -46,9 +46,12 @@ Standing = Literal["method", "baseline", "reference", "closed form"]
 """What a report takes a method for: a contestant, what everybody would compare with, an end of the
 scale, or something that knows the closed form and is never marked as best."""
 
-Measures = Literal["", "target", "judge", "distance", "diversity", "drift"]
+Measures = Literal[
+    "", "target", "judge", "distance", "shift", "diversity", "drift", "tilt", "disagreement"
+]
 """What a metric speaks of: the reward that was asked for, a held-out score of the same wish, the
-distance to the tilted law, the variety of the samples, or what they look like apart from any wish.
+distance to the tilted law, that to the untilted one, the variety of the samples, what they look
+like apart from any wish, how strong the tilt is, or how far the parts of a reward are apart.
 """
 
 # -- plugins --------------------------------------------------------------------------------------
@@ -59,14 +62,25 @@ class Method(Generic[P]):
 
     A subclass names its `Params` (a frozen dataclass, the only home of defaults and ranges), what
     it `needs`, and in `effort` the parameters that buy compute, in the order in which matching
-    raises them.  `summary`, `standing` and `tag` are what tables and reports say of it: a sentence,
-    its place in a comparison, and a word beside its name.
+    raises them.
+
+    The rest is what tables and reports say of it.  `summary`: a sentence.  `standing`: its place in
+    a comparison.  `tag`: a word beside its name; "floor" stands for draws of the tilted law itself,
+    "untilted" for those of the base model.  `caveat`: why it does not sample the tilted law however
+    much it computes, if that is known ("it puts ..."; told where its distance shows it).  `push`:
+    the parameter, if it has it, that multiplies the reward's gradient as its strength does.
+    `best_of`: the parameter N of a method that returns the best of N draws of the base model.
+    `colour`: "#rrggbb" that figures should draw it in, while no other method of theirs has it.
     """
 
     Params: ClassVar[type[Any]] = NoParams
     summary: ClassVar[str] = ""
     standing: ClassVar[Standing] = "method"
     tag: ClassVar[str] = ""
+    caveat: ClassVar[str] = ""
+    push: ClassVar[str] = "guidance"
+    best_of: ClassVar[str] = ""
+    colour: ClassVar[str] = ""
     effort: ClassVar[tuple[str, ...]] = ()
     version: ClassVar[str] = "1"
 

@@ -138,6 +138,7 @@ class DataMMD(Metric):
 
     summary = "unbiased squared MMD in feature space to the untilted data: drift, not error"
     rank = 110
+    measures = "shift"
 
     direction = "none"
     smallest_n: ClassVar[int] = 20

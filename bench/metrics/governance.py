@@ -18,6 +18,7 @@ class TiltSize(Metric):
 
     summary = "strength times the deviation of the reward over the samples, in nats"
     rank = 160
+    measures = "tilt"
 
     smallest_n: ClassVar[int] = 20
 
@@ -42,6 +43,7 @@ class EnsembleDisagreement(Metric):
 
     summary = "how far the members of a summed reward are apart, in deviations"
     rank = 170
+    measures = "disagreement"
 
     smallest_n: ClassVar[int] = 20
 

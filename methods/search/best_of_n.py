@@ -96,6 +96,8 @@ class BestOfN(Method[BestOfNParams]):
 
     summary = "keeps the best of N samples of the base model, by default of its ODE"
     standing = "baseline"
+    best_of = "candidates"
+    colour = "#e69f00"
     Params = BestOfNParams
     effort = ("candidates", "steps")
 
@@ -134,6 +136,8 @@ class BestOfNFewStep(Method[FewStepParams]):
 
     summary = "keeps the best of N samples of the few-step flow map"
     standing = "baseline"
+    best_of = "candidates"
+    colour = "#882255"
     Params = FewStepParams
     effort = ("candidates", "steps")
 
