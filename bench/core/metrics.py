@@ -5,9 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
-from bench.core.protocols import (
-    Condition,
-)
+from bench.core.protocols import Condition
 from bench.core.tasks import Reward, Task
 from bench.core.values import Measurement, Samples
 

@@ -9,13 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from bench.core.params import NoParams, UserError, build
-from bench.core.protocols import (
-    Condition,
-    Flow,
-    MetaFlowMap,
-    Oracle,
-    PosteriorSampler,
-)
+from bench.core.protocols import Condition, Flow, MetaFlowMap, Oracle, PosteriorSampler
 from bench.core.quadratic import Quadratic
 from bench.core.values import Reference
 
