@@ -57,8 +57,7 @@ class InverseProblem(Reward[InverseP]):
         shape = tuple(task.data_shape)
         if len(shape) != 3:
             return f"it scores pictures, and the task's samples have shape {shape}"
-        data = task.data("held-out")
-        if data is None or tuple(data.shape[1:]) != shape:
+        if not task.has_data("held-out"):
             return f"it needs held-out pictures of shape {shape}, which the task lacks"
         return None
 

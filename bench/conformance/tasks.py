@@ -139,8 +139,10 @@ def conditions(s: TaskSubject) -> None:
 
 
 def data(s: TaskSubject) -> None:
-    """Real data, if there are any, are finite float32 of the task's data shape."""
+    """Real data, if there are any, are finite float32 of the task's data shape; has_data knows."""
     x = s.task.data("report")
+    told = s.task.has_data("report")
+    expect(told == (x is not None), f"has_data('report') is {told}, and data('report') is not so")
     if x is None:
         raise Skipped("the task has no data")
     check_tensor("data('report')", x, (len(x), *s.task.data_shape))

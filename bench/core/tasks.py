@@ -115,6 +115,10 @@ class Task(Generic[P]):
         """Real samples (n, *data_shape) of a split, if there are any."""
         return None
 
+    def has_data(self, split: str) -> bool:
+        """Whether `data(split)` gives samples; said without them where making them takes time."""
+        return self.data(split) is not None
+
     def draw_data(self, n: int, generator: torch.Generator) -> Tensor:
         """n points (n, *event_shape) to train on; by default uniform picks of `data("train")`.
 

@@ -61,6 +61,9 @@ class Digits(Task[NoParams]):
     def training(self) -> dict[str, float]:
         return weights.training("digits")
 
+    def has_data(self, split: str) -> bool:
+        return True
+
     def data(self, split: str) -> Tensor:
         return real_digits(DATA.get(split, "all")).x
 

@@ -138,6 +138,9 @@ class Shapes(Task[ShapesParams]):
     def conditions(self, split: str) -> list[Condition]:
         return list(TUNE if split == "tune" else REPORT)
 
+    def has_data(self, split: str) -> bool:
+        return True
+
     def data(self, split: str) -> Tensor:
         return _real(split, ROWS).x
 

@@ -114,6 +114,11 @@ class FlatData(Plane):
         return torch.zeros(10, 2, dtype=torch.float64)
 
 
+class ClaimsData(Plane):
+    def has_data(self, split: str) -> bool:
+        return True
+
+
 class ShortJump(Plane):
     class Map:
         def jump(self, x: Tensor, s: Tensor, u: Tensor, condition: Condition = None) -> Tensor:
@@ -194,6 +199,7 @@ BROKEN_TASKS: dict[type[Plane], set[str]] = {
     Explodes: {"base samples"},
     TensorConditions: {"conditions"},
     FlatData: {"data"},
+    ClaimsData: {"data"},
     ShortJump: {"flow map"},
     ShiftedPosterior: {"posterior mean"},
     UnseededPosterior: {"posterior"},
