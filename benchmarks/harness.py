@@ -25,9 +25,9 @@ import torch
 from torch import Tensor
 
 from bench.core.cells import Cell
-from bench.core.contracts import Reward, Task
 from bench.core.metering import Meter
 from bench.core.noise import NoiseSource
+from bench.core.tasks import Reward, Task
 from bench.plan.expand import expand
 from bench.plan.suite import build_suite
 from bench.runner.cell import sample_in_batches

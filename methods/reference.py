@@ -40,6 +40,7 @@ class Prior(Method[PriorParams]):
     summary = "the base model, unaligned; more compute only buys a finer ODE"
     standing = "reference"
     tag = "untilted"
+    colour = "#8a8a8a"
     Params = PriorParams
     effort = ("steps",)
 
@@ -61,6 +62,7 @@ class Exact(Method[None]):
     summary = "independent draws of the tilted law itself: what a perfect sampler scores"
     standing = "closed form"
     tag = "floor"
+    colour = "#222222"
 
     @property
     def needs(self) -> frozenset[Need]:

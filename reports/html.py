@@ -29,8 +29,8 @@ from reports.tables.differences import differences_grid
 from reports.tables.headline import Looks, headline_grid
 from reports.text import overview as account
 from reports.text import reward_hacking as governance
-from reports.text.findings import read
-from reports.text.words import named
+from reports.text.findings import findings
+from reports.text.labels import budget_label
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -58,7 +58,7 @@ def render(run: Run) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"code": code_spans, "named": named}
+    environment.filters |= {"code": code_spans, "budget_label": budget_label}
     return environment.get_template("report.html").render(_context(run))
 
 
@@ -69,7 +69,7 @@ def code_spans(text: str) -> Markup:
 
 def _context(run: Run) -> dict[str, Any]:
     summary = summarise(run.cells, run.metrics)
-    looks = choose_looks(summary.methods)
+    looks = choose_looks(summary.colours)
     return {
         "run": run,
         "css": Markup((TEMPLATES / "style.css").read_text(encoding="utf-8")),
@@ -78,12 +78,12 @@ def _context(run: Run) -> dict[str, Any]:
         "problems": [_problem(run, summary, problem, looks) for problem in summary.problems],
         "reward_curves": _curves(summary, looks, "reward"),
         "distance_curves": _curves(summary, looks, "distance"),
-        "has_exact": any(e.name == "exact" and len(e.done) for e in summary.entries),
+        "has_exact": any(e.is_floor and len(e.done) for e in summary.entries),
         "galleries": _galleries(run, summary, looks),
         "has_fits": ledger.has_fits(summary.entries),
         "has_maps": ledger.has_maps(summary.entries),
         "unmatched": ledger.unmatched(summary),
-        "sweeps": sweep.sections(trials.load(run.path)),
+        "sweeps": sweep.sections(trials.load(run.path), run.colours),
     }
 
 
@@ -105,11 +105,11 @@ def _problem(run: Run, summary: Summary, problem: Problem, looks: Looks) -> dict
     return {
         "problem": problem,
         "headline": headline_grid(summary, problem, looks),
-        "reading": read(summary, problem),
+        "reading": findings(summary, problem),
         "tests": [(metric, grid) for metric, grid in tests if grid],
         "distance": distance,
         "judge": Markup(judge_against_reward(summary, looks, problem)),
-        "warnings": governance.section(run.suite, summary, problem),
+        "warnings": governance.verdict(run.suite, summary, problem),
         "compute": ledger.compute_grid(summary, problem, looks),
         "break_evens": break_evens(summary, problem, looks),
     }

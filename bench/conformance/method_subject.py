@@ -12,10 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from bench.core.cells import Cell
-from bench.core.contracts import Method, ProblemSpec, Samples, Target
 from bench.core.metering import Meter
+from bench.core.methods import Method
+from bench.core.metrics import Target
 from bench.core.params import range_of
 from bench.core.problem import Problem
+from bench.core.values import ProblemSpec, Samples
 from bench.core.work import Budget, Work
 from bench.plan.binding import Bound
 from bench.plan.matching import bounds

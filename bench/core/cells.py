@@ -90,6 +90,10 @@ class About:
     method_summary: str = ""
     method_standing: str = "method"
     method_tag: str = ""
+    method_caveat: str = ""
+    method_push: str = "guidance"
+    method_best_of: str = ""
+    method_colour: str = ""
     task_summary: str = ""
 
 

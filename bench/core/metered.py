@@ -12,14 +12,7 @@ import torch
 from torch import Tensor
 
 from bench.core.metering import Meter
-from bench.core.protocols import (
-    Condition,
-    Flow,
-    MetaFlowMap,
-    Noise,
-    Oracle,
-    PosteriorSampler,
-)
+from bench.core.protocols import Condition, Flow, MetaFlowMap, Noise, Oracle, PosteriorSampler
 from bench.core.refusals import refuse_shape
 
 

@@ -6,7 +6,9 @@ from typing import Any, ClassVar
 
 import torch
 
-from bench.core.contracts import Measurement, Metric, Samples, Task
+from bench.core.metrics import Metric
+from bench.core.tasks import Task
+from bench.core.values import Measurement, Samples
 from bench.metrics.reward import weighted_mean
 
 
@@ -18,6 +20,7 @@ class TiltSize(Metric):
 
     summary = "strength times the deviation of the reward over the samples, in nats"
     rank = 160
+    measures = "tilt"
 
     smallest_n: ClassVar[int] = 20
 
@@ -42,6 +45,7 @@ class EnsembleDisagreement(Metric):
 
     summary = "how far the members of a summed reward are apart, in deviations"
     rank = 170
+    measures = "disagreement"
 
     smallest_n: ClassVar[int] = 20
 

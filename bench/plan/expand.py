@@ -11,8 +11,9 @@ from typing import Any
 
 from bench.core import plugins
 from bench.core.cells import About, Cell, Planned, plain_values
-from bench.core.contracts import FineTuning, Method
+from bench.core.methods import FineTuning, Method
 from bench.core.params import UserError, parse_name
+from bench.core.tasks import Task
 from bench.core.work import Budget, Work
 from bench.plan.binding import Bound, bind, lacking
 from bench.plan.budgets import parse_budget
@@ -123,7 +124,21 @@ def _row(problem: _Problem, base: Cell, method_text: str, budget: Budget | None)
         underused=found is not None and found.underused,
         alternatives=() if found is None else found.alternatives,
         fit=fit,
-        about=About(method.summary, method.standing, method.tag, bound.task.summary),
+        about=_about(method, bound.task),
+    )
+
+
+def _about(method: Method[Any], task: Task[Any]) -> About:
+    """What both classes declare."""
+    return About(
+        method_summary=method.summary,
+        method_standing=method.standing,
+        method_tag=method.tag,
+        method_caveat=method.caveat,
+        method_push=method.push,
+        method_best_of=method.best_of,
+        method_colour=method.colour,
+        task_summary=task.summary,
     )
 
 

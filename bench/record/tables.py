@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields, replace
+from functools import cache
 from typing import Any
 
 import pandas as pd
 
+from bench.core import plugins
 from bench.core.cells import Planned, PlannedFit, canonical
+from bench.core.params import UserError
 from bench.core.units import DEFAULT, UNITS
 from bench.core.work import Work
 from bench.record import columns
-from bench.record.attempt import Attempt, Stored
+from bench.record.attempt import Attempt, MetricRow, Stored
 from bench.record.index import Index
 from bench.record.store import Store
 
@@ -53,6 +56,9 @@ def write_tables(store: Store, plan: list[Planned]) -> None:
     store.save_table("samples", _samples(store.index, ran))
     store.save_table("results", _results(cells, metrics))
 
+
+DECLARED = ("summary", "rank", "measures", "floor")
+"""What a metric says of itself to its readers."""
 
 NOTHING = Attempt("", "")
 """Stands for the attempt of what did not run: all that it made is unknown."""
@@ -157,7 +163,24 @@ def _rows_within(predicted: Work, measured: Mapping[str, float]) -> bool:
 
 def _metric_rows(index: Index, ran: Mapping[str, Planned]) -> Iterator[dict[str, Any]]:
     for cell in ran:
-        yield from ({"cell": cell, **asdict(row)} for row in index.metrics(cell).values())
+        rows = map(_declared, index.metrics(cell).values())
+        yield from ({"cell": cell, **asdict(row)} for row in rows)
+
+
+def _declared(row: MetricRow) -> MetricRow:
+    """A stored row; one from before metrics declared anything is completed by its class."""
+    silent = all(getattr(row, f.name) == f.default for f in fields(row) if f.name in DECLARED)
+    return replace(row, **_declarations(row.metric)) if silent else row
+
+
+@cache
+def _declarations(metric: str) -> dict[str, Any]:
+    """What the metric of that name says of itself, if there is one that can be loaded."""
+    try:
+        cls = plugins.load("metrics", metric)
+    except UserError:
+        return {}
+    return {name: getattr(cls, name) for name in DECLARED}
 
 
 def _samples(index: Index, ran: Mapping[str, Planned]) -> pd.DataFrame:

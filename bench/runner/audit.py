@@ -9,9 +9,9 @@ import pandas as pd
 import torch
 
 from bench.core.cells import Cell, Planned
-from bench.core.contracts import FineTuning
 from bench.core.flops import counted
 from bench.core.metering import Meter
+from bench.core.methods import FineTuning
 from bench.core.units import DEFAULT
 from bench.plan.matching import shortest
 from bench.record.store import Store

@@ -18,11 +18,12 @@ from typing import Any
 import torch
 
 from bench.core.cells import Cell
-from bench.core.contracts import FineTuning, Fitted, Method, Samples
 from bench.core.finite import all_finite
 from bench.core.metering import Meter, OverBudget, TimeIsUp
+from bench.core.methods import FineTuning, Method
 from bench.core.problem import Problem
 from bench.core.units import DEFAULT, UNITS
+from bench.core.values import Fitted, Samples
 from bench.core.work import Budget, Work
 from bench.record.attempt import Attempt, MetricRow
 from bench.runner import memory

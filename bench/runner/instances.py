@@ -12,8 +12,11 @@ from torch import nn
 
 from bench.core import adapters, plugins
 from bench.core.cells import Cell, canonical
-from bench.core.contracts import FineTuning, Flow, Method, Target, Task
+from bench.core.methods import FineTuning, Method
+from bench.core.metrics import Target
 from bench.core.params import build
+from bench.core.protocols import Flow
+from bench.core.tasks import Task
 
 
 @dataclass

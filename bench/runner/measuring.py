@@ -11,8 +11,10 @@ from torch import Tensor
 
 from bench.core import plugins
 from bench.core.cells import Cell
-from bench.core.contracts import Measurement, Metric, Samples, Task
+from bench.core.metrics import Metric
 from bench.core.params import UserError
+from bench.core.tasks import Task
+from bench.core.values import Measurement, Samples
 from bench.record.attempt import MetricRow
 from bench.runner.instances import Instances, instances_of
 

@@ -20,8 +20,8 @@ from typing import Any, cast
 import torch
 
 from bench.core.cells import Cell, canonical, digest
-from bench.core.contracts import FineTuning, Method
 from bench.core.metering import Meter
+from bench.core.methods import FineTuning, Method
 from bench.core.units import DEFAULT, UNITS, Kind, Role
 from bench.core.work import Work
 from bench.plan.fits import fit_cell

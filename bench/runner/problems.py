@@ -13,13 +13,15 @@ from torch import Tensor
 
 from bench.core import adapters
 from bench.core.cells import Cell, canonical
-from bench.core.contracts import FineTuning, Target, Task
 from bench.core.finite import finite_reward
 from bench.core.metered import MeteredFlow, MeteredMap, MeteredOracle, MeteredPosterior
 from bench.core.metering import Meter
+from bench.core.methods import FineTuning
+from bench.core.metrics import Target
 from bench.core.noise import NoiseSource
 from bench.core.params import UserError
 from bench.core.problem import FitProblem, Problem
+from bench.core.tasks import Task
 from bench.core.trainable import MeteredModule, metered_clone
 from bench.plan.binding import declares
 from bench.plan.prediction import GUIDED_ROWS

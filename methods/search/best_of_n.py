@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -97,6 +96,8 @@ class BestOfN(Method[BestOfNParams]):
 
     summary = "keeps the best of N samples of the base model, by default of its ODE"
     standing = "baseline"
+    best_of = "candidates"
+    colour = "#e69f00"
     Params = BestOfNParams
     effort = ("candidates", "steps")
 
@@ -135,6 +136,8 @@ class BestOfNFewStep(Method[FewStepParams]):
 
     summary = "keeps the best of N samples of the few-step flow map"
     standing = "baseline"
+    best_of = "candidates"
+    colour = "#882255"
     Params = FewStepParams
     effort = ("candidates", "steps")
 
@@ -155,8 +158,3 @@ class BestOfNFewStep(Method[FewStepParams]):
             return integrate(flow_map.jump, x0, grid)
 
         return best_of(problem, n, p.candidates, sampler)
-
-
-def kl_bound(candidates: int) -> float:
-    """log N - (N - 1)/N, the largest KL of Best-of-N from the base model, in nats."""
-    return math.log(candidates) - (candidates - 1) / candidates

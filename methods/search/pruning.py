@@ -62,6 +62,7 @@ class PrunedBestOfN(LookAheadSearch):
     """
 
     summary = "Best-of-N that drops the less promising candidates along the way"
+    best_of = "candidates"
     Params = PrunedParams
     effort = ("candidates", "steps")
 

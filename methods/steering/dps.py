@@ -5,14 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from bench.api import (
-    SCALES,
-    EstimatedSteering,
-    PosteriorChoice,
-    SteeringParams,
-    named_param,
-    param,
-)
+from bench.api import SCALES, EstimatedSteering, PosteriorChoice, SteeringParams, named_param, param
 
 
 @dataclass(frozen=True)
@@ -46,6 +39,12 @@ class DPS(EstimatedSteering):
 
     summary = "steers by the reward's gradient at the Tweedie point E[x₁ | xₜ]"
     standing = "baseline"
+    caveat = (
+        "it puts the Tweedie point E[x₁ | xₜ], a single average, in the place of the posterior, "
+        "and so takes r(E[x₁ | xₜ]) for the value log E[exp r(x₁) | xₜ]. For a reward that is not "
+        "linear this is biased, regardless of compute"
+    )
+    colour = "#d55e00"
     Params = DPSParams
     effort = ("steps",)
 

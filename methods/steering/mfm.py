@@ -16,6 +16,7 @@ class MFMGradient(EstimatedSteering):
     """
 
     summary = "value gradient through one-step posterior draws of a meta flow map"
+    colour = "#0072b2"
 
 
 class MFMGradientFree(EstimatedSteering):
@@ -27,6 +28,7 @@ class MFMGradientFree(EstimatedSteering):
     """
 
     summary = "gradient-free: reweights one-step posterior draws of a meta flow map"
+    colour = "#56b4e9"
 
     @dataclass(frozen=True)
     class Params(EstimatedSteeringParams):

@@ -28,6 +28,7 @@ class OracleSteering(Method[SteeringParams]):
     summary = "steering with the closed-form gradient of the value function"
     standing = "closed form"
     tag = "closed form"
+    colour = "#cc79a7"
     Params = SteeringParams
     effort = ("steps",)
 

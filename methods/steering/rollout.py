@@ -36,6 +36,7 @@ class Rollout(EstimatedSteering):
 
     summary = "estimates the value gradient from nested rollouts of the base model"
     standing = "baseline"
+    colour = "#009e73"
     Params = RolloutParams
 
     @property

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 from reports.data.statistics import Difference, benjamini_hochberg, difference
 from reports.data.summary import Entry, Problem, Summary
-from reports.text.words import BASELINES, REFERENCES, UNFAIR
 
 SIGNIFICANT = 0.05
 
@@ -43,7 +42,7 @@ def winner(entries: Iterable[Entry], metric: str, direction: str) -> Entry | Non
     "Clearly": every paired difference has an adjusted p value below 0.05.  Methods that know the
     closed form do not take part.
     """
-    fair = [e for e in entries if e.name not in UNFAIR and e.estimate(metric).known]
+    fair = [e for e in entries if not e.is_closed_form and e.estimate(metric).known]
     top = best(fair, metric, direction)
     if top is None or len(fair) < 2:
         return None
@@ -78,27 +77,27 @@ def against(
     for budget in summary.budgets(problem):
         entries = summary.of(problem, budget)
         other = opponent(entries)
-        rest = [e for e in entries if e is not other and e.name not in REFERENCES]
+        rest = [e for e in entries if e is not other and e.is_contestant]
         pairs += [(entry, other) for entry in rest if other is not None]
     return compared(pairs, metric)
 
 
-def prior(entries: list[Entry]) -> Entry | None:
-    """The untilted base model."""
-    return next((e for e in entries if e.name == "prior"), None)
+def untilted(entries: list[Entry]) -> Entry | None:
+    """The base model."""
+    return next((e for e in entries if e.is_untilted), None)
 
 
 def best_baseline(metric: str, direction: str) -> Opponent:
     """The best of the usual baselines, chosen on the same data: an advantage for the baseline."""
 
     def choose(entries: list[Entry]) -> Entry | None:
-        return best((e for e in entries if e.name in BASELINES), metric, direction)
+        return best((e for e in entries if e.is_baseline), metric, direction)
 
     return choose
 
 
 def floor_ratio(summary: Summary, entry: Entry, metric: str) -> float:
-    """The entry's distance in multiples of what `exact` scores; NaN where there is no floor."""
+    """The entry's distance in multiples of what exact draws score; NaN where there is no floor."""
     exact = summary.exact(entry.problem, entry.budget)
     floor = exact.estimate(metric).mean if exact else math.nan
     return entry.estimate(metric).mean / floor if floor > 0 else math.nan

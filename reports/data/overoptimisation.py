@@ -1,8 +1,8 @@
 """Over-optimisation curves: the judge against the distance to the base model, as the push grows.
 
-A ladder is one method at growing strength: all its parameters alike but `guidance` (for Best-of-N:
-the number of candidates), and the reward's own strength free.  Its curve starts at the base model
-and is summarised by one number,
+A ladder is one method at growing strength: all its parameters alike but its declared `push` or
+`best_of`, and the reward's own strength free.  Its curve starts at the base model and is summarised
+by one number,
 
     lost = (J_best - J_end) / (J_best - min(J_base, J_end)),
 
@@ -16,10 +16,8 @@ import math
 import re
 from dataclasses import dataclass
 
+from reports.data.statistics import Estimate
 from reports.data.summary import Entry, Problem, Summary
-
-DISTANCES = ("mmd2-data", "mmd2-pixels")
-"""Distances to the base model's own law, if a task has one."""
 
 
 @dataclass(frozen=True)
@@ -40,21 +38,31 @@ def ladders(summary: Summary, problem: Problem) -> list[Ladder]:
     groups: dict[tuple[str, str], list[Entry]] = {}
     for entry in summary.entries:
         same = (entry.problem.task, entry.problem.reward) == (problem.task, problem.reward)
-        if same and entry.estimate("judge").known and entry.name not in ("prior", "exact"):
+        if same and _judge(summary, entry).known and not (entry.is_untilted or entry.is_floor):
             groups.setdefault((_base(entry), entry.budget), []).append(entry)
     found = []
     for (name, _), entries in groups.items():
         rungs = sorted(entries, key=_rung)
         distinct = len({_rung(entry) for entry in rungs})
         if distinct > 1 and any(entry.problem == problem for entry in rungs):
-            found.append(Ladder(name, tuple(rungs), _axis(rungs)))
+            found.append(Ladder(name, tuple(rungs), _axis(summary, rungs)))
     return found
 
 
 def push(entry: Entry) -> float:
     """strength * guidance: how hard the reward is pushed."""
-    found = re.search(r"guidance=([0-9.e+-]+)", entry.method)
-    return entry.problem.strength * (float(found[1]) if found else 1.0)
+    factor = _parameter(entry, entry.about.push)
+    return entry.problem.strength * (1.0 if factor is None else factor)
+
+
+def _parameter(entry: Entry, name: str) -> float | None:
+    """A parameter that the label states."""
+    found = re.search(rf"[:,]{re.escape(name)}=([0-9.e+-]+)", entry.method) if name else None
+    return float(found[1]) if found else None
+
+
+def _judge(summary: Summary, entry: Entry) -> Estimate:
+    return entry.estimate(summary.judge(entry.problem))
 
 
 def _rung(entry: Entry) -> tuple[float, int]:
@@ -62,10 +70,10 @@ def _rung(entry: Entry) -> tuple[float, int]:
 
 
 def _base(entry: Entry) -> str:
-    """The label without what makes it stronger: its guidance, or the N of Best-of-N."""
+    """The label without what makes it stronger."""
     name, _, rest = entry.method.partition(":")
-    stronger = ("guidance=", "candidates=") if _candidates(entry) else ("guidance=",)
-    kept = [part for part in rest.split(",") if part and not part.startswith(stronger)]
+    stronger = (entry.about.push, entry.about.best_of)
+    kept = [part for part in rest.split(",") if part and part.partition("=")[0] not in stronger]
     return f"{name}:{','.join(kept)}" if kept else name
 
 
@@ -74,10 +82,11 @@ def best_of_n_kl(n: int) -> float:
     return math.log(n) - (n - 1) / n
 
 
-def _axis(entries: list[Entry]) -> str:
+def _axis(summary: Summary, entries: list[Entry]) -> str:
+    """KL of Best-of-N, else the first distance to the base or the tilted law that all know."""
     if all(_candidates(entry) for entry in entries):
         return "KL"
-    for metric in DISTANCES:
+    for metric in (*summary.measuring("shift"), *summary.measuring("distance")):
         if all(entry.estimate(metric).known for entry in entries):
             return metric
     return "strength"
@@ -90,8 +99,8 @@ def _place(entry: Entry, axis: str) -> float:
 
 
 def _candidates(entry: Entry) -> int:
-    found = re.search(r"candidates=(\d+)", entry.method)
-    return int(found[1]) if found and entry.name.startswith("best-of-n") else 0
+    """The N of Best-of-N; 0 for other methods."""
+    return int(_parameter(entry, entry.about.best_of) or 0)
 
 
 def lost_share(summary: Summary, ladder: Ladder) -> float | None:
@@ -99,11 +108,11 @@ def lost_share(summary: Summary, ladder: Ladder) -> float | None:
 
     The base model is the first point of the curve, so a judge that only falls has lost all.
     """
-    priors = (e for e in summary.entries if e.name == "prior" and _same(e, ladder))
-    base = next((e.estimate("judge").mean for e in priors if e.estimate("judge").known), None)
+    priors = (e for e in summary.entries if e.is_untilted and _same(e, ladder))
+    base = next((j.mean for e in priors if (j := _judge(summary, e)).known), None)
     if base is None:
         return None
-    scores = [entry.estimate("judge").mean for entry in ladder.entries]
+    scores = [_judge(summary, entry).mean for entry in ladder.entries]
     best, end = max([base, *scores]), scores[-1]
     lowest = min(base, end)
     return (best - end) / (best - lowest) if best > lowest else 0.0

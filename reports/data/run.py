@@ -29,6 +29,8 @@ class Run:
     cells: pd.DataFrame
     metrics: pd.DataFrame
     samples: pd.DataFrame
+    colours: Mapping[str, str]
+    """Of every method that declares one, by name; with those that only tuning saw."""
 
     @property
     def suite(self) -> dict[str, Any]:
@@ -57,7 +59,13 @@ def load(path: Path) -> Run:
         tidy_cells(table("cells")),
         tidy_metrics(table("metrics")),
         _complete(table("samples"), columns.SAMPLES),
+        _colours(tidy_cells(_table(path / layout.table("cells")))),
     )
+
+
+def _colours(cells: pd.DataFrame) -> dict[str, str]:
+    declared = cells[cells["method_colour"] != ""].drop_duplicates("method_name")
+    return dict(zip(declared["method_name"], declared["method_colour"], strict=True))
 
 
 def tidy_cells(cells: pd.DataFrame) -> pd.DataFrame:

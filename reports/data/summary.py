@@ -9,14 +9,13 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any
 
 import pandas as pd
 
 from reports.data.statistics import Estimate, estimate
-from reports.text.words import DISTANCES, METRIC_ORDER, REFERENCES
 
 KEYS = ["task", "reward", "strength", "method", "budget"]
 
@@ -46,6 +45,19 @@ class Problem:
         return slug(self.title)
 
 
+@dataclass(frozen=True)
+class MethodInfo:
+    """What a method's class declares for its readers (`bench.api.Method` says what each means)."""
+
+    summary: str = ""
+    standing: str = "method"
+    tag: str = ""
+    caveat: str = ""
+    push: str = "guidance"
+    best_of: str = ""
+    colour: str = ""
+
+
 @dataclass(frozen=True, eq=False)
 class Entry:
     """All cells (seeds and conditions) of one method at one budget on one problem."""
@@ -56,6 +68,32 @@ class Entry:
     budget: str
     cells: pd.DataFrame
     estimates: Mapping[str, Estimate]
+    about: MethodInfo = MethodInfo()
+
+    @property
+    def is_floor(self) -> bool:
+        """Whether these are draws of the tilted law itself."""
+        return self.about.tag == "floor"
+
+    @property
+    def is_untilted(self) -> bool:
+        """Whether these are draws of the base model."""
+        return self.about.tag == "untilted"
+
+    @property
+    def is_closed_form(self) -> bool:
+        """Whether the method knows the closed form: it is never marked as best."""
+        return self.about.standing == "closed form"
+
+    @property
+    def is_baseline(self) -> bool:
+        """Whether everybody would compare with it."""
+        return self.about.standing == "baseline"
+
+    @property
+    def is_contestant(self) -> bool:
+        """Whether it is compared with others, rather than an end of the scale."""
+        return self.about.standing in ("method", "baseline")
 
     @cached_property
     def done(self) -> pd.DataFrame:
@@ -94,16 +132,20 @@ class Entry:
     @property
     def underused(self) -> bool:
         """Whether matching left budget unused; an exact draw has nothing to spend it on."""
-        return self.name != "exact" and bool(self.done["underused"].any())
+        return not self.is_floor and bool(self.done["underused"].any())
 
 
 @dataclass(frozen=True)
 class MetricInfo:
-    """How a metric was measured."""
+    """How a metric was measured, and what it declares (`bench.api.Metric` says what each means)."""
 
     direction: str
     implementation: str
     version: str
+    summary: str
+    rank: float
+    measures: str
+    floor: bool
 
 
 @dataclass(frozen=True)
@@ -119,9 +161,9 @@ class Summary:
         return list(dict.fromkeys(entry.problem for entry in self.entries))
 
     @property
-    def methods(self) -> dict[str, str]:
-        """Label -> name of every method."""
-        return {entry.method: entry.name for entry in self.entries}
+    def colours(self) -> dict[str, str]:
+        """Label -> the colour that the method would like, of every method."""
+        return {entry.method: entry.about.colour for entry in self.entries}
 
     def of(self, problem: Problem, budget: str | None = None) -> list[Entry]:
         """The entries of a problem, at one budget or at all."""
@@ -135,33 +177,54 @@ class Summary:
     def metrics(self, problem: Problem) -> list[str]:
         """Metrics that were measured or refused on a problem, the important ones first."""
         found = {metric for entry in self.of(problem) for metric in entry.estimates}
-        known = [metric for metric in METRIC_ORDER if metric in found]
-        return known + sorted(found.difference(known))
+        return sorted(found, key=self._place)
+
+    def measuring(self, subject: str) -> list[str]:
+        """The metrics of the run that speak of a subject, the important ones first."""
+        found = (metric for metric, info in self.info.items() if info.measures == subject)
+        return sorted(found, key=self._place)
+
+    def _place(self, metric: str) -> tuple[float, str]:
+        return self.info[metric].rank, metric
 
     def has(self, problem: Problem, metric: str) -> bool:
         """Whether any method of the problem has a value of the metric."""
         return any(entry.estimate(metric).known for entry in self.of(problem))
 
     def distance(self, problem: Problem) -> str | None:
-        """The main distance to the tilted law: the first of DISTANCES that has a value."""
-        return next((metric for metric in DISTANCES if self.has(problem, metric)), None)
+        """The main distance to the tilted law: the first that has a value."""
+        return next((m for m in self.measuring("distance") if self.has(problem, m)), None)
+
+    def floored(self, problem: Problem) -> str | None:
+        """The main distance among those of which multiples of the floor make sense."""
+        floored = (m for m in self.measuring("distance") if self.info[m].floor)
+        return next((m for m in floored if self.has(problem, m)), None)
+
+    def judge(self, problem: Problem) -> str:
+        """The main held-out judge of a problem, whether or not it has a value; "" without one."""
+        found = self.metrics(problem)
+        return next((m for m in self.measuring("judge") if m in found), "")
 
     def find(self, problem: Problem, name: str, budget: str) -> Entry | None:
         """The first entry of a method name at a budget."""
         return next((e for e in self.of(problem, budget) if e.name == name), None)
 
+    def untilted(self, problem: Problem, budget: str) -> Entry | None:
+        """The base model at a budget."""
+        return next((e for e in self.of(problem, budget) if e.is_untilted), None)
+
     def exact(self, problem: Problem, budget: str) -> Entry | None:
         """The exact draws, preferably at this budget; what they score does not depend on it."""
-        others = (e for e in self.of(problem) if e.name == "exact" and len(e.done))
-        return self.find(problem, "exact", budget) or next(others, None)
+        here = (e for e in self.of(problem, budget) if e.is_floor)
+        others = (e for e in self.of(problem) if e.is_floor and len(e.done))
+        return next(here, None) or next(others, None)
 
 
 def summarise(cells: pd.DataFrame, metrics: pd.DataFrame) -> Summary:
     """Entries from complete tables (`store.tidy_cells`, `store.tidy_metrics`)."""
+    names = [field.name for field in fields(MetricInfo)]
     rows = metrics.sort_values(["metric", "version"]).to_dict("records")
-    info = {
-        r["metric"]: MetricInfo(r["direction"], r["implementation"], r["version"]) for r in rows
-    }
+    info = {row["metric"]: MetricInfo(**{name: row[name] for name in names}) for row in rows}
     return Summary(tuple(_entries(cells, metrics)), info)
 
 
@@ -173,7 +236,13 @@ def _entries(cells: pd.DataFrame, metrics: pd.DataFrame) -> Iterator[Entry]:
         first: Any = group.iloc[0]
         problem = Problem(first.task, first.reward, float(first.strength))
         found = _estimates(values[values["cell"].isin(group["cell"])])
-        yield Entry(problem, first.method, first.method_name, first.budget, group, found)
+        about = _about(first)
+        yield Entry(problem, first.method, first.method_name, first.budget, group, found, about)
+
+
+def _about(cell: Any) -> MethodInfo:
+    names = [field.name for field in fields(MethodInfo)]
+    return MethodInfo(**{name: cell[f"method_{name}"] for name in names})
 
 
 def _order(cells: pd.DataFrame, group: pd.DataFrame) -> tuple[Any, ...]:
@@ -182,10 +251,14 @@ def _order(cells: pd.DataFrame, group: pd.DataFrame) -> tuple[Any, ...]:
     same = (cells["task"] == first.task) & (cells["reward"] == first.reward)
     problem = cells.index[same & (cells["strength"] == first.strength)][0]
     amount = math.inf if math.isnan(first.budget_amount) else first.budget_amount
-    name = first.method_name
-    rank = REFERENCES.index(name) if name in REFERENCES else len(REFERENCES)
     appearance = cells.index[cells["method"] == first.method][0]
-    return problem, first.budget_unit, amount, first.budget, rank, appearance
+    return problem, first.budget_unit, amount, first.budget, _end(_about(first)), appearance
+
+
+def _end(about: MethodInfo) -> int:
+    """Ends of the scale come first: the floor, the base model, what knows the closed form."""
+    ends = (about.tag == "floor", about.standing == "reference", about.standing == "closed form")
+    return ends.index(True) if any(ends) else len(ends)
 
 
 def _estimates(values: pd.DataFrame) -> dict[str, Estimate]:

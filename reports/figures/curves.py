@@ -9,19 +9,18 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
+from bench.core.units import DEFAULT, UNITS
 from reports.data.statistics import Estimate
 from reports.data.summary import Entry, Problem, Summary
 from reports.figures.end_labels import End, name_ends
-from reports.figures.palette import FIXED, Look
+from reports.figures.palette import Look
 from reports.figures.svg import panels, render, styled
+from reports.text.labels import ARROWS
 from reports.text.numbers import short
-from reports.text.words import ARROWS
 
 Looks = Mapping[str, Look]
 Pick = Callable[[Problem], str | None]
 """Which metric a problem's panel shows; None for no panel."""
-
-COLUMNS = {"paper-nfe": "paper_nfe", "model-nfe": "model_nfe", "flops": "flops"}
 
 
 def against_compute(summary: Summary, looks: Looks, name: str, pick: Pick) -> str:
@@ -40,29 +39,30 @@ def against_compute(summary: Summary, looks: Looks, name: str, pick: Pick) -> st
 
 
 def cost(entry: Entry, unit: str) -> float:
-    """Measured compute per returned sample."""
-    return entry.per_sample("seconds") if unit == "seconds" else entry.mean(COLUMNS[unit])
+    """Measured compute per returned sample; time is recorded of the cell as a whole."""
+    column = UNITS[unit].column
+    return entry.per_sample(column) if UNITS[unit].timed else entry.mean(column)
 
 
 def unit_of(entries: list[Entry]) -> str:
     """The unit of most budgets."""
     units = [str(e.cells["budget_unit"].iloc[0]) for e in entries]
-    known = [u for u in units if u in (*COLUMNS, "seconds")]
-    return max(known, key=known.count, default="paper-nfe")
+    known = [u for u in units if u in UNITS]
+    return max(known, key=known.count, default=DEFAULT)
 
 
 def _panel(axis: Axes, summary: Summary, problem: Problem, metric: str, looks: Looks) -> None:
     unit = unit_of(summary.of(problem))
     entries = [e for e in summary.of(problem) if e.estimate(metric).known and cost(e, unit) > 0]
-    contestants = [e for e in entries if e.name != "exact"]
-    _compute_axis(axis, contestants, unit)
+    drawn = [e for e in entries if not e.is_floor]
+    _compute_axis(axis, drawn, unit)
     arrow = ARROWS.get(summary.info[metric].direction, "")
     axis.set(title=problem.title, ylabel=f"{metric} {arrow}".strip())
-    exact = [e for e in entries if e.name == "exact"]
-    ends = [_floor(axis, exact[-1].estimate(metric), metric)] if exact else []
-    methods = list(dict.fromkeys(e.method for e in contestants))
+    exact = [e for e in entries if e.is_floor]
+    ends = [_floor(axis, exact[-1], metric, looks)] if exact else []
+    methods = list(dict.fromkeys(e.method for e in drawn))
     for index, method in enumerate(methods):
-        line = sorted((e for e in contestants if e.method == method), key=lambda e: cost(e, unit))
+        line = sorted((e for e in drawn if e.method == method), key=lambda e: cost(e, unit))
         # Equal budgets put all methods at one abscissa: shift them so that intervals stay apart.
         shift = 1.035 ** (index - (len(methods) - 1) / 2)
         ends.append(_line(axis, line, metric, looks[method], [cost(e, unit) * shift for e in line]))
@@ -83,13 +83,14 @@ def _compute_axis(axis: Axes, entries: list[Entry], unit: str) -> None:
     axis.margins(x=0.12)
 
 
-def _floor(axis: Axes, found: Estimate, metric: str) -> End:
-    """What `exact` scores does not depend on compute: a band across the panel."""
-    ink, half = FIXED["exact"], np.nan_to_num(found.half)
+def _floor(axis: Axes, exact: Entry, metric: str, looks: Looks) -> End:
+    """What exact draws score does not depend on compute: a band across the panel."""
+    found, ink = exact.estimate(metric), looks[exact.method].colour
+    half = np.nan_to_num(found.half)
     axis.axhspan(found.mean - half, found.mean + half, color="#dcdcdc", lw=0, zorder=0.5)
     axis.axhline(found.mean, color=ink, lw=0.9, ls=(0, (4, 3)), zorder=0.6)
-    name = "exact (the law’s own)" if metric == "reward" else "exact (floor)"
-    return End(found.mean, name, Look(ink, "_"))
+    what = "the law’s own" if metric == "reward" else "floor"
+    return End(found.mean, f"{exact.name} ({what})", Look(ink, "_"))
 
 
 def _line(axis: Axes, entries: list[Entry], metric: str, look: Look, x: list[float]) -> End:

@@ -139,15 +139,15 @@ def png(image: np.ndarray) -> str:
 
 def _scatter(shown: list[_Shown], looks: Looks, name: str) -> str:
     """Small multiples; the exact samples lie in grey behind every other method's."""
-    exact = next((s.arrays["x"] for s in shown if s.entry.name == "exact"), None)
+    exact = next((s.arrays["x"] for s in shown if s.entry.is_floor), None)
     limits = _limits(
-        [s.arrays["x"] for s in shown if s.entry.name in ("exact", "prior")]
+        [s.arrays["x"] for s in shown if s.entry.is_floor or s.entry.is_untilted]
         or [s.arrays["x"] for s in shown]
     )
     with styled():
         figure, axes = panels(len(shown), min(len(shown), 5), 2.2, 2.35)
         for axis, one in zip(axes, shown, strict=True):
-            _points(axis, one, exact if one.entry.name != "exact" else None, limits, looks)
+            _points(axis, one, None if one.entry.is_floor else exact, limits, looks)
         figure.subplots_adjust(left=0.004, right=0.996, top=0.94, bottom=0.004, wspace=0.05)
         return render(figure, name)
 

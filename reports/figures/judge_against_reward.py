@@ -18,23 +18,22 @@ from reports.figures.svg import panels, render, styled
 
 def judge_against_reward(summary: Summary, looks: Looks, problem: Problem) -> str:
     """A point per method and budget; lines and growing points lead from small to large budgets."""
-    entries = [
-        e for e in summary.of(problem) if e.estimate("judge").known and e.estimate("reward").known
-    ]
+    axes = ("reward", summary.judge(problem))
+    entries = [e for e in summary.of(problem) if all(e.estimate(metric).known for metric in axes)]
     if not entries:
         return ""
     with styled():
         figure, (axis,) = panels(1, 1, 5.7, 3.8)
         trails = {m: [e for e in entries if e.method == m] for m in (e.method for e in entries)}
-        ends = [_trail(axis, trail, looks[method]) for method, trail in trails.items()]
+        ends = [_trail(axis, trail, axes, looks[method]) for method, trail in trails.items()]
         axis.set(title=problem.title, xlabel="reward (optimised)", ylabel="judge (held out)")
         figure.subplots_adjust(left=0.12, right=0.68, top=0.91, bottom=0.13)
         name_ends(axis, ends)
         return render(figure, f"judge-{problem.slug}")
 
 
-def _trail(axis: Axes, entries: list[Entry], look: Look) -> End:
-    x, y = ([e.estimate(metric) for e in entries] for metric in ("reward", "judge"))
+def _trail(axis: Axes, entries: list[Entry], metrics: tuple[str, str], look: Look) -> End:
+    x, y = ([e.estimate(metric) for e in entries] for metric in metrics)
     points = ([v.mean for v in x], [v.mean for v in y])
     errors: dict[str, Any] = {
         "xerr": _drawn(x),

@@ -1,28 +1,23 @@
 """One colour and one marker per method, the same in every figure, table and gallery.
 
-Built-in methods keep theirs from report to report.  The colours are told apart with the common
-forms of colour blindness (Okabe and Ito's set, then Tol's), and the marker tells them apart in
-grey.
+A method that declares a colour keeps it from report to report.  The others are told apart with the
+common forms of colour blindness (Tol's set, then what is free of Okabe and Ito's), and the marker
+tells all of them apart in grey.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-FIXED = {
-    "exact": "#222222",
-    "prior": "#8a8a8a",
-    "oracle": "#cc79a7",
-    "best-of-n": "#e69f00",
-    "best-of-n-fewstep": "#882255",
-    "dps": "#d55e00",
-    "rollout": "#009e73",
-    "mfm-g": "#0072b2",
-    "mfm-gf": "#56b4e9",
-}
 SPARE = ("#332288", "#999933", "#44aa99", "#aa4499", "#6b4c16", "#117733", "#cc6677", "#5b7c99")
+LAST = (
+    *("#222222", "#8a8a8a", "#cc79a7", "#e69f00", "#882255"),
+    *("#d55e00", "#009e73", "#0072b2", "#56b4e9"),
+)
 MARKERS = "osD^vpX<>hd"
+HEX = re.compile("#[0-9a-fA-F]{6}")
 
 
 @dataclass(frozen=True)
@@ -39,14 +34,17 @@ class Look:
         return "#" + "".join(f"{int(channel * 0.72):02x}" for channel in channels)
 
 
-def looks(methods: Mapping[str, str]) -> dict[str, Look]:
-    """Label -> look.  A second label of one name takes a spare colour."""
-    free = [c for name, c in FIXED.items() if name not in methods.values()]
-    spare = [*SPARE, *free]
+def looks(wishes: Mapping[str, str]) -> dict[str, Look]:
+    """Label -> look, from label -> the colour that is declared, if any.
+
+    Whoever comes second with a colour takes a spare one.
+    """
+    declared = {label: wish.lower() for label, wish in wishes.items() if HEX.fullmatch(wish)}
+    spare = [colour for colour in (*SPARE, *LAST) if colour not in declared.values()]
     chosen: dict[str, Look] = {}
-    for index, (label, name) in enumerate(methods.items()):
+    for index, label in enumerate(wishes):
         taken = {look.colour for look in chosen.values()}
-        own = FIXED.get(name, "")
+        own = declared.get(label, "")
         colour = own if own and own not in taken else spare.pop(0) if spare else SPARE[index % 8]
         chosen[label] = Look(colour, MARKERS[index % len(MARKERS)])
     return chosen

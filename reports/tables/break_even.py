@@ -11,8 +11,8 @@ from reports.tables import grid
 from reports.tables.compute import break_even, upfront
 from reports.tables.grid import Cell, Column, Grid, Group, Line
 from reports.tables.headline import Looks, method_cell
+from reports.text.labels import budget_label
 from reports.text.numbers import DASH, scientific, short
-from reports.text.words import UNFAIR, named
 
 WAYS = {False: "Counting the fit alone", True: "Counting the training of the map too"}
 
@@ -35,7 +35,7 @@ def break_evens(summary: Summary, problem: Problem, looks: Looks) -> list[BreakE
     A way in which no two of them differ up front is left out; what knows the closed form does not
     compete.
     """
-    entries = [e for e in summary.of(problem) if len(e.done) and e.name not in UNFAIR]
+    entries = [e for e in summary.of(problem) if len(e.done) and not e.is_closed_form]
     found = []
     for with_map, caption in WAYS.items():
         pairs = _differing(entries, with_map)
@@ -58,10 +58,10 @@ def _table(entries: list[Entry], crossing: Pairs, looks: Looks, with_map: bool) 
     """Who has a cost to recover, by row, from whom, by column."""
     ones, others = ({pair[i] for pair in crossing} for i in (0, 1))
     columns = [e for e in entries if e in others]
-    heads = [Column(e.method, over=f"than at {named(e.budget)}") for e in columns]
+    heads = [Column(e.method, over=f"than at {budget_label(e.budget)}") for e in columns]
     groups = [
         Group(
-            f"at {named(budget)}",
+            f"at {budget_label(budget)}",
             [
                 Line([method_cell(e, looks), *(_cell(e, other, with_map) for other in columns)])
                 for e in entries

@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Callable, Iterable, Iterator
 
+from bench.core.units import UNITS
 from bench.record.columns import WORK
 from reports.data.summary import Entry, Problem, Summary
 from reports.tables import grid
@@ -95,8 +96,9 @@ def _predicted(entry: Entry) -> Cell:
 
 
 def _timed(entry: Entry) -> bool:
-    """Whether the entry's budget is in seconds, whose prediction rests on measured rates."""
-    return bool((entry.cells["budget_unit"] == "seconds").any())
+    """Whether the entry's budget is in time, whose prediction rests on measured rates."""
+    units = (UNITS.get(unit) for unit in entry.cells["budget_unit"].unique())
+    return any(unit.timed for unit in units if unit is not None)
 
 
 def _drift(entry: Entry) -> Cell:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 
-from reports.data.comparisons import Comparison, Opponent, against, best_baseline, prior
+from reports.data.comparisons import Comparison, Opponent, against, best_baseline, untilted
 from reports.data.statistics import Estimate
 from reports.data.summary import Entry, Problem, Summary
 from reports.tables import grid
 from reports.tables.grid import Cell, Column, Grid, Group, Line
 from reports.tables.headline import Looks, method_cell
+from reports.text.labels import budget_label
 from reports.text.numbers import DASH, decimals, fixed, probability
-from reports.text.words import named
 
 Family = dict[tuple[str, str], Comparison]
 """The comparisons with one kind of opponent, by method and budget; adjusted together."""
@@ -27,12 +27,12 @@ TESTS = {
 def differences_grid(summary: Summary, problem: Problem, metric: str, looks: Looks) -> Grid | None:
     """Every contestant against the prior and against the best baseline at its budget."""
     direction = summary.info[metric].direction
-    opponents: tuple[Opponent, ...] = (prior, best_baseline(metric, direction))
+    opponents: tuple[Opponent, ...] = (untilted, best_baseline(metric, direction))
     families = [_family(against(summary, problem, metric, opponent)) for opponent in opponents]
     tested = set().union(*families)
     groups = [
         Group(
-            named(budget),
+            budget_label(budget),
             [
                 _line(entry, families, looks, direction)
                 for entry in summary.of(problem, budget)

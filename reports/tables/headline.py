@@ -13,8 +13,8 @@ from reports.data.summary import Entry, Problem, Summary
 from reports.figures.palette import Look
 from reports.tables import grid
 from reports.tables.grid import Cell, Column, Cost, Grid, Group, Line
+from reports.text.labels import ARROWS, budget_label
 from reports.text.numbers import DASH, decimals, fixed, percent, seconds, short
-from reports.text.words import ARROWS, METRICS, RATIO, REFERENCES, TAGS, named
 
 Looks = dict[str, Look]
 
@@ -43,7 +43,7 @@ def headline_grid(summary: Summary, problem: Problem, looks: Looks) -> Grid:
 def grid_of(summary: Summary, problem: Problem, made: list[Made], notes: list[str]) -> Grid:
     """A table of a problem's entries, grouped by budget."""
     groups = [
-        Group(named(budget), [_line(entry, made) for entry in summary.of(problem, budget)])
+        Group(budget_label(budget), [_line(entry, made) for entry in summary.of(problem, budget)])
         for budget in summary.budgets(problem)
     ]
     return Grid([column for column, _ in made], groups, notes)
@@ -61,7 +61,7 @@ def method_column(looks: Looks) -> Made:
 def method_cell(entry: Entry, looks: Looks) -> Cell:
     """The method's dot and label, and what kind of row it is."""
     state = entry.status if entry.status != "ok" else "incomplete" if entry.trouble else ""
-    tags = grid.unique([TAGS.get(entry.name, ""), state])
+    tags = grid.unique([entry.about.tag, state])
     colour = looks[entry.method].colour
     return grid.text(entry.method, colour=colour, tags=tuple(tags), tip=entry.trouble, code=True)
 
@@ -72,7 +72,7 @@ def _metric(summary: Summary, problem: Problem, metric: str) -> list[Made]:
     places = decimals(e.estimate(metric) for e in summary.of(problem))
     tops = winners(summary, problem, metric)
     made_by = f"measured by {info.implementation}, version {info.version}"
-    tip = "; ".join(grid.unique([METRICS.get(metric, ""), made_by]))
+    tip = "; ".join(grid.unique([info.summary, made_by]))
     column = Column(f"{metric}\u00a0{ARROWS.get(info.direction, '')}".strip(), tip)
 
     def value(entry: Entry) -> Cell:
@@ -83,20 +83,20 @@ def _metric(summary: Summary, problem: Problem, metric: str) -> list[Made]:
         return grid.number(fixed(ratio, 1), ratio)
 
     floor = Column("× floor", "in multiples of what exact draws score")
-    has_floor = metric == RATIO and any(e.name == "exact" for e in summary.of(problem))
+    has_floor = info.floor and any(e.is_floor for e in summary.of(problem))
     return [(column, value), (floor, multiple)] if has_floor else [(column, value)]
 
 
 def _relative(summary: Summary, problem: Problem) -> list[Made]:
     """Without a common budget costs differ: show them in multiples of the cheapest contestant's."""
-    free = [e for e in summary.of(problem, "") if e.name not in REFERENCES]
+    free = [e for e in summary.of(problem, "") if e.is_contestant]
     least = min((cost for e in free if (cost := e.mean("paper_nfe")) > 0), default=math.nan)
 
     def cell(entry: Entry) -> Cell:
         if entry.budget:
             return grid.number(DASH, math.nan)
         ratio = entry.mean("paper_nfe") / least
-        role = "reference" if entry.name in REFERENCES else "contestant"
+        role = "contestant" if entry.is_contestant else "reference"
         return grid.number(short(ratio), ratio, cost=cost_of(entry), relative=role)
 
     return [(Column("×\u00a0nfe", "in multiples of the cheapest method's"), cell)] if free else []
@@ -136,7 +136,9 @@ def _notes(summary: Summary, problem: Problem, metrics: list[str]) -> list[str]:
     """What the metrics themselves say, and whose rows are incomplete."""
     entries = summary.of(problem)
     said = [note for metric in metrics for note in _said(entries, metric)]
-    troubles = [f"`{e.method}` at `{named(e.budget)}`: {e.trouble}" for e in entries if e.trouble]
+    troubles = [
+        f"`{e.method}` at `{budget_label(e.budget)}`: {e.trouble}" for e in entries if e.trouble
+    ]
     return grid.unique([*said, *troubles, _single(entries), underused_note(entries)])
 
 

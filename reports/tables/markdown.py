@@ -9,32 +9,33 @@ from reports.data import trials
 from reports.data.summary import Entry, Problem, Summary, summarise
 from reports.tables import sweep
 from reports.tables.grid import Cell, Grid
-from reports.text.words import RATIO
 
 
 def markdown(run: Path) -> str:
     """A table per problem: budget, method, metrics, cost; multiples of the floor if known.
 
-    The floor is the sliced W2 of `exact`, the mean over its seeds.  ± is a standard error.  Where
-    the run tuned, a table per problem of default against tuned follows.
+    The floor is the distance of exact draws, the mean over their seeds.  ± is a standard error.
+    Where the run tuned, a table per problem of default against tuned follows.
     """
     loaded, sweeps = store.load(run), trials.load(run)
     summary = summarise(loaded.cells, loaded.metrics)
     parts = [_table(summary, problem) for problem in summary.problems]
-    tuned = [] if sweeps is None or sweeps.tuning.empty else sweep.tables(sweeps)
+    tuned = [] if sweeps is None or sweeps.tuning.empty else sweep.tables(sweeps, loaded.colours)
     parts += [f"**Tuning: {title}**\n\n{_grid(grid)}" for title, grid in tuned]
     return "\n\n".join(parts) + "\n"
 
 
 def _table(summary: Summary, problem: Problem) -> str:
     entries, metrics = summary.of(problem), summary.metrics(problem)
-    floor = _floor(entries)
+    distance = summary.floored(problem) or ""
+    floor = _floor(entries, distance)
     fits = any(entry.mean("fit_paper_nfe") > 0 for entry in entries)
     budgets = len({entry.budget for entry in entries}) > 1
     head = [*(["budget"] if budgets else []), "method", *metrics]
     head += [*(["times the floor"] if floor else []), "paper-nfe", *(["fit"] if fits else [])]
-    table = _lines(head, [_row(entry, metrics, floor, budgets, fits) for entry in entries])
-    title = f"**{problem.title}**" + (f" (floor of {RATIO}: {floor:.3f})" if floor else "")
+    ratio = (distance, floor) if floor else None
+    table = _lines(head, [_row(entry, metrics, ratio, budgets, fits) for entry in entries])
+    title = f"**{problem.title}**" + (f" (floor of {distance}: {floor:.3f})" if floor else "")
     return f"{title}\n\n{table}"
 
 
@@ -53,21 +54,22 @@ def _grid(grid: Grid) -> str:
     return _lines([column.title for column in grid.columns], rows)
 
 
-def _floor(entries: list[Entry]) -> float | None:
-    found = [e.estimate(RATIO).mean for e in entries if e.name == "exact" and RATIO in e.estimates]
+def _floor(entries: list[Entry], distance: str) -> float | None:
+    exact = (e for e in entries if e.is_floor and distance in e.estimates)
+    found = [e.estimate(distance).mean for e in exact]
     return found[0] if found else None
 
 
 def _row(
-    entry: Entry, metrics: list[str], floor: float | None, budgets: bool, fits: bool
+    entry: Entry, metrics: list[str], ratio: tuple[str, float] | None, budgets: bool, fits: bool
 ) -> list[str]:
     values = [_value(entry, metric) for metric in metrics]
     if values and not len(entry.done):
         values[0] = entry.trouble or entry.status
     row = [*([entry.budget] if budgets else []), f"`{entry.method}`", *values]
-    if floor:
-        ratio = entry.estimate(RATIO).mean / floor
-        row.append(f"{ratio:.2f}" if ratio == ratio else "")
+    if ratio:
+        multiple = entry.estimate(ratio[0]).mean / ratio[1]
+        row.append(f"{multiple:.2f}" if multiple == multiple else "")
     cost, fit = entry.mean("paper_nfe"), entry.mean("fit_paper_nfe")
     row.append(f"{cost:,.0f}" if cost == cost else "")
     return [*row, f"{fit:,.0f}" if fit > 0 else ""] if fits else row

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import pandas as pd
@@ -16,26 +16,33 @@ from reports.figures import sweep as figures
 from reports.figures.palette import Look
 from reports.figures.palette import looks as choose_looks
 from reports.tables.grid import Cell, Column, Grid, Group, Line, number, text
+from reports.text.labels import ARROWS
 from reports.text.numbers import DASH, percent, short
-from reports.text.words import ARROWS
 
 PROBLEM = ["task", "reward", "budget"]
 LEAST_EVEN = 0.05
 
 
-def sections(sweeps: Sweeps | None) -> list[dict[str, Any]]:
+Colours = Mapping[str, str]
+"""The colour that a method declares, by name."""
+
+
+def sections(sweeps: Sweeps | None, colours: Colours) -> list[dict[str, Any]]:
     """Figures and tables, one entry per task, reward and budget."""
     if sweeps is None or sweeps.trials.empty:
         return []
     groups = sweeps.trials.groupby(PROBLEM, sort=False)
-    return [_section(sweeps, key, trials) for key, trials in groups]
+    return [_section(sweeps, key, trials, colours) for key, trials in groups]
 
 
-def _section(sweeps: Sweeps, key: Any, trials: pd.DataFrame) -> dict[str, Any]:
+def _looks(labels: Iterable[str], colours: Colours) -> dict[str, Look]:
+    return choose_looks({label: colours.get(label.partition(":")[0], "") for label in labels})
+
+
+def _section(sweeps: Sweeps, key: Any, trials: pd.DataFrame, colours: Colours) -> dict[str, Any]:
     task, reward, budget = key
     title = f"{task} · {reward} at {budget}"
-    named = {label: label.partition(":")[0] for label in trials["method"].unique()}
-    looks, name = choose_looks(named), slug(title)
+    looks, name = _looks(trials["method"].unique(), colours), slug(title)
     tuning, importance = _of(sweeps.tuning, key), _of(sweeps.importance, key)
     objectives = [str(o) for o in json.loads(trials["directions"].iloc[0])]
     return {
@@ -54,11 +61,11 @@ def _section(sweeps: Sweeps, key: Any, trials: pd.DataFrame) -> dict[str, Any]:
     }
 
 
-def tables(sweeps: Sweeps) -> Iterator[tuple[str, Grid]]:
+def tables(sweeps: Sweeps, colours: Colours) -> Iterator[tuple[str, Grid]]:
     """Default against tuned alone: title and table per task, reward and budget."""
     for key, tuning in sweeps.tuning.groupby(PROBLEM, sort=False):
         task, reward, budget = key
-        looks = choose_looks({name: name.partition(":")[0] for name in tuning["method"].unique()})
+        looks = _looks(tuning["method"].unique(), colours)
         yield f"{task} · {reward} at {budget}", _grid(tuning, looks)
 
 

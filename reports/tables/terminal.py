@@ -13,8 +13,8 @@ from rich.text import Text
 from reports.data import run as store
 from reports.data.comparisons import winners
 from reports.data.summary import Entry, Problem, Summary, summarise
+from reports.text.labels import ARROWS, budget_label
 from reports.text.numbers import decimals, percent, plus_minus, short
-from reports.text.words import ARROWS, TAGS, named
 
 
 def headline(cells: pd.DataFrame, metrics: pd.DataFrame) -> pd.DataFrame:
@@ -59,7 +59,7 @@ def _row(summary: Summary, entry: Entry) -> dict[str, Any]:
 
 def main_metrics(summary: Summary, problem: Problem) -> list[str]:
     """Reward, judge and main distance, as far as any method has a value."""
-    wanted = ("reward", "judge", summary.distance(problem))
+    wanted = ("reward", summary.judge(problem), summary.distance(problem))
     return [metric for metric in wanted if metric and summary.has(problem, metric)]
 
 
@@ -76,7 +76,7 @@ def _table(summary: Summary, problem: Problem) -> Table:
     table.add_column("use", justify="right", no_wrap=True)
     for budget in summary.budgets(problem):
         table.add_section()
-        table.add_row(Text(named(budget), style="italic"))
+        table.add_row(Text(budget_label(budget), style="italic"))
         for line in _lines(summary, problem, budget, metrics):
             table.add_row(*line)
     return table
@@ -101,7 +101,7 @@ def _values(summary: Summary, problem: Problem, entries: list[Entry], metric: st
 
 
 def _label(entry: Entry) -> Text:
-    note = TAGS.get(entry.name, "") if entry.status == "ok" else entry.status
+    note = entry.about.tag if entry.status == "ok" else entry.status
     return Text(f"  {entry.method}") + Text(f"  {note}" if note else "", style="dim")
 
 

@@ -9,9 +9,9 @@ import numpy as np
 from reports.data.comparisons import floor_ratio
 from reports.data.statistics import difference
 from reports.data.summary import Entry, Problem, Summary
-from reports.text.leaders import listed, more_compute, standing
+from reports.text.labels import budget_label
+from reports.text.leaders import leader, listed, more_compute
 from reports.text.numbers import decimals, fixed, plus_minus, short
-from reports.text.words import RATIO, named
 
 AT_THE_FLOOR = 1.5
 NEAR = 2.0
@@ -23,40 +23,47 @@ Ratios = list[tuple[Entry, float]]
 """Entries with their distance in multiples of the floor."""
 
 
-def read(summary: Summary, problem: Problem) -> list[str]:
+def findings(summary: Summary, problem: Problem) -> list[str]:
     """Sentences about a problem: its distances at the largest budget, then who leads at each."""
     budgets = [b for b in summary.budgets(problem) if _any(summary.of(problem, b))]
     if not budgets:
         return ["No cell of this problem has finished yet."]
     same = [b for b in budgets if b.partition("=")[0] == budgets[-1].partition("=")[0]]
-    metrics = ["reward", summary.distance(problem) or RATIO]
-    leads = [standing(summary, problem, b, m) for b in budgets for m in metrics if m != RATIO]
-    sentences = [*_floor(summary, problem, same[-1]), _tweedie(summary, problem, same), *leads]
-    sentences.append(_beyond(summary, problem, same[-1], metrics[1]))
-    return [s for s in [*sentences, more_compute(summary, problem, same)] if s]
+    distance, floored = summary.distance(problem), summary.floored(problem)
+    unread = distance if distance != floored else None
+    leads = [leader(summary, problem, b, m) for b in budgets for m in ("reward", unread) if m]
+    sentences = [
+        *(_floor(summary, problem, same[-1], floored) if floored else []),
+        *(_caveats(summary, problem, same, floored) if floored else []),
+        *leads,
+        _beyond(summary, problem, same[-1], unread) if unread else "",
+        more_compute(summary, problem, same),
+    ]
+    return [sentence for sentence in sentences if sentence]
 
 
 def _any(entries: list[Entry]) -> bool:
     return any(len(entry.done) for entry in entries)
 
 
-def _floor(summary: Summary, problem: Problem, budget: str) -> list[str]:
+def _floor(summary: Summary, problem: Problem, budget: str, metric: str) -> list[str]:
     """Where each method stands in multiples of the floor."""
     exact = summary.exact(problem, budget)
-    if exact is None or not exact.estimate(RATIO).known:
+    if exact is None or not exact.estimate(metric).known:
         return []
-    entries = [e for e in summary.of(problem, budget) if e.name != "exact"]
-    known = [(e, r) for e in entries if math.isfinite(r := floor_ratio(summary, e, RATIO))]
-    own = exact.estimate(RATIO)
+    entries = [e for e in summary.of(problem, budget) if not e.is_floor]
+    known = [(e, r) for e in entries if math.isfinite(r := floor_ratio(summary, e, metric))]
+    own = exact.estimate(metric)
     intro = (
-        f"At `{named(budget)}` independent draws of the tilted law itself (`{exact.method}`) score "
-        f"a {RATIO} of {plus_minus(own, decimals([own]))} at this sample size: the floor."
+        f"At `{budget_label(budget)}` independent draws of the tilted law itself "
+        f"(`{exact.method}`) score a {metric} of {plus_minus(own, decimals([own]))} at this sample "
+        "size: the floor."
     )
     return [" ".join([intro, *_close(known), *_between(known)]), *_climbers(known, exact)]
 
 
 def _close(known: Ratios) -> list[str]:
-    found = [(e, r) for e, r in known if r <= NEAR and e.name != "prior"]
+    found = [(e, r) for e, r in known if r <= NEAR and not e.is_untilted]
     if not found:
         return ["No method comes within twice the floor."]
     very = all(r <= AT_THE_FLOOR for _, r in found)
@@ -68,8 +75,8 @@ def _close(known: Ratios) -> list[str]:
 
 def _between(known: Ratios) -> list[str]:
     """Methods with a visible bias, and the prior as the yardstick."""
-    untilted = [r for e, r in known if e.name == "prior"]
-    found = [(e, r) for e, r in known if NEAR < r <= OFF and e.name != "prior"]
+    untilted = [r for e, r in known if e.is_untilted]
+    found = [(e, r) for e, r in known if NEAR < r <= OFF and not e.is_untilted]
     better = [(e, r) for e, r in found if not untilted or r < untilted[0]]
     worse = [pair for pair in found if pair not in better]
     parts = []
@@ -88,7 +95,7 @@ def _climbers(known: Ratios, exact: Entry) -> list[str]:
     """Methods above five times the floor, by what they did with the reward instead."""
     kinds: dict[str, Ratios] = {}
     for entry, ratio in known:
-        if ratio > OFF and entry.name != "prior":
+        if ratio > OFF and not entry.is_untilted:
             kinds.setdefault(_instead(entry, exact), []).append((entry, ratio))
     return [_off(kind, found, exact) for kind, found in kinds.items()]
 
@@ -119,24 +126,25 @@ def _off(kind: str, found: Ratios, exact: Entry) -> str:
     return f"{_multiples(found)} {does} not sample the tilted law: {says[kind]}."
 
 
-def _tweedie(summary: Summary, problem: Problem, budgets: list[str]) -> str:
-    """Why DPS is off, and whether compute mends it."""
-    found = [e for b in budgets if (e := summary.find(problem, "dps", b))]
-    found = [e for e in found if e.estimate(RATIO).known]
-    if not found or not floor_ratio(summary, found[-1], RATIO) > NEAR:
+def _caveats(summary: Summary, problem: Problem, budgets: list[str], metric: str) -> list[str]:
+    """Why methods are off that say so themselves, and whether compute mends it."""
+    names = dict.fromkeys(e.name for e in summary.of(problem) if e.about.caveat)
+    return [_caveat(summary, problem, name, budgets, metric) for name in names]
+
+
+def _caveat(summary: Summary, problem: Problem, name: str, budgets: list[str], metric: str) -> str:
+    found = [e for b in budgets if (e := summary.find(problem, name, b))]
+    found = [e for e in found if e.estimate(metric).known]
+    if not found or not floor_ratio(summary, found[-1], metric) > NEAR:
         return ""
-    return (
-        f"Why `{found[-1].method}` is off: it puts the Tweedie point E[x₁ | xₜ], a single average, "
-        "in the place of the posterior, and so takes r(E[x₁ | xₜ]) for the value log E[exp r(x₁) | "
-        "xₜ]. For a reward that is not linear this is biased, regardless of compute"
-        f"{_mended(found)}."
-    )
+    last = found[-1]
+    return f"Why `{last.method}` is off: {last.about.caveat}{_mended(found, metric)}."
 
 
-def _mended(found: list[Entry]) -> str:
+def _mended(found: list[Entry], metric: str) -> str:
     if len(found) < 2:
         return ""
-    first, last = found[0].estimate(RATIO), found[-1].estimate(RATIO)
+    first, last = found[0].estimate(metric), found[-1].estimate(metric)
     places = decimals([first, last])
     return (
         f": from `{found[0].budget}` to `{found[-1].budget}` its distance goes from "
@@ -146,8 +154,8 @@ def _mended(found: list[Entry]) -> str:
 
 def _beyond(summary: Summary, problem: Problem, budget: str, metric: str) -> str:
     """Without a floor the prior is the yardstick: who went further from the law than that?"""
-    prior = summary.find(problem, "prior", budget)
-    if metric == RATIO or prior is None or not prior.estimate(metric).known:
+    prior = summary.untilted(problem, budget)
+    if prior is None or not prior.estimate(metric).known:
         return ""
     rest = [e for e in summary.of(problem, budget) if e is not prior and e.estimate(metric).known]
     gaps = [(e, difference(e.estimate(metric), prior.estimate(metric))) for e in rest]
@@ -157,8 +165,8 @@ def _beyond(summary: Summary, problem: Problem, budget: str, metric: str) -> str
     ends, it = ("end", "they climb") if len(found) > 1 else ("ends", "it climbs")
     values = [f"`{e.method}` ({short(e.estimate(metric).mean)})" for e in found]
     return (
-        f"At `{named(budget)}`, {listed(values)} {ends} further from the tilted law ({metric}) "
-        f"than the untilted base model ({short(prior.estimate(metric).mean)}): "
+        f"At `{budget_label(budget)}`, {listed(values)} {ends} further from the tilted law "
+        f"({metric}) than the untilted base model ({short(prior.estimate(metric).mean)}): "
         f"{it} the reward instead of sampling the law."
     )
 

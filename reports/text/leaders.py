@@ -7,23 +7,24 @@ import math
 from reports.data.comparisons import best, best_baseline, compared, winner
 from reports.data.statistics import difference
 from reports.data.summary import Entry, Problem, Summary
+from reports.text.labels import budget_label
 from reports.text.numbers import decimals, plus_minus, probability, short
-from reports.text.words import UNFAIR, named
 
 
-def standing(summary: Summary, problem: Problem, budget: str, metric: str) -> str:
+def leader(summary: Summary, problem: Problem, budget: str, metric: str) -> str:
     """Who is best at a budget, and whether the seeds support saying so."""
-    entries = [e for e in summary.of(problem, budget) if e.name not in UNFAIR]
+    entries = [e for e in summary.of(problem, budget) if not e.is_closed_form]
     entries = [e for e in entries if e.estimate(metric).known]
     direction = summary.info[metric].direction if metric in summary.info else "none"
     top = best(entries, metric, direction)
     if top is None or len(entries) < 2:
         return ""
     value = top.estimate(metric)
-    judged = _judged(top, entries) if metric == "reward" else ""
+    judged = _judged(top, entries, summary.judge(problem)) if metric == "reward" else ""
+    most = "highest" if direction == "higher" else "lowest"
     return (
-        f"At `{named(budget)}` the {'highest' if direction == 'higher' else 'lowest'} {metric} is "
-        f"that of `{top.method}`, {plus_minus(value, decimals([value]))}, "
+        f"At `{budget_label(budget)}` the {most} {metric} is that of `{top.method}`, "
+        f"{plus_minus(value, decimals([value]))}, "
         f"{_lead(top, entries, metric, direction)}{_cost(top, entries, metric, direction)}{judged}."
     )
 
@@ -59,14 +60,14 @@ def _cost(top: Entry, entries: list[Entry], metric: str, direction: str) -> str:
     return f", with {share} the best baseline `{baseline.method}`"
 
 
-def _judged(top: Entry, entries: list[Entry]) -> str:
+def _judged(top: Entry, entries: list[Entry], judge: str) -> str:
     """Whether the held-out judge agrees."""
-    by_judge = best(entries, "judge", "higher")
-    if by_judge is None or not top.estimate("judge").known:
+    by_judge = best(entries, judge, "higher")
+    if by_judge is None or not top.estimate(judge).known:
         return ""
     if by_judge is top:
         return "; the held-out judge, which nobody optimises, puts it first too"
-    gap = difference(by_judge.estimate("judge"), top.estimate("judge"))
+    gap = difference(by_judge.estimate(judge), top.estimate(judge))
     if math.isfinite(gap.half) and gap.mean > gap.half:
         return f"; the held-out judge clearly prefers `{by_judge.method}`"
     return f"; the held-out judge puts `{by_judge.method}` first, within its interval"
@@ -77,7 +78,7 @@ def more_compute(summary: Summary, problem: Problem, budgets: list[str]) -> str:
     if len(budgets) < 2:
         return ""
     first, last = ({e.method: e for e in summary.of(problem, b)} for b in (budgets[0], budgets[-1]))
-    both = [m for m, e in first.items() if m in last and e.name not in (*UNFAIR, "prior")]
+    both = [m for m, e in first.items() if m in last and e.is_contestant]
     found = compared([(last[m], first[m]) for m in both], "reward")
     flat = [f"`{c.entry.method}`" for c in found if not (c.clear and c.difference.mean > 0)]
     if not flat:

@@ -5,18 +5,20 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import pandas as pd
 
+from bench.core.units import UNITS
 from reports.data.run import Run
 from reports.data.summary import Entry, Summary
 from reports.tables import grid
 from reports.tables.compute import matched
 from reports.tables.grid import Column, Grid, Group, Line
 from reports.tables.headline import Looks
-from reports.text import words
+from reports.text.labels import budget_label
 from reports.text.numbers import DASH
+from reports.text.statuses import STATUSES
 
 Facts = list[tuple[str, str]]
 """Term and description."""
@@ -25,7 +27,7 @@ Facts = list[tuple[str, str]]
 def statuses(run: Run) -> Facts:
     """How many cells ended how, in the order of the design: '90', 'ok'."""
     counts = Counter(run.cells["status"])
-    known = [status for status in words.STATUSES if status in counts]
+    known = [status for status in STATUSES if status in counts]
     rest = sorted(set(counts).difference(known))
     return [(str(counts[status]), status) for status in (*known, *rest)]
 
@@ -39,9 +41,9 @@ def finished(run: Run) -> str:
 def compared(run: Run, summary: Summary) -> Facts:
     """Tasks, rewards, budgets, seeds and sample sizes."""
     cells = run.cells
-    tasks = _explained(cells["task"], words.TASKS)
+    tasks = _explained(dict(zip(cells["task"], cells["task_summary"], strict=True)))
     problems = [f"`{p.reward}` on `{p.task}`, strength {p.strength:g}" for p in summary.problems]
-    units = _explained((u for u in cells["budget_unit"] if u), words.UNITS)
+    units = _explained({unit: _counted(unit) for unit in cells["budget_unit"] if unit})
     budgets = dict.fromkeys(b or "none" for p in summary.problems for b in summary.budgets(p))
     facts = [
         ("tasks", "; ".join(tasks)),
@@ -62,9 +64,9 @@ def methods_grid(summary: Summary, looks: Looks) -> Grid:
         Column("method", numeric=False),
         Column("what it does", numeric=False),
         Column("parameters", numeric=False),
-        *(Column(words.named(b), over="matched to", numeric=False) for b in budgets),
+        *(Column(budget_label(b), over="matched to", numeric=False) for b in budgets),
     ]
-    lines = [_method_line(summary, m, budgets, looks) for m in summary.methods]
+    lines = [_method_line(summary, m, budgets, looks) for m in summary.colours]
     return Grid(columns, [Group("", lines)])
 
 
@@ -73,7 +75,7 @@ def _method_line(summary: Summary, method: str, budgets: list[str], looks: Looks
     return Line(
         [
             grid.text(method, colour=looks[method].colour, code=True),
-            grid.text(words.METHODS.get(own[0].name, "")),
+            grid.text(own[0].about.summary),
             grid.text(_params(own)),
             *(grid.text(_matched(e for e in own if e.budget == b)) for b in budgets),
         ]
@@ -104,8 +106,12 @@ def _sizes(cells: pd.DataFrame) -> list[str]:
     return [f"{text} per cell on `{task}`" for task, text in texts.items()]
 
 
-def _explained(labels: Iterable[str], table: dict[str, str]) -> list[str]:
-    texts = {label: words.plain(table, label) for label in labels}
+def _counted(unit: str) -> str:
+    return UNITS[unit].summary if unit in UNITS else ""
+
+
+def _explained(texts: Mapping[str, str]) -> list[str]:
+    """Labels, each with its explanation if there is one."""
     return [f"`{label}`" + (f", {text}" if text else "") for label, text in texts.items()]
 
 
@@ -115,7 +121,7 @@ def unfinished_grid(run: Run, summary: Summary, looks: Looks) -> Grid | None:
     heads = ("status", "problem", "method", "budget", "seeds", "reason")
     columns = [Column(head, numeric=False) for head in heads]
     present = grid.unique(run.cells["status"])
-    notes = [f"{s}: {words.STATUSES[s]}" for s in present if s in words.STATUSES and s != "ok"]
+    notes = [f"{s}: {STATUSES[s]}" for s in present if s in STATUSES and s != "ok"]
     return Grid(columns, [Group("", lines)], notes) if lines else None
 
 
@@ -129,7 +135,7 @@ def _unfinished(entry: Entry, looks: Looks) -> list[Line]:
                 grid.text(entry.method, colour=looks[entry.method].colour, code=True),
                 grid.text(entry.budget or DASH),
                 grid.text(", ".join(map(str, sorted(set(cells["seed"]))))),
-                grid.text(str(reason) or words.STATUSES.get(str(status), ""), tip=_where(cells)),
+                grid.text(str(reason) or STATUSES.get(str(status), ""), tip=_where(cells)),
             ]
         )
         for (status, reason), cells in rest.groupby(["status", "reason"])

@@ -19,8 +19,6 @@ from reports.text.numbers import percent, short
 
 Kind = Literal["unconfirmed", "judge falls", "over-optimised", "diversity", "drift", "disagreement"]
 
-DIVERSITIES = ("diversity", "vendi", "modes", "free-entropy")
-DRIFTS = ("brightness", "saturation", "high-frequency", "compressed-size")
 DRIFT_SHARE = 0.1
 """Drift below this share of the base model's own value is not worth a flag."""
 
@@ -40,16 +38,13 @@ class Flag:
     text: str
 
 
-JUDGES = ("judge",)
-"""Held out where a suite names nothing else."""
-
-
-def section(suite: Mapping[str, Any], summary: Summary, problem: Problem) -> list[str]:
+def verdict(suite: Mapping[str, Any], summary: Summary, problem: Problem) -> list[str]:
     """Who judges, and what they find, for the report."""
-    return [judges(suite, problem), *warnings(summary, problem, named(suite, problem, "held-out"))]
+    held_out = held_out_judges(suite, summary, problem)
+    return [roles(suite, summary, problem), *warnings(summary, problem, held_out)]
 
 
-def warnings(summary: Summary, problem: Problem, judges: Sequence[str] = JUDGES) -> list[str]:
+def warnings(summary: Summary, problem: Problem, judges: Sequence[str]) -> list[str]:
     """Sentences about methods whose reward and judges disagree; one sentence if none does."""
     judged = any(_known(e, judges) for e in summary.of(problem))
     found = flags(summary, problem, judges)
@@ -59,25 +54,31 @@ def warnings(summary: Summary, problem: Problem, judges: Sequence[str] = JUDGES)
     return sentences + list(_curves(summary, problem)) + _sizes(summary, problem)
 
 
-def named(suite: Mapping[str, Any], problem: Problem, part: str) -> tuple[str, ...]:
+def judges_of(suite: Mapping[str, Any], problem: Problem, part: str) -> tuple[str, ...]:
     """The judges that a suite names for a problem: "tuning" or "held-out"."""
     blocks = [b for b in suite.get("blocks", []) if problem.task in b["tasks"]]
     of = (name for block in blocks for name in block.get("judges", {}).get(part, []))
-    return tuple(dict.fromkeys(of)) or (JUDGES if part == "held-out" else ())
+    return tuple(dict.fromkeys(of))
 
 
-def judges(suite: Mapping[str, Any], problem: Problem) -> str:
+def held_out_judges(
+    suite: Mapping[str, Any], summary: Summary, problem: Problem
+) -> tuple[str, ...]:
+    """What a suite holds out; where it names nothing, the main judge."""
+    main = summary.judge(problem)
+    return judges_of(suite, problem, "held-out") or ((main,) if main else ())
+
+
+def roles(suite: Mapping[str, Any], summary: Summary, problem: Problem) -> str:
     """Which metric is the target, which may be tuned on, and which are held out."""
-    tuned, apart = (
-        ", ".join(f"`{name}`" for name in named(suite, problem, part)) or "none named"
-        for part in ("tuning", "held-out")
-    )
+    parts = judges_of(suite, problem, "tuning"), held_out_judges(suite, summary, problem)
+    tuned, apart = (", ".join(f"`{name}`" for name in part) or "none named" for part in parts)
     return f"Target: `reward`, of `{problem.reward}`. Tuning judges: {tuned}. Held out: {apart}."
 
 
-def flags(summary: Summary, problem: Problem, judges: Sequence[str] = JUDGES) -> list[Flag]:
+def flags(summary: Summary, problem: Problem, judges: Sequence[str]) -> list[Flag]:
     """All flags of a problem, those of the held-out `judges` (metrics) first."""
-    entries = [e for e in summary.of(problem) if e.name not in ("prior", "exact")]
+    entries = [e for e in summary.of(problem) if not (e.is_untilted or e.is_floor)]
     judged = [e for e in entries if _known(e, judges)]
     return [
         *_against_prior(summary, judged, judges),
@@ -94,8 +95,8 @@ def flags(summary: Summary, problem: Problem, judges: Sequence[str] = JUDGES) ->
 
 def _prior(summary: Summary, entry: Entry) -> Entry | None:
     """The base model at the same budget, or the only one that there is."""
-    same = summary.find(entry.problem, "prior", entry.budget)
-    others = (e for e in summary.of(entry.problem) if e.name == "prior" and len(e.done))
+    same = summary.untilted(entry.problem, entry.budget)
+    others = (e for e in summary.of(entry.problem) if e.is_untilted and len(e.done))
     return same or next(others, None)
 
 
@@ -160,16 +161,14 @@ def _over_optimised(
 
 @dataclass(frozen=True)
 class Verdict:
-    """How a held-out metric changed from one entry to another; direction: which way is better."""
+    """How a held-out metric changed from one entry to another.
 
-    metric: str
+    name: for sentences.  direction: which way is better.
+    """
+
+    name: str
     gap: Difference
     direction: str
-
-    @property
-    def name(self) -> str:
-        """For sentences."""
-        return "the judge" if self.metric == "judge" else f"`{self.metric}`"
 
     @property
     def worse(self) -> bool:
@@ -191,8 +190,13 @@ class Verdict:
 def _verdicts(summary: Summary, entry: Entry, other: Entry, judges: Sequence[str]) -> list[Verdict]:
     """Of every judge that knows which way is better and has measured both."""
     both = [m for m in judges if entry.estimate(m).known and other.estimate(m).known]
+    main = summary.judge(entry.problem)
     found = [
-        Verdict(m, difference(entry.estimate(m), other.estimate(m)), summary.info[m].direction)
+        Verdict(
+            "the judge" if m == main else f"`{m}`",
+            difference(entry.estimate(m), other.estimate(m)),
+            summary.info[m].direction,
+        )
         for m in both
     ]
     return [verdict for verdict in found if verdict.direction in ("higher", "lower")]
@@ -226,7 +230,7 @@ def _curves(summary: Summary, problem: Problem) -> Iterator[str]:
 
 def _less_diverse(summary: Summary, entry: Entry) -> Iterator[Flag]:
     """Below the interval of the base model and, where there is one, of the exact law."""
-    for metric in DIVERSITIES:
+    for metric in summary.measuring("diversity"):
         own = entry.estimate(metric)
         exact = summary.exact(entry.problem, entry.budget)
         yardsticks = [e for e in (_prior(summary, entry), exact) if e is not None]
@@ -247,7 +251,7 @@ def _less_diverse(summary: Summary, entry: Entry) -> Iterator[Flag]:
 def _drifted(summary: Summary, entry: Entry) -> Iterator[Flag]:
     """What the pictures look like has moved clearly away from the base model's."""
     prior = _prior(summary, entry)
-    for metric in DRIFTS if prior is not None else ():
+    for metric in summary.measuring("drift") if prior is not None else ():
         assert prior is not None
         own, base = entry.estimate(metric), prior.estimate(metric)
         if not own.known or not base.known:
@@ -264,22 +268,26 @@ def _drifted(summary: Summary, entry: Entry) -> Iterator[Flag]:
 
 def _disagreeing(summary: Summary, entry: Entry) -> Iterator[Flag]:
     """The members of a summed reward are further apart than on the base model's samples."""
-    prior, metric = _prior(summary, entry), "ensemble-disagreement"
-    if prior is None or not prior.estimate(metric).known or not entry.estimate(metric).known:
-        return
-    gap = difference(entry.estimate(metric), prior.estimate(metric))
-    if _above(gap) and gap.mean > DRIFT_SHARE * abs(prior.estimate(metric).mean):
-        text = (
-            f"`{entry.method}`{_at(entry)}: the members of the reward disagree by "
-            f"{short(entry.estimate(metric).mean)} deviations, {short(gap.mean)} more than on the "
-            "base model's samples."
-        )
-        yield Flag("disagreement", entry.method, entry.budget, text)
+    prior = _prior(summary, entry)
+    for metric in summary.measuring("disagreement") if prior is not None else ():
+        assert prior is not None
+        own, base = entry.estimate(metric), prior.estimate(metric)
+        if not own.known or not base.known:
+            continue
+        gap = difference(own, base)
+        if _above(gap) and gap.mean > DRIFT_SHARE * abs(base.mean):
+            text = (
+                f"`{entry.method}`{_at(entry)}: the members of the reward disagree by "
+                f"{short(own.mean)} deviations, {short(gap.mean)} more than on the base model's "
+                "samples."
+            )
+            yield Flag("disagreement", entry.method, entry.budget, text)
 
 
 def _sizes(summary: Summary, problem: Problem) -> list[str]:
     """How strong the tilt is, in nats, where it was measured."""
-    found = (e.estimate("tilt-size") for e in summary.of(problem) if e.name == "prior")
+    metrics, priors = summary.measuring("tilt"), [e for e in summary.of(problem) if e.is_untilted]
+    found = (entry.estimate(metric) for metric in metrics for entry in priors)
     known = next((value for value in found if value.known), None)
     if known is None:
         return []

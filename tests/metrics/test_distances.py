@@ -5,9 +5,10 @@ import math
 import pytest
 import torch
 
-from bench.core.contracts import Samples, Target
 from bench.core.map_posterior import MapPosterior
+from bench.core.metrics import Target
 from bench.core.noise import NoiseSource
+from bench.core.values import Samples
 from bench.metrics.digits import ClassError, Frechet, frechet
 from bench.metrics.distance import SlicedWasserstein, systematic_rows
 from bench.metrics.posterior_quality import (

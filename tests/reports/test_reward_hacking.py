@@ -1,17 +1,18 @@
 """Reward governance: flags fire for hacked tables, and stay silent for the base model."""
 
 import math
-from dataclasses import asdict
+from dataclasses import asdict, fields
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 
+from bench.core import plugins
 from reports.data import overoptimisation
 from reports.data.run import tidy_cells, tidy_metrics
-from reports.data.summary import Problem, summarise
-from reports.text import reward_hacking as governance
+from reports.data.summary import MethodInfo, MetricInfo, Problem, summarise
+from reports.text import reward_hacking
 
 SEEDS = 5
 BASE = {
@@ -28,33 +29,53 @@ PROBLEM = Problem("shapes", "prompt", 1.0)
 WAYS = {"judge": "higher", "class-agreement": "higher", "mmd2-pixels": "lower"}
 
 
+def declared(group, name, words):
+    """What the plugin of that name declares, if there is one."""
+    known = name in plugins.points(group)
+    return {word: getattr(plugins.load(group, name), word) for word in words} if known else {}
+
+
+METHOD_WORDS = [field.name for field in fields(MethodInfo)]
+METRIC_WORDS = {field.name for field in fields(MetricInfo)} - {"direction"}
+
+
 def summary_of(methods, strength=1.0, seed=0, spread=0.01):
     """A summary of tables with these means; seeds share part of their noise."""
     rng = np.random.default_rng(seed)
     cells, metrics = [], []
     common = rng.standard_normal(SEEDS)
     for method, means in methods.items():
+        name = method.partition(":")[0]
+        about = declared("methods", name, METHOD_WORDS)
+        about = {f"method_{word}": said for word, said in about.items()}
         for s in range(SEEDS):
             cell = f"{method}-{s}"
             cells.append({"cell": cell, "task": "shapes", "reward": "prompt", "strength": strength,
-                          "method": method, "method_name": method.partition(":")[0], "seed": s,
-                          "n": 64, "status": "ok"})  # fmt: skip
+                          "method": method, "method_name": name, "seed": s,
+                          "n": 64, "status": "ok", **about})  # fmt: skip
             for metric, mean in means.items():
                 noise = spread * mean * (common[s] + rng.standard_normal())
                 metrics.append({"cell": cell, "metric": metric, "value": mean + noise,
-                                "direction": WAYS.get(metric, "")})  # fmt: skip
+                                "direction": WAYS.get(metric, ""),
+                                **declared("metrics", metric, METRIC_WORDS)})  # fmt: skip
     return summarise(tidy_cells(pd.DataFrame(cells)), tidy_metrics(pd.DataFrame(metrics)))
 
 
 def kinds(summary, method):
-    return {flag.kind for flag in governance.flags(summary, PROBLEM) if flag.method == method}
+    return {
+        flag.kind
+        for flag in reward_hacking.flags(summary, PROBLEM, ("judge",))
+        if flag.method == method
+    }
 
 
 def test_every_flag_fires_for_a_hacked_method_and_none_for_a_good_one():
     summary = summary_of({"prior": BASE, "good": BETTER, "hacked": HACKED})
     assert kinds(summary, "hacked") == {"judge falls", "diversity", "drift", "disagreement"}
     assert not kinds(summary, "good")
-    texts = [f.text for f in governance.flags(summary, PROBLEM) if f.kind == "drift"]
+    texts = [
+        f.text for f in reward_hacking.flags(summary, PROBLEM, ("judge",)) if f.kind == "drift"
+    ]
     assert len(texts) == 4 and any("saturation goes from 0.3" in text for text in texts)
 
 
@@ -62,8 +83,8 @@ def test_every_flag_fires_for_a_hacked_method_and_none_for_a_good_one():
 def test_the_base_model_itself_is_never_flagged(seed):
     """Another run of the base model under another name: noise alone raises no flag."""
     summary = summary_of({"prior": BASE, "prior:steps=20": BASE, "exact": HACKED}, seed=seed)
-    assert not governance.flags(summary, PROBLEM)
-    assert governance.CLEAR in governance.warnings(summary, PROBLEM)
+    assert not reward_hacking.flags(summary, PROBLEM, ("judge",))
+    assert reward_hacking.CLEAR in reward_hacking.warnings(summary, PROBLEM, ("judge",))
 
 
 def test_every_held_out_judge_is_heard():
@@ -79,12 +100,12 @@ def test_every_held_out_judge_is_heard():
             "mfm-g:guidance=3": BETTER | {"reward": 0.5, "judge": 0.9} | lost,
         }
     )
-    found = governance.flags(summary, PROBLEM, held)
+    found = reward_hacking.flags(summary, PROBLEM, held)
     assert {flag.method for flag in found} == {"mfm-g:guidance=3"}
     assert [flag.kind for flag in found] == ["judge falls"] * 2 + ["over-optimised"] * 2
     assert "while `class-agreement` falls by 0.2" in found[0].text
     assert "while `mmd2-pixels` rises by 0.2" in found[1].text
-    assert not governance.flags(summary, PROBLEM)
+    assert not reward_hacking.flags(summary, PROBLEM, ("judge",))
 
 
 def test_one_judge_that_rises_confirms():
@@ -93,7 +114,7 @@ def test_one_judge_that_rises_confirms():
     summary = summary_of(
         {"prior": BASE | told, "good": BETTER | told, "idle": BETTER | {"judge": 0.5} | told}
     )
-    found = governance.flags(summary, PROBLEM, ("judge", "class-agreement"))
+    found = reward_hacking.flags(summary, PROBLEM, ("judge", "class-agreement"))
     assert [(flag.method, flag.kind) for flag in found] == [("idle", "unconfirmed")]
     assert "which the judge and `class-agreement` do not confirm" in found[0].text
 
@@ -130,7 +151,7 @@ def test_growing_strength_with_a_falling_judge_is_over_optimisation():
     summary = summary_of(ladder((0.9, 0.8, 0.6)))
     assert kinds(summary, "dps:steps=20,guidance=2") == {"over-optimised"}
     assert not kinds(summary, "dps:steps=20")
-    assert not governance.flags(summary_of(ladder((0.7, 0.8, 0.9))), PROBLEM)
+    assert not reward_hacking.flags(summary_of(ladder((0.7, 0.8, 0.9))), PROBLEM, ("judge",))
 
 
 @pytest.mark.parametrize(
@@ -143,7 +164,10 @@ def test_lost_share_is_what_the_judge_gave_back(judges, lost):
     assert found.name == "dps:steps=20" and found.axis == "strength"
     assert overoptimisation.lost_share(summary, found) == pytest.approx(lost)
     share = f"{lost:.0%}".rstrip("%")
-    assert any(f"has lost {share}" in text for text in governance.warnings(summary, PROBLEM))
+    assert any(
+        f"has lost {share}" in text
+        for text in reward_hacking.warnings(summary, PROBLEM, ("judge",))
+    )
 
 
 def test_best_of_n_stands_at_its_kl():
@@ -155,7 +179,9 @@ def test_best_of_n_stands_at_its_kl():
 
 
 def test_the_size_of_the_tilt_is_stated():
-    text = governance.warnings(summary_of({"prior": BASE, "good": BETTER}), PROBLEM)[-1]
+    text = reward_hacking.warnings(
+        summary_of({"prior": BASE, "good": BETTER}), PROBLEM, ("judge",)
+    )[-1]
     assert "under the base model: 1.7" in text
 
 
@@ -177,7 +203,7 @@ def test_judges_default_to_the_rewards_own_and_survive_storing():
     assert stored["blocks"][0]["judges"]["held-out"] == ["judge", "mmd2-data"]
     assert suite_with(**stored) == named
     problem = Problem("digits", "class", 1.0)
-    text = governance.judges(stored, problem)
+    text = reward_hacking.roles(stored, summary_of({}), problem)
     assert "`reward`, of `class`" in text and "Tuning judges: `frechet`" in text
     assert text.endswith("Held out: `judge`, `mmd2-data`.")
 
@@ -216,8 +242,11 @@ def test_the_tuning_judge_is_what_sweeps_optimise():
 def test_digits_and_shapes_measure_what_governance_reads():
     from bench.runner.measuring import wanted_metrics
 
-    pictures = {*governance.DRIFTS, "diversity", "vendi", "modes", "tilt-size"}
-    assert pictures <= set(wanted_metrics("shapes"))
+    read = ("drift", "diversity", "tilt")
+    known = {m for m in plugins.points("metrics") if plugins.load("metrics", m).measures in read}
+    pictures = known - {"free-entropy"}  # of prompts alone
+    assert len(pictures) == 8
+    assert known <= set(wanted_metrics("shapes"))
     assert pictures - {"saturation"} <= set(wanted_metrics("digits"))  # digits are grey
 
 
@@ -249,7 +278,9 @@ def test_picture_statistics_on_pictures_with_known_answers():
 
 
 def test_tilt_size_and_its_error():
-    from bench.core.contracts import Reward, Samples, Target
+    from bench.core.metrics import Target
+    from bench.core.tasks import Reward
+    from bench.core.values import Samples
     from bench.metrics.governance import TiltSize
 
     class First(Reward):
@@ -265,7 +296,8 @@ def test_tilt_size_and_its_error():
 
 
 def test_disagreement_rises_when_one_member_moves_alone():
-    from bench.core.contracts import Samples, Target
+    from bench.core.metrics import Target
+    from bench.core.values import Samples
     from bench.metrics.governance import EnsembleDisagreement
     from rewards.combine import WeightedSum
 
@@ -306,6 +338,7 @@ def digits_summary():
     for row in expand(build_suite(content)):
         attempt = Job(row.cell, None, ("reward", "judge", "diversity", "mmd2-data")).run()
         about = {"cell": row.id, "task": "digits", "reward": "class:label=8", "n": 64}
+        about |= asdict(row.about)
         cells.append(about | {"method": row.method_label, "method_name": row.cell.method,
                               "seed": row.cell.seed, "status": attempt.status})  # fmt: skip
         metrics += [{"cell": row.id, **asdict(m)} for m in attempt.metrics]
@@ -316,7 +349,11 @@ def digits_summary():
 def test_hard_steering_on_digits_is_over_optimisation(digits_summary):
     """The target's classifier is ever surer of an 8, the judge's ever less."""
     problem = digits_summary.problems[0]
-    found = [f for f in governance.flags(digits_summary, problem) if f.kind == "over-optimised"]
+    found = [
+        f
+        for f in reward_hacking.flags(digits_summary, problem, ("judge",))
+        if f.kind == "over-optimised"
+    ]
     assert found and all("scale=rescale" in flag.method for flag in found)
     curves = [x for x in overoptimisation.ladders(digits_summary, problem) if "dps" in x.name]
     assert overoptimisation.lost_share(digits_summary, curves[0]) > 0.02
@@ -326,5 +363,9 @@ def test_hard_steering_on_digits_is_over_optimisation(digits_summary):
 def test_moderate_steering_and_the_base_model_are_not_flagged(digits_summary):
     problem = digits_summary.problems[0]
     about_judge = {"judge falls", "over-optimised", "unconfirmed"}
-    flagged = {f.method for f in governance.flags(digits_summary, problem) if f.kind in about_judge}
+    flagged = {
+        f.method
+        for f in reward_hacking.flags(digits_summary, problem, ("judge",))
+        if f.kind in about_judge
+    }
     assert not any(method.startswith(("prior", "mfm-g")) for method in flagged)

@@ -128,7 +128,8 @@ def test_numbers_are_short_and_aligned() -> None:
 
 
 def test_methods_keep_their_colour_and_never_share_one() -> None:
-    few = looks({"mfm-g": "mfm-g", "dps": "dps"})
-    many = looks({"prior": "prior", "mfm-g:draws=1": "mfm-g", "mfm-g:draws=4": "mfm-g", "x": "x"})
-    assert few["mfm-g"].colour == many["mfm-g:draws=1"].colour
-    assert len({look.colour for look in many.values()}) == 4
+    blue, grey = "#0072b2", "#8a8a8a"
+    few = looks({"mfm-g": blue, "dps": "#d55e00"})
+    many = looks({"prior": grey, "mfm-g:draws=1": blue, "mfm-g:draws=4": blue, "x": "", "y": "red"})
+    assert few["mfm-g"].colour == many["mfm-g:draws=1"].colour == blue
+    assert len({look.colour for look in many.values()}) == 5

@@ -36,6 +36,29 @@ DIGITS = {
     "someone-elses:width=3": (-0.88, -0.99, 0.27, 0.05),
     "mfm-ft": (-0.75, -0.85, 0.25, 0.02),
 }
+# What the methods and metrics of this run declare; one method declares nothing.
+METHODS = {
+    "prior": {"standing": "reference", "tag": "untilted", "colour": "#8a8a8a"},
+    "exact": {"standing": "closed form", "tag": "floor", "colour": "#222222"},
+    "oracle": {"standing": "closed form", "tag": "closed form", "colour": "#cc79a7"},
+    "best-of-n": {"standing": "baseline", "best_of": "candidates"},
+    "best-of-n-fewstep": {"standing": "baseline", "best_of": "candidates"},
+    "dps": {"standing": "baseline", "caveat": "it is biased, regardless of compute"},
+    "rollout": {"standing": "baseline"},
+    "mfm-g": {"summary": "one-step draws, with gradients", "colour": "#0072b2"},
+    "mfm-gf": {},
+    "mfm-ft": {},
+}
+METRICS = {
+    "reward": ("target", 10, False),
+    "judge": ("judge", 20, False),
+    "sliced-w2": ("distance", 50, True),
+    "mmd2": ("distance", 60, False),
+    "frechet": ("distance", 70, False),
+    "mmd2-features": ("distance", 80, False),
+    "mmd2-data": ("shift", 110, False),
+    "diversity": ("diversity", 130, False),
+}
 PROBLEMS = {
     ("gmm-paper", "inverse", 1.0): MIXTURE,
     ("digits", "class-mixture", 1.0): DIGITS,
@@ -123,6 +146,8 @@ def add_cell(folder, made, key, truth, state, rng) -> None:
             "condition": "",
             "method": method,
             "method_name": name,
+            **{f"method_{word}": said for word, said in METHODS.get(name, {}).items()},
+            "task_summary": "a mixture" if task == "gmm-paper" else "",
             "params": json.dumps({"scale": "exact"} | matched),
             "matched": json.dumps({} if name == "exact" else matched),
             "budget": budget,
@@ -180,6 +205,7 @@ def add_metrics(made, cell, key, truth, n, rng) -> None:
                 "version": "1",
                 "implementation": "torchmetrics" if metric == "frechet" else "tiltbench",
                 "direction": directions.get(metric, "lower"),
+                **dict(zip(("measures", "rank", "floor"), METRICS[metric], strict=True)),
                 "value": x + jitter,
                 "standard_error": 0.04 if metric in higher else np.nan,
                 "n": n,

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 
 import bench.loops.blocks as blocks
 import bench.loops.particle_method as smc
-from bench.core.contracts import Need
 from bench.core.metering import Meter
+from bench.core.methods import Need
 from bench.core.params import UserError
 from bench.loops.particles import Cloud
 from bench.loops.populations import OUTPUTS, sample_populations
