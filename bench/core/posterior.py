@@ -7,6 +7,9 @@ velocity of the step, so it is evaluated once: pass a `Remembered` flow and more
 
 from __future__ import annotations
 
+from operator import is_
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -22,13 +25,15 @@ class Remembered:
     def __init__(self, flow: Flow) -> None:
         self.event_shape, self.interpolant = flow.event_shape, flow.interpolant
         self._flow = flow
-        self._last: tuple[Tensor, Tensor, Tensor] | None = None
+        self._asked: tuple[Any, ...] = ()
+        self._answer: Tensor | None = None
 
     def velocity(self, x: Tensor, t: Tensor, condition: Condition = None) -> Tensor:
-        """b_t(x); repeated calls with the same x and t objects share one evaluation."""
-        if self._last is None or self._last[0] is not x or self._last[1] is not t:
-            self._last = (x, t, self._flow.velocity(x, t, condition))
-        return self._last[2]
+        """b_t(x); repeated calls with the same x, t and condition share one evaluation."""
+        asked = (x, t, condition)
+        if self._answer is None or not all(map(is_, asked, self._asked)):
+            self._asked, self._answer = asked, self._flow.velocity(x, t, condition)
+        return self._answer
 
 
 def draws_of(noise: Noise, name: str, n: int, event_shape: tuple[int, ...]) -> Tensor:

@@ -10,6 +10,7 @@ from bench.api import Condition, Noise, NoParams, Problem, Target, Work, backwar
 from bench.core.flops import counted
 from bench.core.metered import MeteredPosterior
 from bench.core.metering import Meter, OverBudget
+from bench.core.posterior import Remembered
 from bench.core.units import Role
 from bench.core.values import ProblemSpec
 from bench.plan.prediction import sample_work
@@ -69,6 +70,14 @@ def test_a_posterior_hears_it_too(given) -> None:
     (x, t, _), problem = points(), problem_of(instances())
     draw = MeteredPosterior(Told(), Meter(), OWN).draw(x, t, 3, problem.noise_at(0), given)
     assert bool((draw == (given or OWN)).all())
+
+
+def test_what_is_remembered_is_remembered_for_its_condition() -> None:
+    problem, (x, t, _) = problem_of(instances()), points()
+    flow = Remembered(problem.flow)
+    one, other = flow.velocity(x, t, OWN), flow.velocity(x, t, OTHER)
+    assert not torch.equal(one, other)
+    assert flow.velocity(x, t, OTHER) is other
 
 
 def test_a_condition_with_a_row_each_is_priced() -> None:

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from bench.core.finite import finite_reward
+from bench.core.finite import all_finite, finite_reward
 from bench.core.integrate import at_step
 from bench.core.metering import Meter
 from bench.plan.expand import expand
@@ -20,6 +20,20 @@ def scored(value, name="mine"):
 
 def root(x):
     return x[:, 0].sqrt()
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+def test_one_value_that_is_not_finite_is_found_wherever_it_stands(bad):
+    for place in range(9):
+        x = torch.full((9,), -1.0, requires_grad=True).clone()
+        x[place] = bad
+        assert not all_finite(x)
+    assert not all_finite(torch.tensor([math.inf, -math.inf]))
+
+
+def test_values_whose_sum_overflows_are_finite():
+    x = torch.full((3, 2), 3e38)
+    assert x.sum().isinf() and all_finite(x) and all_finite(x[:0])
 
 
 def test_the_call_is_named():
