@@ -5,7 +5,6 @@ Everything in it is computed from the stored tables, so building it twice gives 
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,8 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
+from bench.record import layout
+from bench.record.files import RunFiles
 from reports.chapter import material_of, written
 from reports.data.run import RunTables, load_run
 from reports.text.labels import budget_label
@@ -26,13 +27,9 @@ def write_page(run: Path) -> Path:
 
     Works on unfinished runs; the file is replaced in one step, so a reader never sees half of it.
     """
-    target = run / "report.html"
-    partial_file = target.with_name(".report.html.partial")
-    with partial_file.open("w", encoding="utf-8") as stream:
-        stream.write(page_text(load_run(run)))
-        stream.flush()
-        os.fsync(stream.fileno())
-    return partial_file.replace(target)
+    files = RunFiles(str(run.parent), run.name)
+    files.write(layout.REPORT, page_text(load_run(run)).encode())
+    return run / layout.REPORT
 
 
 def page_text(run: RunTables) -> str:
