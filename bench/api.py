@@ -19,29 +19,19 @@ fine-tuning  the trainable flow, and the state that a fit leaves
 """
 
 # contracts
-from bench.core.contracts import (
+from bench.core.methods import FineTuning, Method, Need, Standing
+from bench.core.metrics import Measures, Metric, Target
+from bench.core.protocols import (
     Condition,
-    FineTuning,
-    Fitted,
     Flow,
     FlowMap,
-    Measurement,
-    Measures,
     MetaFlowMap,
-    Method,
-    Metric,
-    Need,
     Noise,
     Oracle,
     PosteriorSampler,
-    ProblemSpec,
-    Reference,
-    Reward,
-    Samples,
-    Standing,
-    Target,
-    Task,
 )
+from bench.core.tasks import Reward, Task
+from bench.core.values import Fitted, Measurement, ProblemSpec, Reference, Samples
 
 # isort: split
 # what a method is handed

@@ -14,7 +14,8 @@ from bench.core.metering import Meter
 from bench.plan.expand import expand
 from bench.plan.suite import build_suite
 from bench.runner.cell import sample_in_batches
-from bench.runner.scene import make_problem, stage
+from bench.runner.instances import instances_of
+from bench.runner.problems import make_problem
 from benchmarks.timing import median_ratio, seconds
 
 
@@ -36,10 +37,11 @@ def digits(repetitions: int = 25) -> tuple[float, float]:
         "methods": ["mfm-g:draws=4,steps=20"],
     }
     cell = expand(build_suite(content))[0].cell
-    scene = stage(cell)
+    instances = instances_of(cell)
 
     def run(meter: Meter) -> object:
-        return sample_in_batches(scene.method, make_problem(cell, scene, meter, range(128)), cell)
+        problem = make_problem(cell, instances, meter, range(128))
+        return sample_in_batches(instances.method, problem, cell)
 
     limit = 128 * 20 * 17.0
     return median_ratio(

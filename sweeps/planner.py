@@ -10,7 +10,7 @@ from typing import Any
 
 from bench.core import plugins
 from bench.core.cells import Planned, plain_values
-from bench.core.contracts import FineTuning, Method
+from bench.core.methods import FineTuning, Method
 from bench.core.params import UserError, format_name, parse_name
 from bench.core.units import DEFAULT, UNITS
 from bench.plan.binding import Bound, bind

@@ -9,8 +9,8 @@ from typing import Any
 
 from bench.core import plugins
 from bench.core.cells import digest
-from bench.core.contracts import Task
 from bench.core.params import UserError, build, nearest, param, parse_name
+from bench.core.tasks import Task
 from bench.core.work import Budget
 from bench.plan.binding import bind
 from bench.plan.budgets import parse_budget

@@ -84,11 +84,11 @@ def _score(text: str, own: Folder, said: list[str] | None) -> PictureMetric:
     """Mean raw reward over the folder, with its standard error."""
     import torch
 
+    from bench.core.finite import finite_scores
     from bench.core.params import format_name
     from bench.metrics.image_row import PictureMetric
     from bench.models import picture_folder
     from bench.plan.binding import make_reward
-    from bench.runner.scene import checked
 
     name, reward, _ = make_reward(text)
     weights = " ".join(f"{k}:{v[:12]}" for k, v in reward.weights().items())
@@ -97,7 +97,7 @@ def _score(text: str, own: Folder, said: list[str] | None) -> PictureMetric:
         for k, picture in enumerate(picture_folder.read_pictures(own.paths)):
             x = _as_read(picture, getattr(reward.params, "pixels", "signed"))
             try:
-                scores.append(checked(reward(x, said[k] if said else None), name).double())
+                scores.append(finite_scores(reward(x, said[k] if said else None), name).double())
             except FloatingPointError as broken:
                 raise FloatingPointError(f"{broken} ({own.paths[k].name})") from broken
     values = torch.cat(scores)

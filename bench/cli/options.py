@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from typing import Annotated, Any
 
 import typer
@@ -95,8 +94,3 @@ def _own_name(given: dict[str, Any], settings: list[str]) -> str:
     """The same ad-hoc command finds its run again; another one does not overwrite it."""
     text = json.dumps([given, sorted(settings)], sort_keys=True)
     return f"custom-{hashlib.sha256(text.encode()).hexdigest()[:6]}"
-
-
-def debugging() -> bool:
-    """Whether --debug was given."""
-    return os.environ.get("TILTBENCH_DEBUG") == "1"

@@ -15,8 +15,9 @@ from bench.conformance.rewards import RewardSubject
 from bench.conformance.tasks import CHECKS as FLOW_CHECKS
 from bench.conformance.tasks import TaskSubject
 from bench.core import plugins
-from bench.core.contracts import Method, Reward, Task
+from bench.core.methods import Method
 from bench.core.params import UserError, build, nearest, parse_name
+from bench.core.tasks import Reward, Task
 from bench.plan.binding import Bound, bind, lacking, make_reward, make_task
 
 TASK_CHECKS = (*FLOW_CHECKS, *LAW_CHECKS)

@@ -10,10 +10,11 @@ from torch import Tensor
 
 from bench.conformance.findings import CHECK_ROWS, Check, Skipped, check_tensor, expect
 from bench.conformance.tasks import TaskSubject
-from bench.core.contracts import PosteriorSampler, Reward, Task
 from bench.core.integrate import filled
 from bench.core.params import NoParams
+from bench.core.protocols import PosteriorSampler
 from bench.core.quadratic import Quadratic, linear
+from bench.core.tasks import Reward, Task
 
 TIME = 0.3
 """Early enough for a posterior to be wide."""

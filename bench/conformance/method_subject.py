@@ -12,15 +12,18 @@ import torch
 from torch import Tensor, nn
 
 from bench.core.cells import Cell
-from bench.core.contracts import Method, ProblemSpec, Samples, Target
 from bench.core.metering import Meter
+from bench.core.methods import Method
+from bench.core.metrics import Target
 from bench.core.params import range_of
 from bench.core.problem import Problem
+from bench.core.values import ProblemSpec, Samples
 from bench.core.work import Budget, Work
 from bench.plan.binding import Bound
 from bench.plan.matching import bounds
 from bench.runner.cell import sample_in_batches
-from bench.runner.scene import Scene, make_problem
+from bench.runner.instances import Instances
+from bench.runner.problems import make_problem
 
 N = 6
 SMALL = 8
@@ -83,8 +86,8 @@ class MethodSubject:
     def problem(self, cell: Cell, limit: float | None = None) -> Problem:
         """The metered problem that the runner would hand to the method."""
         target = Target(self.bound.reward, cell.strength, cell.condition, cell.seed)
-        scene = Scene(self.bound.task, target, self.method)
-        problem = make_problem(cell, scene, Meter(limit), range(cell.n))
+        instances = Instances(self.bound.task, target, self.method)
+        problem = make_problem(cell, instances, Meter(limit), range(cell.n))
         problem.budget = None if limit is None else Budget("paper-nfe", limit / cell.n)
         return problem
 

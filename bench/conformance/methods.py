@@ -25,11 +25,12 @@ from bench.conformance.findings import (
     one_line,
 )
 from bench.conformance.method_subject import MethodSubject, N
-from bench.core.contracts import Need, ProblemSpec
 from bench.core.metering import OverBudget
+from bench.core.methods import Need
 from bench.core.params import range_of
 from bench.core.problem import Problem
 from bench.core.units import ROLES
+from bench.core.values import ProblemSpec
 from bench.core.work import Rows, Work
 from bench.plan.matching import bounds
 from bench.runner.cell import sample_in_batches

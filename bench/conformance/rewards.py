@@ -21,10 +21,10 @@ from bench.conformance.findings import (
     expect,
     globals_kept,
 )
-from bench.core.contracts import Reward, Task
 from bench.core.noise import NoiseSource
 from bench.core.params import NoParams
 from bench.core.paths import expand
+from bench.core.tasks import Reward, Task
 
 EXTREME = 1e3
 DIRECTIONS = 4

@@ -22,9 +22,9 @@ from bench.conformance.findings import (
     globals_kept,
 )
 from bench.core import plugins
-from bench.core.contracts import Task
 from bench.core.integrate import euler, filled, integrate, uniform_grid
 from bench.core.noise import NoiseSource
+from bench.core.tasks import Task
 
 CHECK_TIMES = (0.01, 0.5, 0.99)
 

@@ -1,9 +1,8 @@
 """The meter: every callable that a method sees counts its rows, and stops at the budget.
 
 Forward rows are counted on the call; backward rows by an identity autograd function on the
-output, so that whatever part of a graph is differentiated is charged when it happens.  Function
-transforms (`torch.func`, forward-mode AD), recordings (jit, fx, CUDA graphs), second derivatives
-and rows hidden in other dimensions would pass the counter by and are refused.
+output, so that whatever part of a graph is differentiated is charged when it happens.  What would
+pass the counter by is refused, see `bench.core.refusals`.
 """
 
 from __future__ import annotations
@@ -16,11 +15,17 @@ from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
-from torch.autograd import forward_ad
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from bench.core.accelerator import settle
 from bench.core.flops import Price, price
+from bench.core.refusals import (
+    Unmeterable,
+    refuse_other_gradients,
+    refuse_shape,
+    refuse_transforms,
+    refuse_uncountable,
+)
 from bench.core.units import DEFAULT, UNITS, Kind, Role
 from bench.core.work import PLACE, Work
 
@@ -31,10 +36,6 @@ class OverBudget(Exception):
 
 class TimeIsUp(Exception):
     """The cell's time limit has passed."""
-
-
-class Unmeterable(RuntimeError):
-    """A call that the meter cannot count."""
 
 
 class Meter:
@@ -62,11 +63,6 @@ class Meter:
         self._lock = threading.Lock()
         settle()  # what was launched before is not this ledger's
         self._started = time.perf_counter()
-
-    def __setattr__(self, name: str, value: object) -> None:
-        if not name.startswith("_") and hasattr(self, "_started"):
-            raise Unmeterable(f"'{name}' of a meter cannot be changed once it runs")
-        super().__setattr__(name, value)
 
     def __copy__(self) -> Meter:
         """A copied callable still charges the same ledger."""
@@ -142,21 +138,20 @@ class Meter:
     ) -> Callable[..., Tensor]:
         """`fn` with its rows counted; rows are the length of its first argument times `cost`.
 
+        `cost` is 2 where one call runs a network twice (classifier-free guidance).
         `key` names the callable in the table of FLOP prices; without one, FLOPs are not counted.
         `event_shape`, if given, is the shape of a row of the first argument and of the result.
         `trained` lists the parameters that a backward reaches, for its price.
         Calls that cannot be counted raise Unmeterable.
         """
+        name, priced = (role, *key), bool(key) and self.count_flops
 
-        def metered(x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-            refuse_transforms(role)
-            refuse_recording(role, x)
-            refuse_hidden_rows(role, (x, *args, *kwargs.values()), event_shape)
+        def metered(x: Tensor, *args: Any) -> Tensor:
+            refuse_uncountable(role, (x, *args), event_shape)
             rows = x.shape[0] * cost
-            priced = bool(key) and self.count_flops
-            found = self.price((role, *key), fn, (x, *args), trained()) if priced else None
+            found = self.price(name, fn, (x, *args), trained()) if priced else None
             self.charge(role, "forward", rows, found.forward(x.shape[0]) if found else 0.0)
-            out = fn(x, *args, **kwargs)
+            out = fn(x, *args)
             if event_shape is not None or role == "reward":
                 refuse_shape(role, out, (x.shape[0], *(event_shape or ())))
             if out.requires_grad:
@@ -170,27 +165,29 @@ class Meter:
     def wrap_jvp(
         self,
         role: Role,
-        fn: Callable[[Tensor, Tensor], Tensor],
+        fn: Callable[..., Tensor],
         key: tuple[Any, ...] = (),
         event_shape: tuple[int, ...] = (),
-    ) -> Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]:
-        """(x, t, tangent) -> (fn(x, t), its derivative along the tangent), as JVP rows.
+        cost: int = 1,
+    ) -> Callable[..., tuple[Tensor, Tensor]]:
+        """(x, t, tangent, ...) -> (fn(x, t, ...), its derivative in x along the tangent).
 
-        The FLOPs are analytic, twice a forward's: every product is done for the value and for the
-        tangent.  No gradient passes.  Attention runs written out, which forward mode needs.
+        Counted as JVP rows, `cost` of them per row.  The FLOPs are analytic, twice a forward's:
+        every product is done for the value and for the tangent.  No gradient passes.  Attention
+        runs written out, which forward mode needs.
         """
+        name, priced = (role, *key), bool(key) and self.count_flops
 
         @torch.no_grad()
-        def metered(x: Tensor, t: Tensor, tangent: Tensor) -> tuple[Tensor, Tensor]:
-            refuse_transforms(role)
-            refuse_recording(role, x)
-            refuse_hidden_rows(role, (x, t, tangent), event_shape)
+        def metered(x: Tensor, t: Tensor, tangent: Tensor, *given: Any) -> tuple[Tensor, Tensor]:
+            args = (x, t, *given)
+            refuse_uncountable(role, (*args, tangent), event_shape)
             refuse_shape(role, tangent, tuple(x.shape))
-            found = self.price((role, *key), fn, (x, t)) if key and self.count_flops else None
-            rows = x.shape[0]
-            self.charge(role, "jvp", rows, 2 * found.forward(rows) if found else 0.0)
+            found = self.price(name, fn, args) if priced else None
+            flops = 2 * found.forward(x.shape[0]) if found else 0.0
+            self.charge(role, "jvp", x.shape[0] * cost, flops)
             with sdpa_kernel(SDPBackend.MATH):
-                value, derivative = torch.func.jvp(lambda x: fn(x, t), (x,), (tangent,))[:2]
+                value, derivative = torch.func.jvp(lambda x: fn(x, t, *given), (x,), (tangent,))[:2]
             return value, derivative
 
         return metered
@@ -220,59 +217,6 @@ class _CountBackward(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> Any:
         meter, role, rows, flops = ctx.charge
         refuse_transforms(role)
-        if torch.is_grad_enabled() or torch._C._functorch.is_legacy_batchedtensor(gradients[0]):
-            raise Unmeterable(
-                f"only first derivatives of the {role}, one gradient at a time, can be counted; "
-                "do without create_graph and is_grads_batched"
-            )
+        refuse_other_gradients(role, gradients[0])
         meter.charge(role, "backward", rows, flops)
         return gradients[0], None, None, None, None
-
-
-def refuse_transforms(role: Role) -> None:
-    """Raise Unmeterable under torch.func transforms or forward-mode AD."""
-    functorch = torch._C._functorch.maybe_current_level()  # no public query exists
-    if functorch is not None or forward_ad._current_level >= 0:
-        raise Unmeterable(
-            f"the {role} was called under torch.func or forward-mode AD, which the meter cannot "
-            "count; use torch.autograd.grad instead"
-        )
-
-
-def refuse_recording(role: Role, x: Tensor) -> None:
-    """Raise Unmeterable while torch records what runs: a replay would not pass the meter."""
-    modes = torch._C._TorchDispatchModeKey  # no public query exists
-    tracing = torch._C._get_tracing_state() is not None
-    tracing = tracing or torch._C._get_dispatch_mode(modes.PROXY) is not None
-    if tracing or (
-        isinstance(x, Tensor) and x.is_cuda and torch.cuda.is_current_stream_capturing()
-    ):
-        raise Unmeterable(
-            f"the {role} was called while jit, fx, export or a CUDA graph records it; "
-            "its replay could not be counted"
-        )
-
-
-def refuse_hidden_rows(
-    role: Role, args: tuple[Any, ...], event_shape: tuple[int, ...] | None
-) -> None:
-    """Raise Unmeterable unless every tensor has the rows of the first, and that one its shape."""
-    x = args[0]
-    if type(x) not in (Tensor, torch.nn.Parameter) or x.dim() == 0:
-        raise Unmeterable(
-            f"the {role} takes a plain tensor with a batch dimension, not a {type(x).__name__}"
-        )
-    if event_shape is not None:
-        refuse_shape(role, x, (x.shape[0], *event_shape))
-    for other in args[1:]:
-        if isinstance(other, Tensor) and (other.dim() == 0 or other.shape[0] != x.shape[0]):
-            raise Unmeterable(
-                f"the {role} was called with {x.shape[0]} rows and an argument of shape "
-                f"{tuple(other.shape)}; every argument needs the same rows"
-            )
-
-
-def refuse_shape(role: Role, x: Tensor, shape: tuple[int, ...]) -> None:
-    """Raise Unmeterable if a tensor has another shape than the rows that are counted."""
-    if x.shape != shape:
-        raise Unmeterable(f"the {role} saw shape {tuple(x.shape)}, not the counted {tuple(shape)}")

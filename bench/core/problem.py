@@ -2,128 +2,21 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
-import torch
 from torch import Tensor
 
-from bench.core.metering import Meter, refuse_shape
+from bench.core.metered import MeteredFlow, MeteredMap, MeteredOracle, MeteredPosterior
+from bench.core.metering import Meter
 from bench.core.noise import NoiseSource
 from bench.core.paths import Interpolant
-from bench.core.protocols import (
-    Condition,
-    Flow,
-    MetaFlowMap,
-    Noise,
-    Oracle,
-    PosteriorSampler,
-)
+from bench.core.protocols import Condition, Noise
 from bench.core.trainable import MeteredModule
 from bench.core.values import Samples
 from bench.core.work import Budget
-
-logger = logging.getLogger(__name__)
-
-
-class MeteredFlow:
-    """A flow whose every row is counted, bound to the condition of its problem."""
-
-    def __init__(
-        self, flow: Flow, meter: Meter, condition: Condition, key: tuple[Any, ...] = ()
-    ) -> None:
-        self.event_shape, self.interpolant = flow.event_shape, flow.interpolant
-
-        def velocity(x: Tensor, t: Tensor) -> Tensor:
-            return flow.velocity(x, t, condition)
-
-        self._velocity = meter.wrap("flow", velocity, key=key, event_shape=flow.event_shape)
-        self._jvp = meter.wrap_jvp("flow", velocity, key, flow.event_shape)
-
-    def velocity(self, x: Tensor, t: Tensor, condition: Condition = None) -> Tensor:
-        """b_t(x) under the problem's condition."""
-        return self._velocity(x, t)
-
-    def jvp(self, x: Tensor, t: Tensor, tangent: Tensor) -> tuple[Tensor, Tensor]:
-        """b_t(x) and J_b(x) tangent, without gradients; counted as JVP rows."""
-        return self._jvp(x, t, tangent)
-
-
-class MeteredMap:
-    """A meta flow map whose every row is counted."""
-
-    def __init__(
-        self, flow_map: MetaFlowMap, meter: Meter, condition: Condition, key: tuple[Any, ...] = ()
-    ) -> None:
-        def velocity(x_bar: Tensor, s: Tensor, u: Tensor, x: Tensor, t: Tensor) -> Tensor:
-            return flow_map.velocity(x_bar, s, u, x, t, condition)
-
-        def jump(x: Tensor, s: Tensor, u: Tensor) -> Tensor:
-            return flow_map.jump(x, s, u, condition)
-
-        self._velocity = meter.wrap("map", velocity, key=key and (*key, "velocity"))
-        self._jump = meter.wrap("map", jump, key=key and (*key, "jump"))
-
-    def velocity(
-        self, x_bar: Tensor, s: Tensor, u: Tensor, x: Tensor, t: Tensor, condition: Condition = None
-    ) -> Tensor:
-        """v_{s,u}(x_bar; t, x)."""
-        return self._velocity(x_bar, s, u, x, t)
-
-    def jump(self, x: Tensor, s: Tensor, u: Tensor, condition: Condition = None) -> Tensor:
-        """The deterministic map of the base flow."""
-        return self._jump(x, s, u)
-
-
-class MeteredPosterior:
-    """An exact posterior sampler; a draw counts one oracle row per batch element."""
-
-    def __init__(
-        self,
-        posterior: PosteriorSampler,
-        meter: Meter,
-        condition: Condition,
-        key: tuple[Any, ...] = (),
-    ) -> None:
-        self._key = key
-        self.pathwise, self.rows_per_draw = posterior.pathwise, posterior.rows_per_draw
-        self._posterior, self._meter, self._condition = posterior, meter, condition
-
-    def draw(
-        self, x: Tensor, t: Tensor, n: int, noise: Noise, condition: Condition = None
-    ) -> Tensor:
-        """(n, batch, *event_shape)."""
-
-        def drawn(x: Tensor, t: Tensor) -> Tensor:
-            return self._posterior.draw(x, t, n, _for_rows(noise, len(x)), self._condition)
-
-        key = self._key and (*self._key, n)
-        out = self._meter.wrap("oracle", drawn, cost=n, key=key)(x, t)
-        refuse_shape("oracle", out, (n, *x.shape))
-        return out
-
-
-def _for_rows(noise: Noise, rows: int) -> Noise:
-    """The noise of a batch, cut or repeated to `rows`: a FLOP count runs on a few rows."""
-
-    def adapted(name: str, shape: tuple[int, ...]) -> Tensor:
-        z = noise(name, shape)
-        return z if len(z) == rows else z[torch.arange(rows, device=z.device) % len(z)]
-
-    return adapted
-
-
-class MeteredOracle:
-    """A closed-form oracle; every row of a call is one oracle row."""
-
-    def __init__(self, oracle: Oracle, meter: Meter, key: tuple[Any, ...] = ()) -> None:
-        self.log_z = oracle.log_z
-        self.shift = meter.wrap("oracle", oracle.shift, key=key and (*key, "shift"))
-        self.value = meter.wrap("oracle", oracle.value, key=key and (*key, "value"))
-        self.draw = meter.wrap("oracle", oracle.draw, key=key and (*key, "draw"))
 
 
 @dataclass

@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 
 from bench.core.choices import named_param
-from bench.core.contracts import Method, Need
 from bench.core.estimators import log_mean_exp
 from bench.core.integrate import euler, filled, integrate, uniform_grid
+from bench.core.methods import Method, Need
 from bench.core.posterior import Remembered
 from bench.core.problem import Problem
 from bench.core.protocols import Noise

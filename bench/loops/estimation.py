@@ -16,8 +16,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from bench.core.contracts import Method, Need
 from bench.core.estimators import denoiser_shift, log_mean_exp, value_gradient
+from bench.core.methods import Method, Need
 from bench.core.params import param
 from bench.core.paths import expand
 from bench.core.posterior import Remembered, softmax_ess

@@ -14,8 +14,8 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 from bench.core.choices import named_param
-from bench.core.contracts import Method, Need
 from bench.core.integrate import uniform_grid
+from bench.core.methods import Method, Need
 from bench.core.params import param
 from bench.core.problem import Problem
 from bench.core.values import ProblemSpec, Samples

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from bench.core.estimators import denoiser_shift, log_mean_exp, value_gradient
+from bench.core.finite import all_finite
 from bench.core.integrate import ancestral_moments, at_step, filled
 from bench.core.noise import uniform
 from bench.core.paths import expand
@@ -192,7 +193,7 @@ def move(problem: Problem, design: ParticleDesign, cloud: Cloud, k: int) -> Clou
 
 def require_finite(x: Tensor, what: str, k: int) -> Tensor:
     """x, or an error: a particle that is lost is never put to zero in silence."""
-    if not bool(torch.isfinite(x).all()):
+    if not all_finite(x):
         raise FloatingPointError(f"the {what} are not finite at step {k}")
     return x
 

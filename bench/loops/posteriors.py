@@ -14,10 +14,11 @@ import torch
 from torch import Tensor
 
 from bench.core.choices import named_param
-from bench.core.contracts import Need
 from bench.core.map_posterior import Jump, MapPosterior
+from bench.core.metered import MeteredMap
+from bench.core.methods import Need
 from bench.core.posterior import Gaussian, Glass, NoiseGaussian, Remembered, SDERollout, Tweedie
-from bench.core.problem import MeteredMap, Problem
+from bench.core.problem import Problem
 from bench.core.protocols import Condition, Noise, PosteriorSampler
 from bench.core.units import Role
 from bench.core.work import Work, backward, forward

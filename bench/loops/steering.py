@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from bench.core.choices import named_param
+from bench.core.finite import all_finite
 from bench.core.integrate import at_step, filled, uniform_grid
 from bench.core.params import param
 from bench.core.problem import Problem
@@ -65,7 +66,7 @@ def march(problem: Problem, grid: Sequence[float], move: Move) -> Samples:
     for k in range(steps):
         with at_step(k, grid[k]):
             x, info = move(x, filled(grid[k], x), filled(grid[k + 1], x), k)
-        if not bool(torch.isfinite(x).all()):
+        if not all_finite(x):
             raise FloatingPointError(f"the state is not finite at step {k}, t = {grid[k + 1]:.3f}")
         problem.log(k, **info)
         total = {key: total.get(key, 0.0) + value / steps for key, value in info.items()}

@@ -13,7 +13,9 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from bench.core.contracts import Measurement, Metric, Samples, Task
+from bench.core.metrics import Metric
+from bench.core.tasks import Task
+from bench.core.values import Measurement, Samples
 from bench.metrics.distance import reference_for, resampled, systematic_rows, too_light
 from bench.metrics.two_sample import mmd2
 from bench.models import digits

@@ -7,7 +7,9 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from bench.core.contracts import Measurement, Metric, Reference, Samples, Target, Task
+from bench.core.metrics import Metric, Target
+from bench.core.tasks import Task
+from bench.core.values import Measurement, Reference, Samples
 from bench.metrics.two_sample import mean_pairwise_distance, mmd2, sliced_w2
 
 SEED_OF_REFERENCE = 1_000_003

@@ -7,7 +7,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from bench.core.contracts import Measurement, Metric, Samples, Task
+from bench.core.metrics import Metric
+from bench.core.tasks import Task
+from bench.core.values import Measurement, Samples
 from bench.metrics.arrays import Array
 from bench.metrics.distance import resampled
 from bench.metrics.two_sample import mean_pairwise_distance

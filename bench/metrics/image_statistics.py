@@ -12,7 +12,9 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from bench.core.contracts import Measurement, Metric, Samples, Task
+from bench.core.metrics import Metric
+from bench.core.tasks import Task
+from bench.core.values import Measurement, Samples
 from bench.metrics.reward import weighted_mean
 from bench.models.picture_folder import jpeg_bytes
 

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from bench.core.contracts import Condition, Noise, PosteriorSampler
 from bench.core.noise import NoiseSource, uniform
 from bench.core.paths import Linear
+from bench.core.protocols import Condition, Noise, PosteriorSampler
 
 
 def gaussian_frechet(x: Tensor, y: Tensor) -> float:

@@ -7,7 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bench.core.contracts import Measurement, Metric, Samples, Task
+from bench.core.metrics import Metric
+from bench.core.tasks import Task
+from bench.core.values import Measurement, Samples
 
 
 def weighted_mean(values: Tensor, samples: Samples) -> Measurement:

@@ -11,7 +11,9 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from bench.core.contracts import Measurement, Metric, Samples, Target, Task
+from bench.core.metrics import Metric, Target
+from bench.core.tasks import Task
+from bench.core.values import Measurement, Samples
 from bench.metrics.distance import reference_for, resampled, too_light
 from bench.metrics.reward import weighted_mean
 from bench.metrics.two_sample import mmd2

@@ -22,12 +22,12 @@ from functools import cached_property
 import torch
 from torch import Tensor, nn
 
-from bench.core.contracts import Flow, PosteriorSampler
 from bench.core.estimators import log_mean_exp
 from bench.core.integrate import Step, euler, integrate, uniform_grid
 from bench.core.map_posterior import MapPosterior
 from bench.core.noise import NoiseSource
 from bench.core.posterior import Glass
+from bench.core.protocols import Flow, PosteriorSampler
 from bench.core.quadratic import Quadratic, linear
 from bench.metrics.posterior_quality import Contexts, draws_at, energy_distance, gaussian_frechet
 from bench.models.digits import UnconditionalMap

@@ -14,13 +14,14 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from bench.core.contracts import Condition, Flow, Oracle, PosteriorSampler, Reward, Task
 from bench.core.estimators import denoiser_shift, log_mean_exp
 from bench.core.integrate import euler, filled, integrate, uniform_grid
 from bench.core.map_posterior import MapPosterior
 from bench.core.noise import NoiseSource
 from bench.core.paths import expand
 from bench.core.posterior import Gaussian, Glass, SDERollout, repeated
+from bench.core.protocols import Condition, Flow, Oracle, PosteriorSampler
+from bench.core.tasks import Reward, Task
 
 REFERENCE_STEPS, REFERENCE_PARTICLES = 200, 200
 """The paper's reference: 200 Euler-Maruyama steps, 200 particles; ours are ancestral steps."""

@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bench.core.contracts import PosteriorSampler
 from bench.core.integrate import euler, integrate, uniform_grid
 from bench.core.map_posterior import MapPosterior
 from bench.core.posterior import Glass
+from bench.core.protocols import PosteriorSampler
 from bench.metrics.posterior_quality import (
     Contexts,
     Empirical,

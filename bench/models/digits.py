@@ -7,7 +7,7 @@ from typing import Literal, cast
 
 from torch import Tensor
 
-from bench.core.contracts import Condition
+from bench.core.protocols import Condition
 from bench.models import weights
 from bench.models.digits_data import DIGIT_SHAPE
 from bench.models.meta_flow_map import FlowNet, MetaFlowMapNet

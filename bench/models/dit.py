@@ -14,9 +14,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from bench.core.contracts import Condition
 from bench.core.params import UserError
 from bench.core.paths import Interpolant, Linear, expand
+from bench.core.protocols import Condition
 from bench.models.dit_layers import (
     DiTBlock,
     FinalLayer,

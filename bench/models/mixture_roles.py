@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from bench.core.contracts import Condition, Noise
 from bench.core.noise import uniform
 from bench.core.posterior import draws_of
+from bench.core.protocols import Condition, Noise
 from bench.core.quadratic import Quadratic
 from bench.models.mixture import Mixture
 

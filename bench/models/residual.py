@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from bench.core.contracts import Condition, Flow
+from bench.core.protocols import Condition, Flow
 from bench.models.gaussian import GaussianModel
 from bench.models.nets import ModulatedMLP
 

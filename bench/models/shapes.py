@@ -12,8 +12,8 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from bench.core.contracts import Condition
 from bench.core.params import UserError
+from bench.core.protocols import Condition
 from bench.models import weights
 from bench.models.autoencoder import Autoencoder
 from bench.models.meta_flow_map import FlowNet, Known, MetaFlowMapNet

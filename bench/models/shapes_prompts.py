@@ -7,15 +7,7 @@ import re
 import torch
 
 from bench.core.params import UserError, nearest
-from bench.models.shapes_render import (
-    BACKGROUNDS,
-    COLOURS,
-    PLACES,
-    SHAPES,
-    SINGLES,
-    SIZES,
-    Scenes,
-)
+from bench.models.shapes_render import BACKGROUNDS, COLOURS, PLACES, SHAPES, SINGLES, SIZES, Scenes
 
 COUNTS = ("one", "two")
 WORDS: dict[str, tuple[str, ...]] = {

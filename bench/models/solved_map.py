@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from bench.core import glass
-from bench.core.contracts import Condition, Flow
 from bench.core.integrate import Velocity, heun, integrate
 from bench.core.paths import expand
+from bench.core.protocols import Condition, Flow
 
 
 def closing(steps: int) -> list[float]:

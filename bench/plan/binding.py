@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from bench.core import plugins
-from bench.core.contracts import Method, Need, ProblemSpec, Reward, Task
+from bench.core.methods import Method, Need
 from bench.core.params import UserError, changed, format_name, parse_name
+from bench.core.tasks import Reward, Task
+from bench.core.values import ProblemSpec
 
 STRENGTH = "strength"
 

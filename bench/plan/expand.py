@@ -11,8 +11,9 @@ from typing import Any
 
 from bench.core import plugins
 from bench.core.cells import About, Cell, Planned, plain_values
-from bench.core.contracts import FineTuning, Method, Task
+from bench.core.methods import FineTuning, Method
 from bench.core.params import UserError, parse_name
+from bench.core.tasks import Task
 from bench.core.work import Budget, Work
 from bench.plan.binding import Bound, bind, lacking
 from bench.plan.budgets import parse_budget

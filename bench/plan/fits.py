@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from bench.core.cells import Cell, PlannedFit, plain_values
-from bench.core.contracts import FineTuning
+from bench.core.methods import FineTuning
 from bench.core.units import DEFAULT
 from bench.core.work import Budget
 from bench.plan.matching import match_fit

@@ -13,8 +13,9 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from bench.core.contracts import FineTuning, Method, ProblemSpec
+from bench.core.methods import FineTuning, Method
 from bench.core.params import range_of
+from bench.core.values import ProblemSpec
 from bench.core.work import Work
 from bench.plan.prediction import fit_work, sample_work
 

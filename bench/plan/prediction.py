@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from bench.core.contracts import FineTuning, Method, ProblemSpec
+from bench.core.methods import FineTuning, Method
 from bench.core.units import Role
+from bench.core.values import ProblemSpec
 from bench.core.work import PLACE, Work
 
 GUIDED: tuple[Role, ...] = ("flow", "map")

@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from bench.core.cells import Cell, canonical, plain_values
-from bench.core.contracts import Method, ProblemSpec
+from bench.core.methods import Method
 from bench.core.params import UserError
 from bench.core.units import UNITS, Kind, Role
+from bench.core.values import ProblemSpec
 from bench.core.work import Budget
 from bench.plan.matching import Cost, Match, match
 

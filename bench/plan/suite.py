@@ -230,12 +230,3 @@ def apply_settings(content: dict[str, Any], settings: list[str]) -> dict[str, An
         if key in BLOCK_KEYS and "blocks" in out:
             out["blocks"] = [{**block, key: out[key]} for block in out["blocks"]]
     return out
-
-
-def check_names(suite: Suite) -> None:
-    """Every name in the suite parses; raises UserError on the first that does not."""
-    for block in suite.blocks:
-        for text in (*block.tasks, *block.rewards, *block.methods):
-            parse_name(text)
-        for text in block.budgets:
-            parse_budget(text)

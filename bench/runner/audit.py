@@ -9,15 +9,16 @@ import pandas as pd
 import torch
 
 from bench.core.cells import Cell, Planned
-from bench.core.contracts import FineTuning
 from bench.core.flops import counted
 from bench.core.metering import Meter
+from bench.core.methods import FineTuning
 from bench.core.units import DEFAULT
 from bench.plan.matching import shortest
 from bench.record.store import Store
 from bench.record.tables import fit_agrees, rows_agree
 from bench.runner.cell import sample_in_batches
-from bench.runner.scene import make_fit_problem, make_problem, stage
+from bench.runner.instances import instances_of
+from bench.runner.problems import make_fit_problem, make_problem
 
 FLOP_TOLERANCE = 0.01
 BATCH = 64
@@ -117,12 +118,12 @@ def _fit_finding(store: Store, key: tuple[str, ...], row: Planned, flops: bool) 
 
 def _with_fit_flops(finding: Finding, cell: Cell) -> Finding:
     torch.set_num_threads(cell.threads)
-    scene = stage(cell)
-    assert isinstance(scene.method, FineTuning)
-    least = shortest(scene.method)
+    instances = instances_of(cell)
+    assert isinstance(instances.method, FineTuning)
+    least = shortest(instances.method)
     priced = Meter(count_flops=True)
-    least.fit(make_fit_problem(cell, scene, priced))
-    plain = make_fit_problem(cell, scene, Meter())
+    least.fit(make_fit_problem(cell, instances, priced))
+    plain = make_fit_problem(cell, instances, Meter())
     seen = counted(lambda: least.fit(plain))
     return replace(finding, ledger_flops=priced.work().flops, counted_flops=seen)
 
@@ -131,12 +132,12 @@ def _with_flops(finding: Finding, row: Planned) -> Finding:
     """Run one batch of the cell again, under the meter and under the counter."""
     cell = replace(row.cell, n=min(row.cell.n, BATCH))
     torch.set_num_threads(cell.threads)
-    scene = stage(cell)
+    instances = instances_of(cell)
 
     priced = Meter(count_flops=True)
-    sample_in_batches(scene.method, make_problem(cell, scene, priced, range(cell.n)), cell)
-    plain = make_problem(cell, scene, Meter(), range(cell.n))
-    seen = counted(lambda: sample_in_batches(scene.method, plain, cell))
+    sample_in_batches(instances.method, make_problem(cell, instances, priced, range(cell.n)), cell)
+    plain = make_problem(cell, instances, Meter(), range(cell.n))
+    seen = counted(lambda: sample_in_batches(instances.method, plain, cell))
     return replace(finding, ledger_flops=priced.work().flops, counted_flops=seen)
 
 

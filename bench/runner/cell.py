@@ -18,16 +18,19 @@ from typing import Any
 import torch
 
 from bench.core.cells import Cell
-from bench.core.contracts import FineTuning, Fitted, Method, Samples
+from bench.core.finite import all_finite
 from bench.core.metering import Meter, OverBudget, TimeIsUp
+from bench.core.methods import FineTuning, Method
 from bench.core.problem import Problem
 from bench.core.units import DEFAULT, UNITS
+from bench.core.values import Fitted, Samples
 from bench.core.work import Budget, Work
 from bench.record.attempt import Attempt, MetricRow
 from bench.runner import memory
 from bench.runner.energy import joules, spent_since
+from bench.runner.instances import Instances, instances_of
 from bench.runner.measuring import evaluate, pack_samples
-from bench.runner.scene import Scene, make_fit_problem, make_problem, stage
+from bench.runner.problems import make_fit_problem, make_problem
 
 
 @dataclass(frozen=True)
@@ -132,14 +135,14 @@ class Curve(list[Mapping[str, float]]):
 def _fit(job: Job) -> CellResult:
     """Fit the cell's method: the adapted weights and the work of the whole fit."""
     cell, budget = job.cell, job.budget
-    scene, curve = stage(cell), Curve()
-    assert isinstance(scene.method, FineTuning)
+    instances, curve = instances_of(cell), Curve()
+    assert isinstance(instances.method, FineTuning)
     limit = budget.fit_budget if budget else None
     meter = Meter(limit, budget.unit if budget else DEFAULT, cell.seconds, count_flops=True)
-    problem = make_fit_problem(cell, scene, meter)
+    problem = make_fit_problem(cell, instances, meter)
     problem.problem.on_log, problem.problem.workdir = curve, job.workdir
     try:
-        fitted, ending = scene.method.fit(problem), GOOD
+        fitted, ending = instances.method.fit(problem), GOOD
     except Exception as error:
         fitted, ending = Fitted({}, {}), ended_by(error)
     made = CellResult(ending, *_spent(meter.work(), per=1), curve=tuple(curve))
@@ -149,7 +152,7 @@ def _fit(job: Job) -> CellResult:
 def _with_weights(made: CellResult, fitted: Fitted, cell: Cell) -> CellResult:
     from safetensors.torch import save
 
-    bad = [name for name, value in fitted.state.items() if not bool(torch.isfinite(value).all())]
+    bad = [name for name, value in fitted.state.items() if not all_finite(value)]
     if bad:
         error = FloatingPointError(f"{cell.method} left weights that are not finite: {bad[0]}")
         return replace(made, ending=ended_by(error))
@@ -160,15 +163,15 @@ def _with_weights(made: CellResult, fitted: Fitted, cell: Cell) -> CellResult:
 def _sample(job: Job) -> CellResult:
     """Sample the cell's problem and measure; what was stopped keeps its last checkpoint."""
     cell, budget = job.cell, job.budget
-    scene, curve = stage(cell, job.fitted), Curve()
-    made = CellResult(warmup=warm_up(cell, scene))
+    instances, curve = instances_of(cell, job.fitted), Curve()
+    made = CellResult(warmup=warm_up(cell, instances))
     limit = None if budget is None else budget.per_sample(cell.n) * cell.n
     meter = Meter(limit, budget.unit if budget else DEFAULT, cell.seconds, count_flops=True)
-    problem = make_problem(cell, scene, meter, range(cell.n))
+    problem = make_problem(cell, instances, meter, range(cell.n))
     problem.budget, problem.on_log = budget, curve
     samples: Samples | None
     try:
-        samples, ending = sample_in_batches(scene.method, problem, cell), GOOD
+        samples, ending = sample_in_batches(instances.method, problem, cell), GOOD
     except (OverBudget, TimeIsUp) as error:
         samples, ending = next(reversed(problem.checkpoints), None), ended_by(error)
     except Exception as error:
@@ -176,7 +179,7 @@ def _sample(job: Job) -> CellResult:
     work, costs = _spent(meter.work(), cell.n)
     made = replace(made, ending=ending, work=work, costs=costs, curve=tuple(curve))
     try:
-        return made if samples is None else _measured(made, samples, scene, job.metrics)
+        return made if samples is None else _measured(made, samples, instances, job.metrics)
     except Exception as error:
         return replace(made, ending=ended_by(error))
 
@@ -192,7 +195,7 @@ def sample_in_batches(method: Method[Any], problem: Problem, cell: Cell) -> Samp
                 f"{cell.method} returned samples of shape {tuple(part.x.shape)}, "
                 f"asked for {len(rows)} of shape {problem.event_shape}"
             )
-        if not bool(torch.isfinite(part.x).all()):
+        if not all_finite(part.x):
             raise FloatingPointError(f"{cell.method} returned samples that are not finite")
         parts.append(part)
     return Samples.joined(parts)
@@ -203,10 +206,10 @@ WARM_ROWS = 8
 
 
 @torch.no_grad()
-def warm_up(cell: Cell, scene: Scene) -> float:
+def warm_up(cell: Cell, instances: Instances) -> float:
     """Seconds of loading weights and of the first call of the flow, before anything is timed."""
     started = time.perf_counter()
-    problem = make_problem(cell, scene, Meter(count_flops=True), range(WARM_ROWS))
+    problem = make_problem(cell, instances, Meter(count_flops=True), range(WARM_ROWS))
     x = problem.x0()
     problem.flow.velocity(x, torch.full((len(x),), 0.5))
     return time.perf_counter() - started
@@ -219,10 +222,10 @@ def _spent(work: Work, per: int) -> tuple[dict[str, float], dict[str, float]]:
 
 
 def _measured(
-    made: CellResult, samples: Samples, scene: Scene, metrics: tuple[str, ...]
+    made: CellResult, samples: Samples, instances: Instances, metrics: tuple[str, ...]
 ) -> CellResult:
     """What was made, with its samples packed and measured."""
     z = {} if samples.log_z is None else {"log_z": samples.log_z}
-    made = replace(made, info={**samples.info, **z}, samples=pack_samples(samples, scene.task))
-    rows, scores = evaluate(samples, scene, metrics)
+    made = replace(made, info={**samples.info, **z}, samples=pack_samples(samples, instances.task))
+    rows, scores = evaluate(samples, instances, metrics)
     return replace(made, metrics=rows, scores=scores)

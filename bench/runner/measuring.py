@@ -11,10 +11,12 @@ from torch import Tensor
 
 from bench.core import plugins
 from bench.core.cells import Cell
-from bench.core.contracts import Measurement, Metric, Samples, Task
+from bench.core.metrics import Metric
 from bench.core.params import UserError
+from bench.core.tasks import Task
+from bench.core.values import Measurement, Samples
 from bench.record.attempt import MetricRow
-from bench.runner.scene import Scene, stage
+from bench.runner.instances import Instances, instances_of
 
 RENDERED = 64
 """Samples per cell that are stored as images for galleries."""
@@ -57,12 +59,12 @@ def unpack_samples(data: bytes) -> Samples:
 
 
 def evaluate(
-    samples: Samples, scene: Scene, metrics: Iterable[str]
+    samples: Samples, instances: Instances, metrics: Iterable[str]
 ) -> tuple[tuple[MetricRow, ...], dict[str, list[float]]]:
     """Rows of the metrics table, and per-sample scores by metric name."""
-    samples = replace(samples, x=decoded(samples.x, scene.task))
+    samples = replace(samples, x=decoded(samples.x, instances.task))
     classes = {name: plugins.load("metrics", name) for name in metrics}
-    found = {name: _measure(cls, samples, scene) for name, cls in classes.items()}
+    found = {name: _measure(cls, samples, instances) for name, cls in classes.items()}
     rows = tuple(_row(name, cls, found[name]) for name, cls in classes.items())
     scored = {n: m.per_sample for n, m in found.items() if m.per_sample is not None}
     return rows, {name: scores.detach().tolist() for name, scores in scored.items()}
@@ -86,12 +88,12 @@ def _row(name: str, cls: type[Metric], found: Measurement) -> MetricRow:
     )
 
 
-def _measure(cls: type[Metric], samples: Samples, scene: Scene) -> Measurement:
+def _measure(cls: type[Metric], samples: Samples, instances: Instances) -> Measurement:
     if len(samples) < cls.smallest_n:
         note = f"{len(samples)} samples are too few (at least {cls.smallest_n})"
         return Measurement(None, n=len(samples), note=note)
     try:
-        return cls(scene.target)(samples, scene.task)
+        return cls(instances.target)(samples, instances.task)
     except Exception as error:  # samples are good whatever a metric does
         note = f"the metric failed: {type(error).__name__}: {error}"
         return Measurement(None, n=len(samples), note=note)
@@ -99,7 +101,7 @@ def _measure(cls: type[Metric], samples: Samples, scene: Scene) -> Measurement:
 
 def reevaluate(cell: Cell, samples: bytes, metrics: Iterable[str]) -> tuple[MetricRow, ...]:
     """Metrics of stored samples: adding a metric never samples again."""
-    return evaluate(unpack_samples(samples), stage(cell), metrics)[0]
+    return evaluate(unpack_samples(samples), instances_of(cell), metrics)[0]
 
 
 def wanted_metrics(task: str) -> list[str]:

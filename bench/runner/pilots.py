@@ -20,8 +20,8 @@ from typing import Any, cast
 import torch
 
 from bench.core.cells import Cell, canonical, digest
-from bench.core.contracts import FineTuning, Method
 from bench.core.metering import Meter
+from bench.core.methods import FineTuning, Method
 from bench.core.units import DEFAULT, UNITS, Kind, Role
 from bench.core.work import Work
 from bench.plan.fits import fit_cell
@@ -29,7 +29,8 @@ from bench.plan.matching import Cost, Match, bounds, shortest
 from bench.plan.prediction import sample_work
 from bench.plan.questions import MatchingQuestion, RowPrices
 from bench.runner.cell import WARM_ROWS, sample_in_batches
-from bench.runner.scene import make_fit_problem, make_problem, stage
+from bench.runner.instances import instances_of
+from bench.runner.problems import make_fit_problem, make_problem
 
 CLOSE = 0.05
 """Relative error of the seconds' prediction at which piloting stops."""
@@ -58,10 +59,10 @@ class Measured:
 def pilot(cell: Cell, method: Method[Any], n: int) -> Measured:
     """Run `method` for n samples of the cell's problem and read the meter."""
     torch.set_num_threads(cell.threads)
-    scene = replace(stage(cell), method=method)
+    instances = replace(instances_of(cell), method=method)
     meter = Meter(count_flops=True)
     trial = replace(cell, n=n, method_params=asdict(method.params))
-    sample_in_batches(method, make_problem(trial, scene, meter, range(n)), trial)
+    sample_in_batches(method, make_problem(trial, instances, meter, range(n)), trial)
     return Measured(meter.work() * (1 / n), meter.flop_rates())
 
 
@@ -73,10 +74,10 @@ def pilot_fit(cell: Cell, method: FineTuning[Any]) -> Measured:
     torch.set_num_threads(cell.threads)
     least = shortest(method)
     trial = fit_cell(cell, least)
-    scene = stage(trial)
+    instances = instances_of(trial)
     for _ in range(2):
         meter = Meter(count_flops=True)
-        least.fit(make_fit_problem(trial, scene, meter))
+        least.fit(make_fit_problem(trial, instances, meter))
     return Measured(meter.work(), meter.flop_rates())
 
 

@@ -5,13 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from bench.api import (
-    ESTIMATORS,
-    ParticleMethod,
-    ParticleParams,
-    UserError,
-    named_param,
-)
+from bench.api import ESTIMATORS, ParticleMethod, ParticleParams, UserError, named_param
 
 
 @dataclass(frozen=True)

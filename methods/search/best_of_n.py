@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -159,8 +158,3 @@ class BestOfNFewStep(Method[FewStepParams]):
             return integrate(flow_map.jump, x0, grid)
 
         return best_of(problem, n, p.candidates, sampler)
-
-
-def kl_bound(candidates: int) -> float:
-    """log N - (N - 1)/N, the largest KL of Best-of-N from the base model, in nats."""
-    return math.log(candidates) - (candidates - 1) / candidates

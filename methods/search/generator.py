@@ -12,17 +12,7 @@ from typing import Any
 
 from torch import Tensor
 
-from bench.api import (
-    Method,
-    Need,
-    Problem,
-    Role,
-    Step,
-    euler,
-    integrate,
-    named_param,
-    uniform_grid,
-)
+from bench.api import Method, Need, Problem, Role, Step, euler, integrate, named_param, uniform_grid
 
 
 @dataclass(frozen=True)

@@ -5,14 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from bench.api import (
-    SCALES,
-    EstimatedSteering,
-    PosteriorChoice,
-    SteeringParams,
-    named_param,
-    param,
-)
+from bench.api import SCALES, EstimatedSteering, PosteriorChoice, SteeringParams, named_param, param
 
 
 @dataclass(frozen=True)

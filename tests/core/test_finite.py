@@ -5,17 +5,17 @@ import math
 import pytest
 import torch
 
+from bench.core.finite import finite_reward
 from bench.core.integrate import at_step
 from bench.core.metering import Meter
 from bench.plan.expand import expand
 from bench.plan.suite import build_suite
 from bench.runner.cell import Job
-from bench.runner.scene import guarded
 from rewards.quadratic import LinearReward
 
 
 def scored(value, name="mine"):
-    return guarded(Meter().wrap("reward", value), name)
+    return finite_reward(Meter().wrap("reward", value), name)
 
 
 def root(x):

@@ -12,11 +12,13 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from bench.api import forward
-from bench.core.metering import Meter, OverBudget, Unmeterable
-from bench.core.trainable import MeteredModule, Part, metered_clone
+from bench.core.metering import Meter, OverBudget
+from bench.core.refusals import Unmeterable
+from bench.core.trainable import MeteredModule, metered_clone
 from bench.models.meta_flow_map import FlowNet
 from bench.models.mixture import Mixture
-from bench.runner.scene import make_problem, stage
+from bench.runner.instances import instances_of
+from bench.runner.problems import make_problem
 from tests.worlds.tricks import B, both, cell_of
 
 # -- the trainable flow is otherwise the flow -----------------------------------------------------
@@ -155,20 +157,28 @@ def test_awkward_modules_keep_their_ways() -> None:
         own.empty(x)
 
 
-def test_every_module_that_a_method_can_reach_is_a_shell() -> None:
+def test_no_part_that_a_method_can_reach_computes() -> None:
     for flow in (small_flow(), Zoo()):
         own = metered_clone(flow, Meter())
-        assert type(own) is MeteredModule and isinstance(own, Part)
         parts = list(own.modules())[1:]
-        assert len(parts) == len(list(flow.modules())) - 1
+        assert [type(part) for part in parts] == [type(real) for real in list(flow.modules())[1:]]
         for part in parts:
-            assert isinstance(part, Part)
-            with pytest.raises(Unmeterable, match="part"):
-                part()
-        for part in (own, *parts):
-            shown = [getattr(part, n) for n in dir(part) if n[0] != "_"]
-            reached = {id(getattr(v, "__self__", v)) for v in shown}
-            assert id(part._hidden) not in reached
+            for call in (part, part.forward):
+                with pytest.raises(Unmeterable, match="part"):
+                    call()
+        public = [vars(part) for part in (own, *parts)]
+        hidden = set(own._network.modules())
+        assert not [n for seen in public for n, v in seen.items() if n[0] != "_" and v in hidden]
+
+
+def test_the_mode_of_a_part_is_the_networks() -> None:
+    """As a fit sets that freezes the statistics of its normalisations."""
+    plain, meter, (x, t) = Zoo().train(), Meter(), points()
+    own = metered_clone(plain, meter)
+    for flow in (own, plain):
+        flow.norm.eval()
+    assert torch.equal(own(x, t), plain.velocity(x, t))
+    assert torch.equal(own.norm.running_mean, torch.zeros(2))
 
 
 def test_a_module_that_is_no_flow_is_refused() -> None:
@@ -179,9 +189,9 @@ def test_a_module_that_is_no_flow_is_refused() -> None:
 def test_no_public_attribute_of_a_problem_leads_to_a_model() -> None:
     for task in ("gmm-paper", "digits"):
         cell = cell_of(task)
-        scene, meter = stage(cell), Meter()
-        problem = make_problem(cell, scene, meter, range(cell.n))
-        raw = (nn.Module, Mixture, type(scene.task), type(scene.target.reward))
+        instances, meter = instances_of(cell), Meter()
+        problem = make_problem(cell, instances, meter, range(cell.n))
+        raw = (nn.Module, Mixture, type(instances.task), type(instances.target.reward))
         reached = public(problem, {})
         assert id(meter) in reached and len(reached) > 10
         assert not [v for v in reached.values() if isinstance(v, raw)]

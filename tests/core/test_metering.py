@@ -5,7 +5,8 @@ import torch
 from torch.utils.checkpoint import checkpoint
 
 from bench.core.flops import counted
-from bench.core.metering import Meter, OverBudget, TimeIsUp, Unmeterable
+from bench.core.metering import Meter, OverBudget, TimeIsUp
+from bench.core.refusals import Unmeterable
 from bench.core.work import Rows, Work
 
 

@@ -142,11 +142,6 @@ def traced_by_jit(p: Problem, x: Tensor, t: Tensor) -> None:
 
 
 @trick(REFUSED)
-def traced_by_fx(p: Problem, x: Tensor, t: Tensor) -> None:
-    make_fx(p.reward)(x)(x)
-
-
-@trick(REFUSED)
 def traced_with_fake_tensors(p: Problem, x: Tensor, t: Tensor) -> None:
     make_fx(p.reward, tracing_mode="symbolic")(x)(x)
 
@@ -196,21 +191,6 @@ def a_fraction_of_a_draw(p: Problem, x: Tensor, t: Tensor) -> None:
     assert p.posterior is not None
     little: Any = 1e-9
     p.posterior.draw(x, t, little, lambda name, shape: torch.zeros(B, 50, *shape[1:]))
-
-
-@trick(REFUSED)
-def lifted_limit(p: Problem, x: Tensor, t: Tensor) -> None:
-    p.meter.limit = None
-
-
-@trick(REFUSED)
-def deaf_meter(p: Problem, x: Tensor, t: Tensor) -> None:
-    p.meter.charge = lambda *args: None  # type: ignore[method-assign]
-
-
-@trick(REFUSED)
-def meter_started_again(p: Problem, x: Tensor, t: Tensor) -> None:
-    p.meter.__init__()  # type: ignore[misc]
 
 
 @trick(REFUSED)

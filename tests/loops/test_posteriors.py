@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from bench.core.contracts import Need
+from bench.core.methods import Need
 from bench.core.posterior import Remembered, Tweedie
 from bench.core.values import ProblemSpec
 from bench.loops import posteriors

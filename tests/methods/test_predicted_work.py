@@ -11,7 +11,8 @@ from bench.plan.binding import bind
 from bench.plan.expand import expand
 from bench.plan.suite import build_suite
 from bench.runner.cell import Job, sample_in_batches
-from bench.runner.scene import make_problem, stage
+from bench.runner.instances import instances_of
+from bench.runner.problems import make_problem
 
 METHODS = [
     "prior",
@@ -57,8 +58,9 @@ def rows(task, reward, methods, n=6, budget="none", batch=1024):
 
 
 def sampled(cell: Cell, limit=None):
-    scene, meter = stage(cell), Meter(limit)
-    samples = sample_in_batches(scene.method, make_problem(cell, scene, meter, range(cell.n)), cell)
+    instances, meter = instances_of(cell), Meter(limit)
+    problem = make_problem(cell, instances, meter, range(cell.n))
+    samples = sample_in_batches(instances.method, problem, cell)
     return samples, meter.work()
 
 
@@ -70,7 +72,7 @@ def test_predicted_work_is_measured_work(task, reward):
             continue
         samples, work = sampled(row.cell)
         assert work.same_rows(row.predicted * row.cell.n), row.method_label
-        assert samples.x.shape == (row.cell.n, *stage(row.cell).task.event_shape)
+        assert samples.x.shape == (row.cell.n, *instances_of(row.cell).task.event_shape)
         assert torch.isfinite(samples.x).all()
         ran += 1
     assert ran >= 10

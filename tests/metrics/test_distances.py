@@ -5,9 +5,10 @@ import math
 import pytest
 import torch
 
-from bench.core.contracts import Samples, Target
 from bench.core.map_posterior import MapPosterior
+from bench.core.metrics import Target
 from bench.core.noise import NoiseSource
+from bench.core.values import Samples
 from bench.metrics.digits import ClassError, Frechet, frechet
 from bench.metrics.distance import SlicedWasserstein, systematic_rows
 from bench.metrics.posterior_quality import (
@@ -23,8 +24,8 @@ from bench.metrics.two_sample import mmd2, sliced_w2
 from bench.models import digits
 from bench.models.digits_data import real_digits
 from bench.plan.binding import make_reward, make_task
+from bench.runner.instances import Instances
 from bench.runner.measuring import evaluate
-from bench.runner.scene import Scene
 
 
 def target_of(task_name, reward_text):
@@ -82,11 +83,11 @@ def test_frechet_agrees_with_an_independent_float64_computation():
 
 def test_small_samples_and_thin_references_are_refused():
     task, target = target_of("digits", "template:strength=20")
-    scene = Scene(task, target, None)
+    instances = Instances(task, target, None)
     few = Samples(real_digits("all").x[:50])
-    rows, _ = evaluate(few, scene, ["frechet"])
+    rows, _ = evaluate(few, instances, ["frechet"])
     assert rows[0].value is None and "too few" in rows[0].note
-    rows, _ = evaluate(Samples(real_digits("all").x[:200]), scene, ["frechet", "mmd2-features"])
+    rows, _ = evaluate(Samples(real_digits("all").x[:200]), instances, ["frechet", "mmd2-features"])
     assert all(r.value is None and "effective real digits" in r.note for r in rows)
 
 

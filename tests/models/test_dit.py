@@ -9,8 +9,8 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from bench.core.contracts import MetaFlowMap
 from bench.core.params import UserError
+from bench.core.protocols import MetaFlowMap
 from bench.models.checkpoints import bare_names, load_checkpoint, load_map
 from bench.models.dit import DiT, DiTConfig, DiTMap
 from tests.worlds import tiny_dit

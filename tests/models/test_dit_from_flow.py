@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from bench.core.contracts import Flow
 from bench.core.params import UserError
+from bench.core.protocols import Flow
 from bench.models.checkpoints import LoadReport, bare_names, initialise_from_flow
 from bench.models.dit import DiT, DiTFlow, DiTMap
 from tests.worlds import tiny_dit

@@ -7,7 +7,7 @@ from dataclasses import asdict, replace
 import pytest
 
 from bench.core import cells
-from bench.core.contracts import FineTuning
+from bench.core.methods import FineTuning
 from bench.core.units import UNITS
 from bench.core.work import Work, backward, forward
 from bench.plan import questions

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench.core import plugins
-from bench.core.contracts import ProblemSpec
+from bench.core.values import ProblemSpec
 from bench.plan.matching import GOOD_USE, bounds, match
 
 SPEC = ProblemSpec((2,), True, False, True, True, True)

@@ -11,7 +11,8 @@ import pytest
 
 from bench.core import plugins
 from bench.core.cells import About
-from bench.core.contracts import Method, Metric
+from bench.core.methods import Method
+from bench.core.metrics import Metric
 from bench.record import columns
 from bench.record.attempt import MetricRow
 from bench.record.tables import DECLARED, _declared

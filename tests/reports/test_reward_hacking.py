@@ -278,7 +278,9 @@ def test_picture_statistics_on_pictures_with_known_answers():
 
 
 def test_tilt_size_and_its_error():
-    from bench.core.contracts import Reward, Samples, Target
+    from bench.core.metrics import Target
+    from bench.core.tasks import Reward
+    from bench.core.values import Samples
     from bench.metrics.governance import TiltSize
 
     class First(Reward):
@@ -294,7 +296,8 @@ def test_tilt_size_and_its_error():
 
 
 def test_disagreement_rises_when_one_member_moves_alone():
-    from bench.core.contracts import Samples, Target
+    from bench.core.metrics import Target
+    from bench.core.values import Samples
     from bench.metrics.governance import EnsembleDisagreement
     from rewards.combine import WeightedSum
 

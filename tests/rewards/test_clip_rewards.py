@@ -6,9 +6,9 @@ import pytest
 import torch
 import torchvision.transforms.v2.functional as tv
 
+from bench.core.finite import finite_scores
 from bench.core.params import UserError
 from bench.models import preprocess
-from bench.runner.scene import checked
 from rewards import clip_scores
 from rewards.clip_scores import Aesthetic, CLIPScore, HPSv2, PickScore
 from tests.worlds import tiny_networks
@@ -187,4 +187,4 @@ def test_a_nan_names_the_reward_and_the_sample(name, rewards):
     x = PICTURES["random"].clone()
     x[1, 0, 20, 12] = math.nan
     with pytest.raises(FloatingPointError, match=f"'{name}'.*sample 1"):
-        checked(rewards[name](x, "a cat"), name)
+        finite_scores(rewards[name](x, "a cat"), name)

@@ -6,9 +6,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from bench.core.finite import finite_scores
 from bench.core.params import UserError
 from bench.models import preprocess
-from bench.runner.scene import checked
 from tests.worlds import tiny_networks
 from tests.worlds.tiny_networks import PICTURES
 
@@ -29,7 +29,7 @@ def test_jpeg_rewards_follow_the_detail_and_each_other():
     assert not down.differentiable
     x[1] = math.nan
     with pytest.raises(FloatingPointError, match="'jpeg' is not finite for sample 1"):
-        checked(down(x, None), "jpeg")
+        finite_scores(down(x, None), "jpeg")
     for kind in PICTURES.values():
         assert down(kind, None).isfinite().all()
 

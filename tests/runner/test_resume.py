@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 import torch
 
+from bench.core import atomic
 from bench.core.map_posterior import MapPosterior
 from bench.core.params import UserError
 from bench.plan.expand import expand
@@ -342,16 +343,16 @@ def test_every_shipped_suite_can_be_planned():
 
 def test_a_disk_that_fills_up_loses_nothing(tmp_path, monkeypatch):
     """The run stops with one sentence; finished cells are kept and the rest runs later."""
-    plain, written = Store._write, []
+    plain, written = atomic.write, []
 
-    def full(self, path, data):
+    def full(path, data):
         written.append(path)
         if len(written) > 25:
             raise OSError(28, "No space left on device")
-        plain(self, path, data)
+        plain(path, data)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Store, "_write", full)
+        patch.setattr(atomic, "write", full)
         with pytest.raises(UserError, match="No space left on device"):
             run_inline(tmp_path)
     kept = len(list(tmp_path.glob("small/cells/*/attempts/*/result.json")))

@@ -2,9 +2,10 @@
 
 import torch
 
+from bench.core.metered import MeteredFlow, MeteredMap, MeteredPosterior
 from bench.core.metering import Meter
 from bench.core.noise import NoiseSource
-from bench.core.problem import MeteredFlow, MeteredMap, MeteredPosterior, Problem
+from bench.core.problem import Problem
 from bench.models.mixture import Mixture
 from bench.models.mixture_roles import MixtureFlow, MixturePosterior
 

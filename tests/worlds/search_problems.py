@@ -5,9 +5,10 @@ from scipy.stats import ks_1samp, norm
 
 from bench.core import plugins
 from bench.core.integrate import euler, integrate, uniform_grid
+from bench.core.metered import MeteredFlow, MeteredMap, MeteredPosterior
 from bench.core.metering import Meter
 from bench.core.noise import NoiseSource
-from bench.core.problem import MeteredFlow, MeteredMap, MeteredPosterior, Problem
+from bench.core.problem import Problem
 from tests.worlds.one_gaussian import gaussian_problem
 
 

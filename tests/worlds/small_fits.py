@@ -5,9 +5,9 @@ import torch
 
 from bench.api import FitProblem, Problem
 from bench.core import adapters, plugins
+from bench.core.metered import MeteredFlow, MeteredMap
 from bench.core.metering import Meter
 from bench.core.noise import NoiseSource
-from bench.core.problem import MeteredFlow, MeteredMap
 from bench.core.trainable import metered_clone
 from bench.tasks.digits import Digits
 from bench.tasks.gmm import PaperMixture

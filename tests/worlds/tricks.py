@@ -25,12 +25,14 @@ from bench.api import (
     forward,
 )
 from bench.core.cells import Cell
-from bench.core.metering import Meter, OverBudget, Unmeterable
+from bench.core.metering import Meter, OverBudget
+from bench.core.refusals import Unmeterable
 from bench.core.trainable import MeteredModule, metered_clone
 from bench.plan.expand import expand
 from bench.plan.suite import build_suite
 from bench.runner.cell import sample_in_batches
-from bench.runner.scene import make_problem, stage
+from bench.runner.instances import instances_of
+from bench.runner.problems import make_problem
 
 B = 6
 REFUSED = None
@@ -104,7 +106,7 @@ def trick(expected: Work | None, *tasks: str) -> Callable[[Callable[..., Any]], 
 def played(adversary: type[Adversary], task: str, limit: float | None = None) -> tuple[str, Work]:
     """How the trick ended ("done", or the name of the exception), and the ledger."""
     cell, meter = cell_of(task), Meter(limit)
-    problem = make_problem(cell, stage(cell), meter, range(cell.n))
+    problem = make_problem(cell, instances_of(cell), meter, range(cell.n))
     try:
         sample_in_batches(adversary.create(), problem, cell)
     except (Unmeterable, OverBudget) as error:
@@ -157,13 +159,13 @@ def cheat(expected: Work | None) -> Callable[[Callable[..., Any]], None]:
 def fitted(cls: type[Cheat], limit: float | None = None) -> tuple[str, Work]:
     """How the fit ended, and its ledger."""
     cell, meter = cell_of("digits"), Meter(limit)
-    scene = stage(cell)
-    flow = scene.task.flow
+    instances = instances_of(cell)
+    flow = instances.task.flow
     assert isinstance(flow, nn.Module)
     problem = FitProblem(
-        make_problem(cell, scene, meter, range(cell.n)),
+        make_problem(cell, instances, meter, range(cell.n)),
         conditions=[None],
-        data=lambda rows: torch.zeros(rows, *scene.task.event_shape),
+        data=lambda rows: torch.zeros(rows, *instances.task.event_shape),
         trainable_flow=lambda: metered_clone(flow, meter),
     )
     try:

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 
 import bench.loops.blocks as blocks
 import bench.loops.particle_method as smc
-from bench.core.contracts import Need
 from bench.core.metering import Meter
+from bench.core.methods import Need
 from bench.core.params import UserError
 from bench.loops.particles import Cloud
 from bench.loops.populations import OUTPUTS, sample_populations
@@ -22,7 +22,8 @@ from bench.plan.binding import bind
 from bench.plan.expand import expand
 from bench.plan.suite import build_suite
 from bench.runner.cell import sample_in_batches
-from bench.runner.scene import make_problem, stage
+from bench.runner.instances import instances_of
+from bench.runner.problems import make_problem
 from methods.particles.das import DAS
 from methods.particles.fk import FK
 from methods.particles.svdd import SVDD
@@ -49,7 +50,7 @@ def cell_of(task="gmm-paper", reward=MILD, n=6, seed=0, batch=1024):
 
 def problem_of(task="gmm-paper", reward=MILD, n=6, seed=0):
     cell = cell_of(task, reward, n, seed)
-    return make_problem(cell, stage(cell), Meter(), range(n))
+    return make_problem(cell, instances_of(cell), Meter(), range(n))
 
 
 def sampled(method, reward=MILD, n=6, seed=0):
@@ -280,10 +281,10 @@ def test_particle_methods_approach_the_tilted_law():
         "svdd": SVDD.create(candidates=32),
     }
     cell = cell_of(reward="quadratic", n=n)
-    scene, found = stage(cell), {}
+    instances, found = instances_of(cell), {}
 
     def exact(seed):
-        return scene.task.reference(scene.target.reward, 1.0, None, n, seed).x
+        return instances.task.reference(instances.target.reward, 1.0, None, n, seed).x
 
     floor = sum(sliced_w2(exact(2 * k), exact(2 * k + 1)) for k in range(10)) / 10
     for name, method in settings_.items():
@@ -298,8 +299,8 @@ def test_values_from_posterior_draws_repair_a_sharp_reward():
     """r(D_t) is overconfident on the paper's likelihood; draws know the posterior's width."""
     n, found = 256, {}
     cell = cell_of(reward="inverse", n=n)
-    scene = stage(cell)
-    exact = scene.task.reference(scene.target.reward, 1.0, None, n, 7).x
+    instances = instances_of(cell)
+    exact = instances.task.reference(instances.target.reward, 1.0, None, n, 7).x
     for kind in ("tweedie", "gaussian"):
         method = FK.create(particles=64, posterior=kind, draws=16)
         found[kind] = sliced_w2(sampled(method, "inverse", n).x, exact)
@@ -309,8 +310,8 @@ def test_values_from_posterior_draws_repair_a_sharp_reward():
 def test_a_gradient_free_twist_meets_a_sharp_reward():
     """What r(D_t) gets wrong, its values and the gradients of its proposal, draws repair."""
     n, found = 512, {}
-    scene = stage(cell_of(reward="inverse", n=n))
-    exact = scene.task.reference(scene.target.reward, 1.0, None, n, 7).x
+    instances = instances_of(cell_of(reward="inverse", n=n))
+    exact = instances.task.reference(instances.target.reward, 1.0, None, n, 7).x
     twists = {"point": {}, "draws": {"posterior": "exact", "draws": 64, "estimator": "GF"}}
     for name, twist in twists.items():
         method = TDS.create(particles=n, output="population", **twist)
@@ -390,7 +391,7 @@ def test_same_samples_whatever_the_batch(method, monkeypatch):
 
     def batched(batch):
         cell = cell_of(n=96, batch=batch)
-        problem = make_problem(cell, stage(cell), Meter(), range(96))
+        problem = make_problem(cell, instances_of(cell), Meter(), range(96))
         return sample_in_batches(method, problem, cell).x
 
     whole = batched(1024)

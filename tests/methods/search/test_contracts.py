@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 import bench.loops.blocks as blocks
 from bench.core import plugins
-from bench.core.contracts import Need, ProblemSpec, Samples
+from bench.core.methods import Need
 from bench.core.params import UserError
+from bench.core.values import ProblemSpec, Samples
 from bench.plan.matching import GOOD_USE, bounds, match
 from methods.particles.svdd import SVDD
 from methods.search.best_of_n import BestOfN, BestOfNFewStep

@@ -6,8 +6,8 @@ from itertools import pairwise
 import pytest
 import torch
 
-from bench.core.contracts import ProblemSpec
 from bench.core.integrate import integrate, uniform_grid
+from bench.core.values import ProblemSpec
 from methods.search.best_of_n import BestOfN, sde_step
 from methods.search.pruning import PrunedBestOfN
 from methods.search.reno import ReNO

@@ -8,8 +8,8 @@ import torch
 import methods.search.demon as demon
 import methods.search.mfm_search as search
 from bench.core import plugins
-from bench.core.contracts import ProblemSpec
 from bench.core.integrate import euler, integrate
+from bench.core.values import ProblemSpec
 from methods.search.demon import Demon, composed, deviation
 from methods.search.mfm_search import MFMSearch, SearchParams, starts
 from methods.steering.dps import DPS

@@ -14,7 +14,8 @@ from bench.plan.binding import bind, lacking
 from bench.plan.expand import expand
 from bench.plan.suite import build_suite
 from bench.runner.cell import sample_in_batches
-from bench.runner.scene import make_problem, stage
+from bench.runner.instances import instances_of
+from bench.runner.problems import make_problem
 
 MILD = "linear:a=0.5|-0.3"
 
@@ -50,9 +51,9 @@ def planned(task, reward, methods, n=6, **more):
 
 
 def sampled(row):
-    scene, meter = stage(row.cell), Meter()
-    problem = make_problem(row.cell, scene, meter, range(row.cell.n))
-    return sample_in_batches(scene.method, problem, row.cell).x, problem
+    instances, meter = instances_of(row.cell), Meter()
+    problem = make_problem(row.cell, instances, meter, range(row.cell.n))
+    return sample_in_batches(instances.method, problem, row.cell).x, problem
 
 
 # -- contracts ------------------------------------------------------------------------------------

@@ -1,0 +1,54 @@
+"""What a metric is: it measures samples against the law that was asked for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal
+
+from bench.core.protocols import Condition
+from bench.core.tasks import Reward, Task
+from bench.core.values import Measurement, Samples
+
+Measures = Literal[
+    "", "target", "judge", "distance", "shift", "diversity", "drift", "tilt", "disagreement"
+]
+"""What a metric speaks of: the reward that was asked for, a held-out score of the same wish, the
+distance to the tilted law, that to the untilted one, the variety of the samples, what they look
+like apart from any wish, how strong the tilt is, or how far the parts of a reward are apart.
+"""
+
+
+@dataclass(frozen=True)
+class Target:
+    """The law that was asked for: strength * reward under a condition."""
+
+    reward: Reward[Any]
+    strength: float
+    condition: Condition = None
+    seed: int = 0
+    cache: dict[str, Any] = field(default_factory=dict, compare=False)
+
+
+class Metric:
+    """(Samples, task) -> Measurement, for one target law.
+
+    `direction` says which way is better; `implementation` names the library or rule behind the
+    number; `smallest_n` is the smallest honest sample.  `summary` is a sentence for readers, `rank`
+    the place in tables (small ones first), `measures` what the number speaks of, and `floor`
+    whether what exact draws score is positive, so that multiples of it make sense.
+    """
+
+    summary: ClassVar[str] = ""
+    rank: ClassVar[int] = 1000
+    measures: ClassVar[Measures] = ""
+    floor: ClassVar[bool] = False
+    direction: ClassVar[Literal["higher", "lower", "none"]] = "none"
+    version: ClassVar[str] = "1"
+    implementation: ClassVar[str] = "tiltbench"
+    smallest_n: ClassVar[int] = 2
+
+    def __init__(self, target: Target) -> None:
+        self.target = target
+
+    def __call__(self, samples: Samples, task: Task[Any]) -> Measurement:
+        raise NotImplementedError

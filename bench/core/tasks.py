@@ -1,0 +1,141 @@
+"""What a task and a reward are: the flow that is aligned, and what it is aligned with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, ClassVar, Generic, Literal, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from bench.core.params import NoParams, UserError, build
+from bench.core.protocols import Condition, Flow, MetaFlowMap, Oracle, PosteriorSampler
+from bench.core.quadratic import Quadratic
+from bench.core.values import Reference
+
+P = TypeVar("P")
+
+
+class Reward(Generic[P]):
+    """A raw score, float32, (batch,); higher is better; never a silent NaN."""
+
+    Params: ClassVar[type[Any]] = NoParams
+    summary: ClassVar[str] = ""
+    version: ClassVar[str] = "1"
+    differentiable: ClassVar[bool] = True
+    wants: ClassVar[Literal["data", "latent", "pixels"]] = "data"
+
+    def __init__(self, params: P) -> None:
+        self.params = params
+
+    @classmethod
+    def create(cls, **values: Any) -> Reward[Any]:
+        """An instance from plain parameter values, validated."""
+        return cls(build(cls.Params, values, cls.__name__))
+
+    def __call__(self, x: Tensor, condition: Condition) -> Tensor:
+        raise NotImplementedError
+
+    def compatible(self, task: Task[Any]) -> str | None:
+        """The reason why this reward cannot score the task's samples, or None."""
+        return None
+
+    def quadratic(self, task: Task[Any]) -> Quadratic | None:
+        """(eta, Lambda, c0) if the reward is quadratic: gives `oracle` and `exact` to it.
+
+        Called while planning, on a reward that is not yet bound.
+        """
+        return None
+
+    def weights(self) -> dict[str, str]:
+        """Name and SHA-256 of weight files of the reward's own, for the cell id."""
+        return {}
+
+    def judge(self, x: Tensor, condition: Condition) -> Tensor | None:
+        """A held-out score of the same wish, (batch,), never optimised; None if there is none."""
+        return None
+
+    def bind(self, task: Task[Any]) -> None:
+        """Called once with the task before scoring, for rewards that depend on its shape."""
+
+
+class Task(Generic[P]):
+    """A flow with its data, conditions and metrics.
+
+    `flow_map` and `posterior` are None where they do not exist.  `reference(reward, strength, n,
+    noise)` stands for the tilted law; `oracle(reward, strength)` is None without a closed form.
+    With `decode` the flow lives in latents: samples are latents, and whoever looks at them
+    (rewards, references, metrics, `render`) sees what they decode to.
+    """
+
+    Params: ClassVar[type[Any]] = NoParams
+    summary: ClassVar[str] = ""
+    version: ClassVar[str] = "1"
+    guided: ClassVar[bool] = False
+    """Whether a call of the flow or the map runs its network twice (classifier-free guidance)."""
+    metrics: ClassVar[tuple[str, ...]] = ("reward",)
+    world: ClassVar[str | None] = None
+    """Where `bench train` finds how the task's networks are trained ("module:NAME", a
+    `bench.worlds.World`); None if there are none.  By name, as sampling needs no training."""
+    flow: Flow
+    trainable_flow: Callable[[], nn.Module] | None = None
+    """Makes a fresh module that equals `flow` and can be trained; None if there is none."""
+    flow_map: MetaFlowMap | None = None
+    posterior: PosteriorSampler | None = None
+    decode: Callable[[Tensor], Tensor] | None = None
+    """(n, *event_shape) -> (n, *data_shape), differentiable; None if samples are data."""
+    event_shape: tuple[int, ...]
+
+    def __init__(self, params: P) -> None:
+        self.params = params
+
+    @property
+    def data_shape(self) -> tuple[int, ...]:
+        """Shape of what rewards and metrics see; a task with a decoder says which."""
+        return self.event_shape
+
+    @classmethod
+    def create(cls, **values: Any) -> Task[Any]:
+        """An instance from plain parameter values, validated."""
+        return cls(build(cls.Params, values, cls.__name__))
+
+    def weights(self) -> dict[str, str]:
+        """Name and SHA-256 of every weight file that decides the samples."""
+        return {}
+
+    def training(self) -> dict[str, float]:
+        """Paper-nfe spent on training the task's networks: keys `flow` and `map`."""
+        return {}
+
+    def conditions(self, split: str) -> list[Condition]:
+        """Labels or prompts of a split ("report", "tune"); [None] for unconditional tasks."""
+        return [None]
+
+    def data(self, split: str) -> Tensor | None:
+        """Real samples (n, *data_shape) of a split, if there are any."""
+        return None
+
+    def draw_data(self, n: int, generator: torch.Generator) -> Tensor:
+        """n points (n, *event_shape) to train on; by default uniform picks of `data("train")`.
+
+        A task with a decoder must say what the latents of data are.  Raises UserError if the task
+        has no data.
+        """
+        data = self.data("train")
+        if data is None:
+            raise UserError(f"{type(self).__name__} has no training data: define data or draw_data")
+        return data[torch.randint(len(data), (n,), generator=generator)]
+
+    def oracle(self, reward: Reward[Any], strength: float) -> Oracle | None:
+        """The closed-form answer for strength * reward, if it is quadratic and the task exact."""
+        return None
+
+    def reference(
+        self, reward: Reward[Any], strength: float, condition: Condition, n: int, seed: int
+    ) -> Reference | None:
+        """n exact samples of the tilted law, or weighted real ones, or None."""
+        return None
+
+    def render(self, x: Tensor) -> Tensor | None:
+        """uint8 images (n, height, width, 3) of x (n, *data_shape), or None for point clouds."""
+        return None

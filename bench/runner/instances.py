@@ -1,0 +1,75 @@
+"""The instances that a cell names: its task, its reward as part of a target law, its method."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, cast
+
+from torch import nn
+
+from bench.core import adapters, plugins
+from bench.core.cells import Cell, canonical
+from bench.core.methods import FineTuning, Method
+from bench.core.metrics import Target
+from bench.core.params import build
+from bench.core.protocols import Flow
+from bench.core.tasks import Task
+
+
+@dataclass
+class Instances:
+    """A cell's instances.
+
+    `adapted` is the fitted flow of a fine-tuning method; without it the task's own is sampled.
+    """
+
+    task: Task[Any]
+    target: Target
+    method: Method[Any]
+    adapted: Flow | None = None
+
+
+@lru_cache(maxsize=8)
+def cached_task(name: str, params: str) -> Task[Any]:
+    """Tasks hold weights, so a worker builds each once."""
+    task: Task[Any] = make("tasks", name, json.loads(params))
+    return task
+
+
+def make(group: plugins.Group, name: str, params: dict[str, Any]) -> Any:
+    """The plugin of a name with its parameters' plain values."""
+    cls = plugins.load(group, name)
+    return cls(build(cls.Params, params, name))
+
+
+def instances_of(cell: Cell, fitted: bytes | None = None) -> Instances:
+    """Load the task, the reward and the method of a cell, and what a fit left (safetensors).
+
+    A fine-tuning method without a fit samples the flow as a fit would find it: the work is the
+    same.
+    """
+    task = cached_task(cell.task, canonical(cell.task_params))
+    reward = make("rewards", cell.reward, cell.reward_params)
+    reward.bind(task)
+    method = make("methods", cell.method, cell.method_params)
+    adapted = _adapted(task, method, fitted) if isinstance(method, FineTuning) else None
+    target = Target(reward, cell.strength, cell.condition, cell.seed)
+    return Instances(task, target, method, adapted)
+
+
+def _adapted(task: Task[Any], method: FineTuning[Any], fitted: bytes | None) -> Flow:
+    from safetensors.torch import load
+
+    make = flow_maker(task)
+    if fitted is not None:
+        return cast(Flow, adapters.restore(make, method.rank, load(fitted)))
+    return cast(Flow, adapters.adapt(make(), method.rank).requires_grad_(False).eval())
+
+
+def flow_maker(task: Task[Any]) -> Callable[[], nn.Module]:
+    """What makes a fresh flow to train."""
+    assert task.trainable_flow is not None, "planning skips tasks without a trainable flow"
+    return task.trainable_flow

@@ -1,0 +1,122 @@
+"""The metered problems of a cell: what its method samples, and what its fit is handed."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bench.core import adapters
+from bench.core.cells import Cell, canonical
+from bench.core.finite import finite_reward
+from bench.core.metered import MeteredFlow, MeteredMap, MeteredOracle, MeteredPosterior
+from bench.core.metering import Meter
+from bench.core.methods import FineTuning
+from bench.core.metrics import Target
+from bench.core.noise import NoiseSource
+from bench.core.params import UserError
+from bench.core.problem import FitProblem, Problem
+from bench.core.tasks import Task
+from bench.core.trainable import MeteredModule, metered_clone
+from bench.plan.binding import declares
+from bench.plan.prediction import GUIDED_ROWS
+from bench.runner.instances import Instances, flow_maker
+
+Decoder = Callable[[Tensor], Tensor]
+
+
+def make_problem(cell: Cell, instances: Instances, meter: Meter, rows: range) -> Problem:
+    """The metered problem of a cell."""
+    task, target, condition = instances.task, instances.target, cell.condition
+    world, decode = _world(cell), _metered_decoder(cell, task, meter)
+    wish = (*world, cell.reward, canonical(cell.reward_params))
+    posterior, oracle = task.posterior, task.oracle(target.reward, target.strength)
+    return Problem(
+        flow=_metered_flow(cell, instances, meter),
+        reward=_scored(cell, target, meter, wish, decode),
+        meter=meter,
+        source=NoiseSource(cell.seed, cell.task, "" if condition is None else str(condition)),
+        rows=rows,
+        flow_map=_metered_map(cell, task, meter),
+        posterior=None
+        if posterior is None
+        else MeteredPosterior(posterior, meter, condition, (*world, "posterior")),
+        oracle=None if oracle is None else MeteredOracle(oracle, meter, wish),
+        decode=decode,
+        condition=condition,
+    )
+
+
+def _metered_flow(cell: Cell, instances: Instances, meter: Meter) -> MeteredFlow:
+    """The task's flow, or the fitted one; the price of that depends on the adapter's rank."""
+    flow, key = instances.task.flow, _world(cell)
+    if instances.adapted is not None:
+        assert isinstance(instances.method, FineTuning)
+        flow, key = instances.adapted, (*key, f"rank {instances.method.rank}")
+    return MeteredFlow(flow, meter, cell.condition, key, _runs(instances.task))
+
+
+def _metered_map(cell: Cell, task: Task[Any], meter: Meter) -> MeteredMap | None:
+    flow_map = task.flow_map if declares(task, "flow_map") else None
+    if flow_map is None:
+        return None
+    return MeteredMap(flow_map, meter, cell.condition, _world(cell), _runs(task))
+
+
+def _runs(task: Task[Any]) -> int:
+    """Runs of the network per call of the flow or the map."""
+    return GUIDED_ROWS if task.guided else 1
+
+
+def _metered_decoder(cell: Cell, task: Task[Any], meter: Meter) -> Decoder | None:
+    """The task's decoder, counted; None where samples are data."""
+    if task.decode is None:
+        return None
+    return meter.wrap("decoder", task.decode, key=_world(cell))
+
+
+def _scored(
+    cell: Cell, target: Target, meter: Meter, key: tuple[str, ...], decode: Decoder | None
+) -> Decoder:
+    """Strength times the reward of what a sample decodes to; decoder and reward counted apart."""
+
+    def scored(x: Tensor) -> Tensor:
+        return target.reward(x, cell.condition) * target.strength
+
+    rewarded = finite_reward(meter.wrap("reward", scored, key=key), cell.reward)
+    return rewarded if decode is None else lambda x: rewarded(decode(x))
+
+
+def _world(cell: Cell) -> tuple[str, ...]:
+    """Names a task's callables in the table of FLOP prices."""
+    return cell.task, canonical(cell.task_params)
+
+
+FIT_ROWS = 1 << 20
+"""Sample indices of a fit's noise: more than any batch."""
+
+
+def make_fit_problem(cell: Cell, instances: Instances, meter: Meter) -> FitProblem:
+    """What the fit of a cell of part "fit" is handed; its noise is apart from that of sampling."""
+    task = instances.task
+    with suppress(UserError):  # reading or encoding data, once, belongs to no fit
+        task.draw_data(1, torch.Generator().manual_seed(0))
+    base = make_problem(cell, replace(instances, adapted=None), meter, range(FIT_ROWS))
+    problem = replace(base, source=replace(base.source, task=f"{cell.task}/fit"))
+
+    def trainable(rank: int = 0) -> MeteredModule:
+        module = adapters.adapt(flow_maker(task)(), rank)
+        key = (*_world(cell), f"rank {rank}", "trained")
+        return metered_clone(module, meter, cell.condition, key, _runs(task))
+
+    def data(n: int, step: int) -> Tensor:
+        label = f"{cell.seed}/{cell.task}/data/{step}".encode()
+        seed = int.from_bytes(hashlib.blake2b(label, digest_size=7).digest(), "big")
+        return task.draw_data(n, torch.Generator().manual_seed(seed))
+
+    return FitProblem(problem, [cell.condition], data, trainable)
