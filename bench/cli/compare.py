@@ -19,7 +19,7 @@ def compare(
 ) -> None:
     """Tables of two runs side by side."""
     from bench.record.store import open_run
-    from reports.data.two_runs import compare as table
+    from reports.data.two_runs import compare_runs as table
 
     frame = table(open_run(str(first)).folder, open_run(str(second)).folder)
     typer.echo(frame.to_json(orient="records") if as_json else frame.to_string(index=False))

@@ -28,9 +28,9 @@ def write_report(store: Store, fresh: bool) -> None:
     from bench.record import layout
 
     if store.local and (fresh or not store.has(layout.REPORT)):
-        from reports.html import build
+        from reports.html import write_page
 
-        build(store.folder)
+        write_page(store.folder)
 
 
 def mirror(store: Store) -> None:

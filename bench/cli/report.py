@@ -23,11 +23,11 @@ def report(
     from bench.record.store import open_run
     from bench.record.tables import write_tables
     from bench.runner.run import pilots_of
-    from reports.html import build
+    from reports.html import write_page
 
     store = open_run(str(run))
     write_tables(store, expand(build_suite(store.suite()), pilots_of(store)))
-    typer.echo(f"Report: {build(store.folder)}")
+    typer.echo(f"Report: {write_page(store.folder)}")
     if markdown is not None:
         from reports.tables.markdown import markdown as tables
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from reports.data.statistics import Difference, benjamini_hochberg, difference
-from reports.data.summary import Entry, Problem, Summary
+from reports.data.summary import Entry, ProblemKey, Summary
 
 SIGNIFICANT = 0.05
 
@@ -27,7 +27,7 @@ class Comparison:
         return self.adjusted < SIGNIFICANT
 
 
-def best(entries: Iterable[Entry], metric: str, direction: str) -> Entry | None:
+def best_entry(entries: Iterable[Entry], metric: str, direction: str) -> Entry | None:
     """The entry with the best mean, whatever its interval; None without a direction."""
     known = [e for e in entries if e.estimate(metric).known]
     if direction not in ("higher", "lower") or not known:
@@ -43,21 +43,21 @@ def winner(entries: Iterable[Entry], metric: str, direction: str) -> Entry | Non
     closed form do not take part.
     """
     fair = [e for e in entries if not e.is_closed_form and e.estimate(metric).known]
-    top = best(fair, metric, direction)
+    top = best_entry(fair, metric, direction)
     if top is None or len(fair) < 2:
         return None
     rivals = [(top, other) for other in fair if other is not top]
-    return top if all(c.clear for c in compared(rivals, metric)) else None
+    return top if all(c.clear for c in compare_pairs(rivals, metric)) else None
 
 
-def winners(summary: Summary, problem: Problem, metric: str) -> list[Entry]:
+def winners(summary: Summary, problem: ProblemKey, metric: str) -> list[Entry]:
     """The clear winner of every budget that has one."""
     direction = summary.info[metric].direction
     found = [winner(summary.of(problem, b), metric, direction) for b in summary.budgets(problem)]
     return [entry for entry in found if entry is not None]
 
 
-def compared(pairs: Iterable[tuple[Entry, Entry]], metric: str) -> list[Comparison]:
+def compare_pairs(pairs: Iterable[tuple[Entry, Entry]], metric: str) -> list[Comparison]:
     """Differences of a family of pairs, with p values adjusted over the family."""
     known = [p for p in pairs if all(e.estimate(metric).known for e in p)]
     gaps = [difference(a.estimate(metric), b.estimate(metric)) for a, b in known]
@@ -70,7 +70,7 @@ Opponent = Callable[[list[Entry]], Entry | None]
 
 
 def against(
-    summary: Summary, problem: Problem, metric: str, opponent: Opponent
+    summary: Summary, problem: ProblemKey, metric: str, opponent: Opponent
 ) -> list[Comparison]:
     """Every method against the opponent at its own budget; one family over methods and budgets."""
     pairs = []
@@ -79,7 +79,7 @@ def against(
         other = opponent(entries)
         rest = [e for e in entries if e is not other and e.is_contestant]
         pairs += [(entry, other) for entry in rest if other is not None]
-    return compared(pairs, metric)
+    return compare_pairs(pairs, metric)
 
 
 def untilted(entries: list[Entry]) -> Entry | None:
@@ -91,7 +91,7 @@ def best_baseline(metric: str, direction: str) -> Opponent:
     """The best of the usual baselines, chosen on the same data: an advantage for the baseline."""
 
     def choose(entries: list[Entry]) -> Entry | None:
-        return best((e for e in entries if e.is_baseline), metric, direction)
+        return best_entry((e for e in entries if e.is_baseline), metric, direction)
 
     return choose
 

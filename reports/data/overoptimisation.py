@@ -16,8 +16,8 @@ import math
 import re
 from dataclasses import dataclass
 
-from reports.data.statistics import Estimate
-from reports.data.summary import Entry, Problem, Summary
+from reports.data.statistics import MeanInterval
+from reports.data.summary import Entry, ProblemKey, Summary
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Ladder:
         return [_place(entry, self.axis) for entry in self.entries]
 
 
-def ladders(summary: Summary, problem: Problem) -> list[Ladder]:
+def ladders(summary: Summary, problem: ProblemKey) -> list[Ladder]:
     """The ladders of two strengths or more that have a rung on a problem."""
     groups: dict[tuple[str, str], list[Entry]] = {}
     for entry in summary.entries:
@@ -61,7 +61,7 @@ def _parameter(entry: Entry, name: str) -> float | None:
     return float(found[1]) if found else None
 
 
-def _judge(summary: Summary, entry: Entry) -> Estimate:
+def _judge(summary: Summary, entry: Entry) -> MeanInterval:
     return entry.estimate(summary.judge(entry.problem))
 
 

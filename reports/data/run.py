@@ -21,7 +21,7 @@ from reports.data.trials import tuning_cells
 
 
 @dataclass(frozen=True)
-class Run:
+class RunTables:
     """What is stored of a run; tables are complete in columns, whatever is missing on disk."""
 
     path: Path
@@ -44,7 +44,7 @@ class Run:
         return str(self.suite.get("name") or self.path.resolve().name)
 
 
-def load(path: Path) -> Run:
+def load_run(path: Path) -> RunTables:
     """The run in a folder, without the cells of tuning; tables that do not exist yet are empty."""
     suite = path / layout.SUITE
     tuning = tuning_cells(path)
@@ -53,7 +53,7 @@ def load(path: Path) -> Run:
         frame = _table(path / layout.table(name))
         return frame[~frame["cell"].isin(tuning)] if tuning and "cell" in frame else frame
 
-    return Run(
+    return RunTables(
         path,
         suite.read_text(encoding="utf-8") if suite.exists() else "",
         tidy_cells(table("cells")),
@@ -82,7 +82,7 @@ def tidy_metrics(metrics: pd.DataFrame) -> pd.DataFrame:
     return full.drop_duplicates(["cell", "metric"], keep="last")
 
 
-def arrays(run: Path, cell: str, attempt: int) -> dict[str, np.ndarray]:
+def stored_arrays(run: Path, cell: str, attempt: int) -> dict[str, np.ndarray]:
     """The stored samples of a cell: those of `attempt`, else of the last attempt; {} if none."""
     wanted = run / layout.attempt(cell, attempt, layout.SAMPLES)
     others = (run / layout.attempts(cell)).glob(f"*/{layout.SAMPLES}")

@@ -15,7 +15,7 @@ from typing import Literal
 import numpy as np
 from scipy import stats
 
-LEVEL = 0.95
+COVERAGE = 0.95
 """Coverage of every interval in a report."""
 
 SMALLEST_FOR_WILCOXON = 6
@@ -25,7 +25,7 @@ Source = Literal["seeds", "cell", "none"]
 
 
 @dataclass(frozen=True)
-class Estimate:
+class MeanInterval:
     """A mean with its standard error.
 
     source says where the error comes from: the spread over seeds, the one cell's own standard
@@ -72,7 +72,9 @@ class Difference:
     test: Literal["paired t", "Wilcoxon", "unpaired", "none"]
 
 
-def estimate(values: Mapping[int, float], errors: Mapping[int, float], note: str = "") -> Estimate:
+def mean_interval(
+    values: Mapping[int, float], errors: Mapping[int, float], note: str = ""
+) -> MeanInterval:
     """The mean over seeds with its error: mean +- t s / sqrt(k), for k >= 2 finite values.
 
     With a single seed the error is that of the cell itself, if it has one.  Seeds without a value
@@ -80,17 +82,17 @@ def estimate(values: Mapping[int, float], errors: Mapping[int, float], note: str
     """
     found = {seed: value for seed, value in values.items() if math.isfinite(value)}
     if not found:
-        return Estimate(math.nan, note=note)
+        return MeanInterval(math.nan, note=note)
     x = np.array(list(found.values()))
     if len(x) > 1:
         error = float(x.std(ddof=1)) / math.sqrt(len(x))
-        return Estimate(float(x.mean()), error, len(x) - 1, "seeds", found, note)
+        return MeanInterval(float(x.mean()), error, len(x) - 1, "seeds", found, note)
     own = errors.get(next(iter(found)), math.nan)
     source: Source = "cell" if math.isfinite(own) else "none"
-    return Estimate(float(x[0]), own, math.inf, source, found, note)
+    return MeanInterval(float(x[0]), own, math.inf, source, found, note)
 
 
-def difference(a: Estimate, b: Estimate) -> Difference:
+def difference(a: MeanInterval, b: MeanInterval) -> Difference:
     """a - b, paired by seed where at least two seeds are shared, else from both errors."""
     shared = sorted(a.by_seed.keys() & b.by_seed.keys())
     if len(shared) >= 2:
@@ -125,7 +127,7 @@ def benjamini_hochberg(p: Sequence[float]) -> list[float]:
 
 @cache
 def _quantile(freedom: float) -> float:
-    return float(stats.t.ppf(0.5 + LEVEL / 2, freedom))
+    return float(stats.t.ppf(0.5 + COVERAGE / 2, freedom))
 
 
 def _t_test(mean: float, error: float, freedom: float) -> float:

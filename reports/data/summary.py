@@ -15,7 +15,7 @@ from typing import Any
 
 import pandas as pd
 
-from reports.data.statistics import Estimate, estimate
+from reports.data.statistics import MeanInterval, mean_interval
 
 KEYS = ["task", "reward", "strength", "method", "budget"]
 
@@ -26,7 +26,7 @@ def slug(text: str) -> str:
 
 
 @dataclass(frozen=True, order=True)
-class Problem:
+class ProblemKey:
     """A task and a reward with its strength: one law that was asked for."""
 
     task: str
@@ -62,12 +62,12 @@ class MethodInfo:
 class Entry:
     """All cells (seeds and conditions) of one method at one budget on one problem."""
 
-    problem: Problem
+    problem: ProblemKey
     method: str
     name: str
     budget: str
     cells: pd.DataFrame
-    estimates: Mapping[str, Estimate]
+    estimates: Mapping[str, MeanInterval]
     about: MethodInfo = MethodInfo()
 
     @property
@@ -115,10 +115,10 @@ class Entry:
         """ok if anything is; else the worst that happened."""
         return "ok" if len(self.done) else str(self.cells["status"].iloc[-1])
 
-    def estimate(self, metric: str) -> Estimate:
+    def estimate(self, metric: str) -> MeanInterval:
         """The metric's estimate; without one, a NaN whose note says why."""
         found = self.estimates.get(metric)
-        return found or Estimate(math.nan, note=self.trouble or "not measured")
+        return found or MeanInterval(math.nan, note=self.trouble or "not measured")
 
     def mean(self, column: str) -> float:
         """Mean of a column over the cells that ended ok."""
@@ -156,7 +156,7 @@ class Summary:
     info: Mapping[str, MetricInfo]
 
     @property
-    def problems(self) -> list[Problem]:
+    def problems(self) -> list[ProblemKey]:
         """In order of appearance."""
         return list(dict.fromkeys(entry.problem for entry in self.entries))
 
@@ -165,16 +165,16 @@ class Summary:
         """Label -> the colour that the method would like, of every method."""
         return {entry.method: entry.about.colour for entry in self.entries}
 
-    def of(self, problem: Problem, budget: str | None = None) -> list[Entry]:
+    def of(self, problem: ProblemKey, budget: str | None = None) -> list[Entry]:
         """The entries of a problem, at one budget or at all."""
         fits = (e for e in self.entries if e.problem == problem)
         return [e for e in fits if budget is None or e.budget == budget]
 
-    def budgets(self, problem: Problem) -> list[str]:
+    def budgets(self, problem: ProblemKey) -> list[str]:
         """Budgets of a problem, small ones first."""
         return list(dict.fromkeys(entry.budget for entry in self.of(problem)))
 
-    def metrics(self, problem: Problem) -> list[str]:
+    def metrics(self, problem: ProblemKey) -> list[str]:
         """Metrics that were measured or refused on a problem, the important ones first."""
         found = {metric for entry in self.of(problem) for metric in entry.estimates}
         return sorted(found, key=self._place)
@@ -187,33 +187,33 @@ class Summary:
     def _place(self, metric: str) -> tuple[float, str]:
         return self.info[metric].rank, metric
 
-    def has(self, problem: Problem, metric: str) -> bool:
+    def has(self, problem: ProblemKey, metric: str) -> bool:
         """Whether any method of the problem has a value of the metric."""
         return any(entry.estimate(metric).known for entry in self.of(problem))
 
-    def distance(self, problem: Problem) -> str | None:
+    def distance(self, problem: ProblemKey) -> str | None:
         """The main distance to the tilted law: the first that has a value."""
         return next((m for m in self.measuring("distance") if self.has(problem, m)), None)
 
-    def floored(self, problem: Problem) -> str | None:
+    def floored(self, problem: ProblemKey) -> str | None:
         """The main distance among those of which multiples of the floor make sense."""
         floored = (m for m in self.measuring("distance") if self.info[m].floor)
         return next((m for m in floored if self.has(problem, m)), None)
 
-    def judge(self, problem: Problem) -> str:
+    def judge(self, problem: ProblemKey) -> str:
         """The main held-out judge of a problem, whether or not it has a value; "" without one."""
         found = self.metrics(problem)
         return next((m for m in self.measuring("judge") if m in found), "")
 
-    def find(self, problem: Problem, name: str, budget: str) -> Entry | None:
+    def find(self, problem: ProblemKey, name: str, budget: str) -> Entry | None:
         """The first entry of a method name at a budget."""
         return next((e for e in self.of(problem, budget) if e.name == name), None)
 
-    def untilted(self, problem: Problem, budget: str) -> Entry | None:
+    def untilted(self, problem: ProblemKey, budget: str) -> Entry | None:
         """The base model at a budget."""
         return next((e for e in self.of(problem, budget) if e.is_untilted), None)
 
-    def exact(self, problem: Problem, budget: str) -> Entry | None:
+    def exact(self, problem: ProblemKey, budget: str) -> Entry | None:
         """The exact draws, preferably at this budget; what they score does not depend on it."""
         here = (e for e in self.of(problem, budget) if e.is_floor)
         others = (e for e in self.of(problem) if e.is_floor and len(e.done))
@@ -221,7 +221,7 @@ class Summary:
 
 
 def summarise(cells: pd.DataFrame, metrics: pd.DataFrame) -> Summary:
-    """Entries from complete tables (`store.tidy_cells`, `store.tidy_metrics`)."""
+    """Entries from complete tables (`tidy_cells`, `tidy_metrics`)."""
     names = [field.name for field in fields(MetricInfo)]
     rows = metrics.sort_values(["metric", "version"]).to_dict("records")
     info = {row["metric"]: MetricInfo(**{name: row[name] for name in names}) for row in rows}
@@ -234,7 +234,7 @@ def _entries(cells: pd.DataFrame, metrics: pd.DataFrame) -> Iterator[Entry]:
     groups = [group for _, group in cells.groupby(KEYS, sort=False)]
     for group in sorted(groups, key=lambda group: _order(cells, group)):
         first: Any = group.iloc[0]
-        problem = Problem(first.task, first.reward, float(first.strength))
+        problem = ProblemKey(first.task, first.reward, float(first.strength))
         found = _estimates(values[values["cell"].isin(group["cell"])])
         about = _about(first)
         yield Entry(problem, first.method, first.method_name, first.budget, group, found, about)
@@ -261,11 +261,11 @@ def _end(about: MethodInfo) -> int:
     return ends.index(True) if any(ends) else len(ends)
 
 
-def _estimates(values: pd.DataFrame) -> dict[str, Estimate]:
+def _estimates(values: pd.DataFrame) -> dict[str, MeanInterval]:
     return {str(metric): _estimate(group) for metric, group in values.groupby("metric")}
 
 
-def _estimate(group: pd.DataFrame) -> Estimate:
+def _estimate(group: pd.DataFrame) -> MeanInterval:
     """Average over conditions within a seed, then over seeds."""
     seeds: list[Any] = list(group.groupby("seed"))
     means = {int(seed): float(g["value"].mean()) for seed, g in seeds}
@@ -273,4 +273,4 @@ def _estimate(group: pd.DataFrame) -> Estimate:
     notes = [note for note in dict.fromkeys(group["note"]) if note]
     infinite = sum(math.isinf(value) for value in group["value"])
     notes += [f"infinite in {infinite} of {len(group)} cells"] if infinite else []
-    return estimate(means, errors, "; ".join(notes))
+    return mean_interval(means, errors, "; ".join(notes))

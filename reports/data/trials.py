@@ -18,7 +18,7 @@ class Sweeps:
     importance: pd.DataFrame
 
 
-def load(folder: Path) -> Sweeps | None:
+def load_sweeps(folder: Path) -> Sweeps | None:
     """The tables, or None where nothing was tuned."""
     if not (folder / "trials.parquet").exists():
         return None
@@ -31,7 +31,7 @@ def _table(path: Path) -> pd.DataFrame:
 
 def tuning_cells(folder: Path) -> set[str]:
     """Ids of the cells of trials: they are not part of any comparison."""
-    found = load(folder)
+    found = load_sweeps(folder)
     if found is None:
         return set()
     return {cell for cells in found.trials["cells"] for cell in json.loads(cells)}

@@ -8,20 +8,20 @@ from typing import Any
 
 import pandas as pd
 
-from reports.data import run as store
-from reports.data.statistics import Difference, Estimate, benjamini_hochberg, difference
+from reports.data.run import load_run
+from reports.data.statistics import Difference, MeanInterval, benjamini_hochberg, difference
 from reports.data.summary import Entry, Summary, summarise
 
 Key = tuple[str, str, float, str, str]
 
 
-def compare(run_a: Path, run_b: Path) -> pd.DataFrame:
+def compare_runs(run_a: Path, run_b: Path) -> pd.DataFrame:
     """One row per task, reward, strength, method, budget and metric that either run has.
 
     difference is b - a, paired by seed where seeds are shared; adjusted is its p value adjusted
     over the whole table; same_cells says whether both runs hold the very same cells.
     """
-    a, b = (summarise(r.cells, r.metrics) for r in map(store.load, (run_a, run_b)))
+    a, b = (summarise(r.cells, r.metrics) for r in map(load_run, (run_a, run_b)))
     entries_a, entries_b = _by_key(a), _by_key(b)
     rows = [
         row
@@ -54,11 +54,11 @@ def _status(entry: Entry | None) -> str:
     return entry.status if entry else "absent"
 
 
-def _get(entry: Entry | None, metric: str) -> Estimate:
-    return entry.estimate(metric) if entry else Estimate(math.nan, note="not in this run")
+def _get(entry: Entry | None, metric: str) -> MeanInterval:
+    return entry.estimate(metric) if entry else MeanInterval(math.nan, note="not in this run")
 
 
-def _values(a: Estimate, b: Estimate) -> dict[str, Any]:
+def _values(a: MeanInterval, b: MeanInterval) -> dict[str, Any]:
     gap = (
         difference(b, a)
         if a.known and b.known

@@ -3,27 +3,26 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from bench.core.units import DEFAULT, UNITS
-from reports.data.statistics import Estimate
-from reports.data.summary import Entry, Problem, Summary
+from reports.data.statistics import MeanInterval
+from reports.data.summary import Entry, ProblemKey, Summary
 from reports.figures.end_labels import End, name_ends
-from reports.figures.palette import Look
-from reports.figures.svg import panels, render, styled
+from reports.figures.palette import MethodLook, MethodLooks
+from reports.figures.svg import panels, styled, to_svg
 from reports.text.labels import ARROWS
 from reports.text.numbers import short
 
-Looks = Mapping[str, Look]
-Pick = Callable[[Problem], str | None]
+PickMetric = Callable[[ProblemKey], str | None]
 """Which metric a problem's panel shows; None for no panel."""
 
 
-def against_compute(summary: Summary, looks: Looks, name: str, pick: Pick) -> str:
+def against_compute(summary: Summary, looks: MethodLooks, name: str, pick: PickMetric) -> str:
     """One panel per problem: the picked metric against compute, with intervals."""
     chosen = [(p, metric) for p in summary.problems if (metric := pick(p))]
     if not chosen:
@@ -35,7 +34,7 @@ def against_compute(summary: Summary, looks: Looks, name: str, pick: Pick) -> st
         rows = math.ceil(len(chosen) / 2)
         edges = {"top": 1 - 0.1 / rows, "bottom": 0.14 / rows}
         figure.subplots_adjust(left=0.045, right=0.815, wspace=0.72, hspace=0.38, **edges)
-        return render(figure, name)
+        return to_svg(figure, name)
 
 
 def cost(entry: Entry, unit: str) -> float:
@@ -51,7 +50,9 @@ def unit_of(entries: list[Entry]) -> str:
     return max(known, key=known.count, default=DEFAULT)
 
 
-def _panel(axis: Axes, summary: Summary, problem: Problem, metric: str, looks: Looks) -> None:
+def _panel(
+    axis: Axes, summary: Summary, problem: ProblemKey, metric: str, looks: MethodLooks
+) -> None:
     unit = unit_of(summary.of(problem))
     entries = [e for e in summary.of(problem) if e.estimate(metric).known and cost(e, unit) > 0]
     drawn = [e for e in entries if not e.is_floor]
@@ -83,17 +84,17 @@ def _compute_axis(axis: Axes, entries: list[Entry], unit: str) -> None:
     axis.margins(x=0.12)
 
 
-def _floor(axis: Axes, exact: Entry, metric: str, looks: Looks) -> End:
+def _floor(axis: Axes, exact: Entry, metric: str, looks: MethodLooks) -> End:
     """What exact draws score does not depend on compute: a band across the panel."""
     found, ink = exact.estimate(metric), looks[exact.method].colour
     half = np.nan_to_num(found.half)
     axis.axhspan(found.mean - half, found.mean + half, color="#dcdcdc", lw=0, zorder=0.5)
     axis.axhline(found.mean, color=ink, lw=0.9, ls=(0, (4, 3)), zorder=0.6)
     what = "the law’s own" if metric == "reward" else "floor"
-    return End(found.mean, f"{exact.name} ({what})", Look(ink, "_"))
+    return End(found.mean, f"{exact.name} ({what})", MethodLook(ink, "_"))
 
 
-def _line(axis: Axes, entries: list[Entry], metric: str, look: Look, x: list[float]) -> End:
+def _line(axis: Axes, entries: list[Entry], metric: str, look: MethodLook, x: list[float]) -> End:
     found = [e.estimate(metric) for e in entries]
     y = [f.mean for f in found]
     axis.errorbar(
@@ -112,7 +113,7 @@ def _line(axis: Axes, entries: list[Entry], metric: str, look: Look, x: list[flo
     return End(y[-1], entries[-1].method, look)
 
 
-def _scale(axis: Axes, found: list[Estimate]) -> None:
+def _scale(axis: Axes, found: list[MeanInterval]) -> None:
     """Logarithmic where positive values span more than a factor of eight, else without outliers."""
     means = [f.mean for f in found]
     lows = [f.low for f in found if math.isfinite(f.low)]
@@ -133,7 +134,7 @@ def _logarithmic(axis: Axes) -> None:
     axis.yaxis.set_major_locator(FixedLocator([s for s in steps if low <= s <= high]))
 
 
-def window(found: list[Estimate]) -> tuple[float, float]:
+def window(found: list[MeanInterval]) -> tuple[float, float]:
     """The range of the intervals, cut at three interquartile ranges beyond the quartiles.
 
     It is cut only where the rest would otherwise be pressed into a third of the panel, by one far

@@ -6,13 +6,13 @@ from typing import Any, NamedTuple
 
 from matplotlib.axes import Axes
 
-from reports.figures.palette import Look
+from reports.figures.palette import MethodLook
 from reports.figures.svg import FAINT
 from reports.text.numbers import short
 
 GAP = 0.066
 """Distance of two labels, in heights of the panel."""
-LONGEST = 25
+LONGEST_LABEL = 25
 """Characters of a label that find room."""
 
 
@@ -21,7 +21,7 @@ class End(NamedTuple):
 
     y: float
     text: str
-    look: Look
+    look: MethodLook
 
 
 def name_ends(axis: Axes, ends: list[End]) -> None:
@@ -48,7 +48,7 @@ def _label(axis: Axes, end: End, beyond: str, height: float, place: float) -> No
     axis.plot([1.0, 1.025], [height, place], color=FAINT, lw=0.7, **free)
     marker: dict[str, Any] = {"marker": end.look.marker, "ms": 4.5, "mew": 0.8}
     axis.plot([1.045], [place], color=end.look.colour, **marker, **free)
-    name = end.text if len(end.text) <= LONGEST else end.text[: LONGEST - 1] + "…"
+    name = end.text if len(end.text) <= LONGEST_LABEL else end.text[: LONGEST_LABEL - 1] + "…"
     axis.text(1.07, place, name + beyond, color=end.look.ink, va="center", fontsize=8.2, **free)
 
 

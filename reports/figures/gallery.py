@@ -12,17 +12,17 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 
-from reports.data import run as store
-from reports.data.statistics import Estimate
-from reports.data.summary import Entry, Problem, Summary, slug
-from reports.figures.curves import Looks
-from reports.figures.svg import panels, render, styled
+from reports.data.run import RunTables, stored_arrays
+from reports.data.statistics import MeanInterval
+from reports.data.summary import Entry, ProblemKey, Summary, slug
+from reports.figures.palette import MethodLooks
+from reports.figures.svg import panels, styled, to_svg
 from reports.text.numbers import decimals, fixed
 
-COLUMNS = 10
+PER_STRIP = 10
 LARGEST = 128
 """Pixels per side; larger images are averaged down, to keep the page small."""
-POINTS = 2048
+PLOTTED = 2048
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Strip:
 class Gallery:
     """What the methods returned on one problem at one budget; strips or one figure of points."""
 
-    problem: Problem
+    problem: ProblemKey
     budget: str
     seed: int
     condition: str
@@ -64,7 +64,7 @@ class _Shown:
     arrays: dict[str, np.ndarray]
 
 
-def galleries(run: store.Run, summary: Summary, looks: Looks) -> list[Gallery]:
+def galleries(run: RunTables, summary: Summary, looks: MethodLooks) -> list[Gallery]:
     """One per problem and budget that has stored samples."""
     places = [(p, budget) for p in summary.problems for budget in summary.budgets(p)]
     made = (_gallery(run, summary, looks, problem, budget) for problem, budget in places)
@@ -72,7 +72,7 @@ def galleries(run: store.Run, summary: Summary, looks: Looks) -> list[Gallery]:
 
 
 def _gallery(
-    run: store.Run, summary: Summary, looks: Looks, problem: Problem, budget: str
+    run: RunTables, summary: Summary, looks: MethodLooks, problem: ProblemKey, budget: str
 ) -> Gallery | None:
     entries = [e for e in summary.of(problem, budget) if len(e.done)]
     if not entries:
@@ -97,11 +97,11 @@ def _common(entries: list[Entry]) -> tuple[int, str]:
     return int(seed), str(condition)
 
 
-def _shown(run: store.Run, entry: Entry, seed: int, condition: str) -> _Shown | None:
+def _shown(run: RunTables, entry: Entry, seed: int, condition: str) -> _Shown | None:
     done = entry.done
     cells = done[(done["seed"] == seed) & (done["condition"] == condition)]
     for row in cells.to_dict("records"):
-        arrays = store.arrays(run.path, row["cell"], row["attempt"])
+        arrays = stored_arrays(run.path, row["cell"], row["attempt"])
         if "x" in arrays or "rendered" in arrays:
             return _Shown(entry, row["cell"], arrays)
     return None
@@ -111,10 +111,10 @@ def _plottable(x: np.ndarray) -> bool:
     return x.ndim == 2 and x.shape[1] >= 2
 
 
-def _strip(samples: pd.DataFrame, shown: _Shown, looks: Looks) -> Strip:
-    places = decimals(Estimate(value) for value in samples["reward"])
+def _strip(samples: pd.DataFrame, shown: _Shown, looks: MethodLooks) -> Strip:
+    places = decimals(MeanInterval(value) for value in samples["reward"])
     rows = samples[samples["cell"] == shown.cell].set_index("index")
-    images = shown.arrays["rendered"][:COLUMNS]
+    images = shown.arrays["rendered"][:PER_STRIP]
     pictures = [_picture(image, rows, i, places) for i, image in enumerate(images)]
     return Strip(shown.entry.method, looks[shown.entry.method].colour, pictures)
 
@@ -137,7 +137,7 @@ def png(image: np.ndarray) -> str:
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
-def _scatter(shown: list[_Shown], looks: Looks, name: str) -> str:
+def _scatter(shown: list[_Shown], looks: MethodLooks, name: str) -> str:
     """Small multiples; the exact samples lie in grey behind every other method's."""
     exact = next((s.arrays["x"] for s in shown if s.entry.is_floor), None)
     limits = _limits(
@@ -149,7 +149,7 @@ def _scatter(shown: list[_Shown], looks: Looks, name: str) -> str:
         for axis, one in zip(axes, shown, strict=True):
             _points(axis, one, None if one.entry.is_floor else exact, limits, looks)
         figure.subplots_adjust(left=0.004, right=0.996, top=0.94, bottom=0.004, wspace=0.05)
-        return render(figure, name)
+        return to_svg(figure, name)
 
 
 def _limits(arrays: list[np.ndarray]) -> np.ndarray:
@@ -161,12 +161,12 @@ def _limits(arrays: list[np.ndarray]) -> np.ndarray:
 
 
 def _points(
-    axis: Axes, shown: _Shown, behind: np.ndarray | None, limits: np.ndarray, looks: Looks
+    axis: Axes, shown: _Shown, behind: np.ndarray | None, limits: np.ndarray, looks: MethodLooks
 ) -> None:
-    look, x = looks[shown.entry.method], shown.arrays["x"][:POINTS]
+    look, x = looks[shown.entry.method], shown.arrays["x"][:PLOTTED]
     dots = {"linewidth": 0, "ax": axis, "rasterized": True}
     if behind is not None:
-        grey = behind[:POINTS]
+        grey = behind[:PLOTTED]
         sns.scatterplot(x=grey[:, 0], y=grey[:, 1], color="#bdbdbd", s=11, **dots)
     sns.scatterplot(x=x[:, 0], y=x[:, 1], color=look.colour, alpha=0.5, s=5, **dots)
     sns.despine(ax=axis, left=True, bottom=True)

@@ -8,15 +8,14 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 
-from reports.data.statistics import Estimate
-from reports.data.summary import Entry, Problem, Summary
-from reports.figures.curves import Looks
+from reports.data.statistics import MeanInterval
+from reports.data.summary import Entry, ProblemKey, Summary
 from reports.figures.end_labels import End, name_ends
-from reports.figures.palette import Look
-from reports.figures.svg import panels, render, styled
+from reports.figures.palette import MethodLook, MethodLooks
+from reports.figures.svg import panels, styled, to_svg
 
 
-def judge_against_reward(summary: Summary, looks: Looks, problem: Problem) -> str:
+def judge_against_reward(summary: Summary, looks: MethodLooks, problem: ProblemKey) -> str:
     """A point per method and budget; lines and growing points lead from small to large budgets."""
     axes = ("reward", summary.judge(problem))
     entries = [e for e in summary.of(problem) if all(e.estimate(metric).known for metric in axes)]
@@ -29,10 +28,10 @@ def judge_against_reward(summary: Summary, looks: Looks, problem: Problem) -> st
         axis.set(title=problem.title, xlabel="reward (optimised)", ylabel="judge (held out)")
         figure.subplots_adjust(left=0.12, right=0.68, top=0.91, bottom=0.13)
         name_ends(axis, ends)
-        return render(figure, f"judge-{problem.slug}")
+        return to_svg(figure, f"judge-{problem.slug}")
 
 
-def _trail(axis: Axes, entries: list[Entry], metrics: tuple[str, str], look: Look) -> End:
+def _trail(axis: Axes, entries: list[Entry], metrics: tuple[str, str], look: MethodLook) -> End:
     x, y = ([e.estimate(metric) for e in entries] for metric in metrics)
     points = ([v.mean for v in x], [v.mean for v in y])
     errors: dict[str, Any] = {
@@ -45,6 +44,6 @@ def _trail(axis: Axes, entries: list[Entry], metrics: tuple[str, str], look: Loo
     return End(points[1][-1], entries[-1].method, look)
 
 
-def _drawn(estimates: list[Estimate]) -> list[float]:
+def _drawn(estimates: list[MeanInterval]) -> list[float]:
     """Half-widths of the intervals; an unknown or infinite one has no bar."""
     return [e.half if math.isfinite(e.half) else 0.0 for e in estimates]

@@ -21,7 +21,7 @@ HEX = re.compile("#[0-9a-fA-F]{6}")
 
 
 @dataclass(frozen=True)
-class Look:
+class MethodLook:
     """How a method is drawn."""
 
     colour: str
@@ -34,17 +34,21 @@ class Look:
         return "#" + "".join(f"{int(channel * 0.72):02x}" for channel in channels)
 
 
-def looks(wishes: Mapping[str, str]) -> dict[str, Look]:
+MethodLooks = Mapping[str, MethodLook]
+"""By the method's label."""
+
+
+def looks(wishes: Mapping[str, str]) -> dict[str, MethodLook]:
     """Label -> look, from label -> the colour that is declared, if any.
 
     Whoever comes second with a colour takes a spare one.
     """
     declared = {label: wish.lower() for label, wish in wishes.items() if HEX.fullmatch(wish)}
     spare = [colour for colour in (*SPARE, *LAST) if colour not in declared.values()]
-    chosen: dict[str, Look] = {}
+    chosen: dict[str, MethodLook] = {}
     for index, label in enumerate(wishes):
         taken = {look.colour for look in chosen.values()}
         own = declared.get(label, "")
         colour = own if own and own not in taken else spare.pop(0) if spare else SPARE[index % 8]
-        chosen[label] = Look(colour, MARKERS[index % len(MARKERS)])
+        chosen[label] = MethodLook(colour, MARKERS[index % len(MARKERS)])
     return chosen

@@ -62,7 +62,7 @@ def panels(count: int, columns: int, width: float, height: float) -> tuple[Figur
     return figure, axes
 
 
-def render(figure: Figure, name: str) -> str:
+def to_svg(figure: Figure, name: str) -> str:
     """The figure's <svg> element; `name` keeps its ids apart from those of other figures."""
     buffer = io.StringIO()
     with styled():

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -14,17 +13,15 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, NullLocator
 
 from reports.figures.end_labels import End, name_ends
-from reports.figures.palette import Look
-from reports.figures.svg import FAINT, INK, panels, render, styled
+from reports.figures.palette import MethodLooks
+from reports.figures.svg import FAINT, INK, panels, styled, to_svg
 from reports.text.numbers import short
-
-Looks = Mapping[str, Look]
 
 WIDE = 8
 """Ratio of positive values beyond which an axis is logarithmic."""
 
 
-def history(trials: pd.DataFrame, looks: Looks, name: str) -> str:
+def history(trials: pd.DataFrame, looks: MethodLooks, name: str) -> str:
     """Every trial's first objective, and the best so far, against tuning work."""
     done = trials[trials["state"] == "complete"]
     if done.empty:
@@ -48,7 +45,7 @@ def history(trials: pd.DataFrame, looks: Looks, name: str) -> str:
         _scale(axis, done["value"].to_numpy(float), lower)
         name_ends(axis, ends)
         figure.subplots_adjust(left=0.15, right=0.78, top=0.96, bottom=0.16)
-        return render(figure, name)
+        return to_svg(figure, name)
 
 
 def _first(trials: pd.DataFrame) -> tuple[str, bool]:
@@ -76,7 +73,7 @@ def _scale(axis: Axes, values: np.ndarray[Any, Any], lower: bool) -> None:
     axis.set_ylim(float(near[0]) - pad, float(near[1]) + pad)
 
 
-def importance(shares: pd.DataFrame, looks: Looks, name: str) -> str:
+def importance(shares: pd.DataFrame, looks: MethodLooks, name: str) -> str:
     """Share of each parameter in the variation of each objective."""
     if shares.empty:
         return ""
@@ -94,10 +91,10 @@ def importance(shares: pd.DataFrame, looks: Looks, name: str) -> str:
             axis.set(title=method, xlim=(0, 1))
             axis.grid(visible=False, axis="y")
         figure.tight_layout()
-        return render(figure, name)
+        return to_svg(figure, name)
 
 
-def pareto(trials: pd.DataFrame, looks: Looks, name: str) -> str:
+def pareto(trials: pd.DataFrame, looks: MethodLooks, name: str) -> str:
     """The first two objectives of every trial, and the front of each method."""
     done = trials[trials["state"] == "complete"]
     found = [json.loads(o) for o in done["objectives"]]
@@ -125,7 +122,7 @@ def pareto(trials: pd.DataFrame, looks: Looks, name: str) -> str:
         axis.set(xlabel=first, ylabel=second)
         name_ends(axis, ends)
         figure.subplots_adjust(left=0.15, right=0.78, top=0.96, bottom=0.15)
-        return render(figure, name)
+        return to_svg(figure, name)
 
 
 def _front(points: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
@@ -166,7 +163,7 @@ def parallel(trials: pd.DataFrame, name: str) -> str:
         axis.grid(visible=False)
         axis.set_xlim(-0.1, len(columns) - 0.65)
         figure.tight_layout()
-        return render(figure, name)
+        return to_svg(figure, name)
 
 
 Ticks = list[tuple[float, str]]

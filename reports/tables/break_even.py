@@ -6,11 +6,12 @@ import math
 from dataclasses import dataclass
 from itertools import combinations
 
-from reports.data.summary import Entry, Problem, Summary
+from reports.data.summary import Entry, ProblemKey, Summary
+from reports.figures.palette import MethodLooks
 from reports.tables import grid
 from reports.tables.compute import break_even, upfront
-from reports.tables.grid import Cell, Column, Grid, Group, Line
-from reports.tables.headline import Looks, method_cell
+from reports.tables.grid import Column, RowGroup, TableCell, TableGrid, TableRow
+from reports.tables.headline import method_cell
 from reports.text.labels import budget_label
 from reports.text.numbers import DASH, scientific, short
 
@@ -25,11 +26,11 @@ class BreakEven:
     """One way of counting: the pairs that cross, and what there is to say about the others."""
 
     caption: str
-    table: Grid | None
+    table: TableGrid | None
     rest: str
 
 
-def break_evens(summary: Summary, problem: Problem, looks: Looks) -> list[BreakEven]:
+def break_evens(summary: Summary, problem: ProblemKey, looks: MethodLooks) -> list[BreakEven]:
     """Any two methods at any two budgets, without and with the training of the map.
 
     A way in which no two of them differ up front is left out; what knows the closed form does not
@@ -54,33 +55,33 @@ def _differing(entries: list[Entry], with_map: bool) -> Pairs:
     return [(a, b) for a, b in ordered if upfront(a, with_map) > upfront(b, with_map)]
 
 
-def _table(entries: list[Entry], crossing: Pairs, looks: Looks, with_map: bool) -> Grid:
+def _table(entries: list[Entry], crossing: Pairs, looks: MethodLooks, with_map: bool) -> TableGrid:
     """Who has a cost to recover, by row, from whom, by column."""
     ones, others = ({pair[i] for pair in crossing} for i in (0, 1))
     columns = [e for e in entries if e in others]
     heads = [Column(e.method, over=f"than at {budget_label(e.budget)}") for e in columns]
     groups = [
-        Group(
+        RowGroup(
             f"at {budget_label(budget)}",
             [
-                Line([method_cell(e, looks), *(_cell(e, other, with_map) for other in columns)])
+                TableRow([method_cell(e, looks), *(_cell(e, other, with_map) for other in columns)])
                 for e in entries
                 if e in ones and e.budget == budget
             ],
         )
         for budget in dict.fromkeys(e.budget for e in entries if e in ones)
     ]
-    return Grid([Column("method", numeric=False), *heads], groups)
+    return TableGrid([Column("method", numeric=False), *heads], groups)
 
 
-def _cell(one: Entry, other: Entry, with_map: bool) -> Cell:
+def _cell(one: Entry, other: Entry, with_map: bool) -> TableCell:
     if upfront(one, with_map) == upfront(other, with_map):
         return grid.number("·", math.nan, tip="the same cost up front")
     value = break_even(one, other, with_map)
     if math.isnan(value):
         return grid.number(DASH, value)
     if not 0 < value < math.inf:
-        return Cell("never" if value else "always", sort=value if value == 0 else 1e300)
+        return TableCell("never" if value else "always", sort=value if value == 0 else 1e300)
     first = math.floor(value) + 1
     return grid.number(short(first) if first < 1e7 else scientific(first), first, tip=f"{first:,}")
 

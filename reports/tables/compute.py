@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterable, Iterator
 
 from bench.core.units import UNITS
 from bench.record.columns import WORK
-from reports.data.summary import Entry, Problem, Summary
+from reports.data.summary import Entry, ProblemKey, Summary
+from reports.figures.palette import MethodLooks
 from reports.tables import grid
-from reports.tables.grid import Cell, Column, Grid
+from reports.tables.grid import Column, TableCell, TableGrid
 from reports.tables.headline import (
-    Looks,
     Made,
     cost_cell,
     grid_of,
@@ -30,7 +30,7 @@ DRIFT = 0.1
 """How far measured seconds may be from the predicted ones before the table marks it."""
 
 
-def compute_grid(summary: Summary, problem: Problem, looks: Looks) -> Grid:
+def compute_grid(summary: Summary, problem: ProblemKey, looks: MethodLooks) -> TableGrid:
     """Rows per sample by callable and direction, then the totals, then time and memory."""
     entries = summary.of(problem)
     nfe, once, time = "paper-nfe per sample", "paper-nfe once", "time"
@@ -63,7 +63,7 @@ def _rows(name: str) -> Made:
     role, kind = name.split("_")
     tip = f"{kind} rows of {role} per returned sample"
 
-    def cell(entry: Entry) -> Cell:
+    def cell(entry: Entry) -> TableCell:
         count = entry.per_sample(f"sample_{name}")
         return grid.number(rows(count), count)
 
@@ -78,12 +78,12 @@ def _once(value: float) -> str:
     return scientific(value) if value > 0 else rows(value)
 
 
-def _latency(entry: Entry) -> Cell:
+def _latency(entry: Entry) -> TableCell:
     each = entry.per_sample("seconds")
     return grid.number(seconds(each), each)
 
 
-def _predicted(entry: Entry) -> Cell:
+def _predicted(entry: Entry) -> TableCell:
     """Marked where the measured work is not what was predicted."""
     predicted, measured = entry.mean("predicted_paper_nfe"), entry.mean("paper_nfe")
     off = abs(predicted - measured) > 1e-6 * max(1.0, abs(measured))
@@ -101,7 +101,7 @@ def _timed(entry: Entry) -> bool:
     return any(unit.timed for unit in units if unit is not None)
 
 
-def _drift(entry: Entry) -> Cell:
+def _drift(entry: Entry) -> TableCell:
     """Mean over cells; marked where any single one is further off than `DRIFT`."""
     if not _timed(entry):
         return grid.number("", math.nan)

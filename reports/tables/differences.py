@@ -5,18 +5,19 @@ from __future__ import annotations
 import math
 
 from reports.data.comparisons import Comparison, Opponent, against, best_baseline, untilted
-from reports.data.statistics import Estimate
-from reports.data.summary import Entry, Problem, Summary
+from reports.data.statistics import MeanInterval
+from reports.data.summary import Entry, ProblemKey, Summary
+from reports.figures.palette import MethodLooks
 from reports.tables import grid
-from reports.tables.grid import Cell, Column, Grid, Group, Line
-from reports.tables.headline import Looks, method_cell
+from reports.tables.grid import Column, RowGroup, TableCell, TableGrid, TableRow
+from reports.tables.headline import method_cell
 from reports.text.labels import budget_label
 from reports.text.numbers import DASH, decimals, fixed, probability
 
 Family = dict[tuple[str, str], Comparison]
 """The comparisons with one kind of opponent, by method and budget; adjusted together."""
 
-TESTS = {
+TEST_NAMES = {
     "paired t": "paired t test over {} seeds",
     "Wilcoxon": "Wilcoxon signed-rank test over {} seeds",
     "unpaired": "one seed or none in common: test on the cells' own standard errors",
@@ -24,14 +25,16 @@ TESTS = {
 }
 
 
-def differences_grid(summary: Summary, problem: Problem, metric: str, looks: Looks) -> Grid | None:
+def differences_grid(
+    summary: Summary, problem: ProblemKey, metric: str, looks: MethodLooks
+) -> TableGrid | None:
     """Every contestant against the prior and against the best baseline at its budget."""
     direction = summary.info[metric].direction
     opponents: tuple[Opponent, ...] = (untilted, best_baseline(metric, direction))
     families = [_family(against(summary, problem, metric, opponent)) for opponent in opponents]
     tested = set().union(*families)
     groups = [
-        Group(
+        RowGroup(
             budget_label(budget),
             [
                 _line(entry, families, looks, direction)
@@ -41,7 +44,9 @@ def differences_grid(summary: Summary, problem: Problem, metric: str, looks: Loo
         )
         for budget in summary.budgets(problem)
     ]
-    return Grid(_columns(), [g for g in groups if g.lines], _notes(families)) if tested else None
+    return (
+        TableGrid(_columns(), [g for g in groups if g.lines], _notes(families)) if tested else None
+    )
 
 
 def _family(found: list[Comparison]) -> Family:
@@ -64,20 +69,20 @@ def _columns() -> list[Column]:
     ]
 
 
-def _line(entry: Entry, families: list[Family], looks: Looks, direction: str) -> Line:
+def _line(entry: Entry, families: list[Family], looks: MethodLooks, direction: str) -> TableRow:
     to_prior, to_baseline = (_cells(f, entry, direction) for f in families)
     found = families[1].get((entry.method, entry.budget))
-    other = grid.text(found.other.method, code=True) if found else Cell(DASH)
-    return Line([method_cell(entry, looks), *to_prior, other, *to_baseline])
+    other = grid.text(found.other.method, code=True) if found else TableCell(DASH)
+    return TableRow([method_cell(entry, looks), *to_prior, other, *to_baseline])
 
 
-def _cells(family: Family, entry: Entry, direction: str) -> list[Cell]:
+def _cells(family: Family, entry: Entry, direction: str) -> list[TableCell]:
     """The difference, bold where it is clearly an improvement, and its p value."""
     found = family.get((entry.method, entry.budget))
     if found is None:
-        return [Cell(DASH, tip="nothing to compare with"), Cell(DASH)]
+        return [TableCell(DASH, tip="nothing to compare with"), TableCell(DASH)]
     gap = found.difference
-    places = decimals(Estimate(c.difference.mean, c.difference.half) for c in family.values())
+    places = decimals(MeanInterval(c.difference.mean, c.difference.half) for c in family.values())
     better = found.clear and (gap.mean > 0) == (direction == "higher")
     value = ("+" if gap.mean > 0 else "") + fixed(gap.mean, places)
     half = f"± {fixed(gap.half, places)}" if math.isfinite(gap.half) else ""
@@ -90,9 +95,11 @@ def _cells(family: Family, entry: Entry, direction: str) -> list[Cell]:
 def _notes(families: list[Family]) -> list[str]:
     """Which tests were used, over how many seeds."""
     gaps = [c.difference for family in families for c in family.values()]
-    used = {test: sorted({g.pairs for g in gaps if g.test == test}) for test in TESTS}
+    used = {test: sorted({g.pairs for g in gaps if g.test == test}) for test in TEST_NAMES}
     said = [
-        TESTS[test].format(" or ".join(map(str, pairs))) for test, pairs in used.items() if pairs
+        TEST_NAMES[test].format(" or ".join(map(str, pairs)))
+        for test, pairs in used.items()
+        if pairs
     ]
     adjusted = "p values are adjusted over methods and budgets (Benjamini–Hochberg)"
     return [*said, f"{adjusted}; bold: clearly better at 5 %"]

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from reports.data.statistics import Estimate
+from reports.data.statistics import MeanInterval
 from reports.text.numbers import fixed
 
 
@@ -21,7 +21,7 @@ class Column:
 
 
 @dataclass(frozen=True)
-class Cost:
+class ImageCost:
     """Work per returned sample, and once: of the fit, and of training the map."""
 
     sample: float
@@ -30,7 +30,7 @@ class Cost:
 
 
 @dataclass(frozen=True)
-class Cell:
+class TableCell:
     """One entry: text with a smaller second part, a sort key, and a tooltip.
 
     colour puts a method's dot before the text, tags go behind it.  From cost the page computes
@@ -47,32 +47,32 @@ class Cell:
     tags: tuple[str, ...] = ()
     warn: bool = False
     code: bool = False
-    cost: Cost | None = None
+    cost: ImageCost | None = None
     relative: str = ""
 
 
 @dataclass(frozen=True)
-class Line:
+class TableRow:
     """A row; a muted one has nothing to show."""
 
-    cells: list[Cell]
+    cells: list[TableCell]
     muted: bool = False
 
 
 @dataclass(frozen=True)
-class Group:
+class RowGroup:
     """Rows under a heading of their own, within which they are sorted."""
 
     title: str
-    lines: list[Line]
+    lines: list[TableRow]
 
 
 @dataclass(frozen=True)
-class Grid:
+class TableGrid:
     """A table; the notes explain its dashes and marks on paper, where tooltips do not reach."""
 
     columns: list[Column]
-    groups: list[Group]
+    groups: list[RowGroup]
     notes: list[str] = field(default_factory=list)
 
     @property
@@ -85,18 +85,18 @@ class Grid:
         return runs if any(over for over, _ in runs) else []
 
 
-def text(content: str, **rest: object) -> Cell:
+def text(content: str, **rest: object) -> TableCell:
     """A cell that sorts by its text."""
-    return Cell(content, sort=content.lower(), **rest)  # type: ignore[arg-type]
+    return TableCell(content, sort=content.lower(), **rest)  # type: ignore[arg-type]
 
 
-def number(content: str, value: float, **rest: object) -> Cell:
+def number(content: str, value: float, **rest: object) -> TableCell:
     """A cell that sorts by its value; unknown values go last."""
     key = value if math.isfinite(value) else ""
-    return Cell(content, sort=key, **rest)  # type: ignore[arg-type]
+    return TableCell(content, sort=key, **rest)  # type: ignore[arg-type]
 
 
-def estimate(value: Estimate, places: int, bold: bool = False) -> Cell:
+def interval(value: MeanInterval, places: int, bold: bool = False) -> TableCell:
     """An estimate with its interval; where there is none, a dash that says why."""
     half = f"± {fixed(value.half, places)}" if math.isfinite(value.half) else ""
     return number(fixed(value.mean, places), value.mean, minor=half, tip=_explain(value), bold=bold)
@@ -107,7 +107,7 @@ def unique(notes: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(note for note in notes if note))
 
 
-def _explain(value: Estimate) -> str:
+def _explain(value: MeanInterval) -> str:
     sources = {
         "seeds": f"95 % interval over {len(value.by_seed)} seeds",
         "cell": "one seed: 95 % interval from the cell's own standard error",

@@ -9,21 +9,18 @@ from reports.data.comparisons import (
     floor_ratio,
     winners,
 )
-from reports.data.summary import Entry, Problem, Summary
-from reports.figures.palette import Look
+from reports.data.summary import Entry, ProblemKey, Summary
+from reports.figures.palette import MethodLooks
 from reports.tables import grid
-from reports.tables.grid import Cell, Column, Cost, Grid, Group, Line
+from reports.tables.grid import Column, ImageCost, RowGroup, TableCell, TableGrid, TableRow
 from reports.text.labels import ARROWS, budget_label
 from reports.text.numbers import DASH, decimals, fixed, percent, seconds, short
 
-Looks = dict[str, Look]
-
-
-Made = tuple[Column, Callable[[Entry], Cell]]
+Made = tuple[Column, Callable[[Entry], TableCell]]
 """A column and what it shows of an entry."""
 
 
-def headline_grid(summary: Summary, problem: Problem, looks: Looks) -> Grid:
+def headline_grid(summary: Summary, problem: ProblemKey, looks: MethodLooks) -> TableGrid:
     """Every metric with its interval, and what it cost; one group of rows per budget."""
     metrics = summary.metrics(problem)
     made = [
@@ -40,25 +37,27 @@ def headline_grid(summary: Summary, problem: Problem, looks: Looks) -> Grid:
     return grid_of(summary, problem, made, _notes(summary, problem, metrics))
 
 
-def grid_of(summary: Summary, problem: Problem, made: list[Made], notes: list[str]) -> Grid:
+def grid_of(summary: Summary, problem: ProblemKey, made: list[Made], notes: list[str]) -> TableGrid:
     """A table of a problem's entries, grouped by budget."""
     groups = [
-        Group(budget_label(budget), [_line(entry, made) for entry in summary.of(problem, budget)])
+        RowGroup(
+            budget_label(budget), [_line(entry, made) for entry in summary.of(problem, budget)]
+        )
         for budget in summary.budgets(problem)
     ]
-    return Grid([column for column, _ in made], groups, notes)
+    return TableGrid([column for column, _ in made], groups, notes)
 
 
-def _line(entry: Entry, made: list[Made]) -> Line:
-    return Line([cell(entry) for _, cell in made], muted=entry.status != "ok")
+def _line(entry: Entry, made: list[Made]) -> TableRow:
+    return TableRow([cell(entry) for _, cell in made], muted=entry.status != "ok")
 
 
-def method_column(looks: Looks) -> Made:
+def method_column(looks: MethodLooks) -> Made:
     """The first column of every table of entries."""
     return Column("method", numeric=False), lambda entry: method_cell(entry, looks)
 
 
-def method_cell(entry: Entry, looks: Looks) -> Cell:
+def method_cell(entry: Entry, looks: MethodLooks) -> TableCell:
     """The method's dot and label, and what kind of row it is."""
     state = entry.status if entry.status != "ok" else "incomplete" if entry.trouble else ""
     tags = grid.unique([entry.about.tag, state])
@@ -66,7 +65,7 @@ def method_cell(entry: Entry, looks: Looks) -> Cell:
     return grid.text(entry.method, colour=colour, tags=tuple(tags), tip=entry.trouble, code=True)
 
 
-def _metric(summary: Summary, problem: Problem, metric: str) -> list[Made]:
+def _metric(summary: Summary, problem: ProblemKey, metric: str) -> list[Made]:
     """A metric's column, and beside the main distance its multiple of the floor."""
     info = summary.info[metric]
     places = decimals(e.estimate(metric) for e in summary.of(problem))
@@ -75,10 +74,10 @@ def _metric(summary: Summary, problem: Problem, metric: str) -> list[Made]:
     tip = "; ".join(grid.unique([info.summary, made_by]))
     column = Column(f"{metric}\u00a0{ARROWS.get(info.direction, '')}".strip(), tip)
 
-    def value(entry: Entry) -> Cell:
-        return grid.estimate(entry.estimate(metric), places, entry in tops)
+    def value(entry: Entry) -> TableCell:
+        return grid.interval(entry.estimate(metric), places, entry in tops)
 
-    def multiple(entry: Entry) -> Cell:
+    def multiple(entry: Entry) -> TableCell:
         ratio = floor_ratio(summary, entry, metric)
         return grid.number(fixed(ratio, 1), ratio)
 
@@ -87,12 +86,12 @@ def _metric(summary: Summary, problem: Problem, metric: str) -> list[Made]:
     return [(column, value), (floor, multiple)] if has_floor else [(column, value)]
 
 
-def _relative(summary: Summary, problem: Problem) -> list[Made]:
+def _relative(summary: Summary, problem: ProblemKey) -> list[Made]:
     """Without a common budget costs differ: show them in multiples of the cheapest contestant's."""
     free = [e for e in summary.of(problem, "") if e.is_contestant]
     least = min((cost for e in free if (cost := e.mean("paper_nfe")) > 0), default=math.nan)
 
-    def cell(entry: Entry) -> Cell:
+    def cell(entry: Entry) -> TableCell:
         if entry.budget:
             return grid.number(DASH, math.nan)
         ratio = entry.mean("paper_nfe") / least
@@ -102,7 +101,7 @@ def _relative(summary: Summary, problem: Problem) -> list[Made]:
     return [(Column("×\u00a0nfe", "in multiples of the cheapest method's"), cell)] if free else []
 
 
-def cost_cell(entry: Entry) -> Cell:
+def cost_cell(entry: Entry) -> TableCell:
     """Measured paper-nfe per sample; the page can add the share of what was done once."""
     own, cost = entry.mean("paper_nfe"), cost_of(entry)
     if cost is None or not cost.fit + cost.training:
@@ -112,27 +111,27 @@ def cost_cell(entry: Entry) -> Cell:
     return grid.number(short(own), own, cost=cost, tip=f"and once {once}, in paper-nfe")
 
 
-def cost_of(entry: Entry) -> Cost | None:
+def cost_of(entry: Entry) -> ImageCost | None:
     """What the entry costs per sample and once, in paper-nfe; None before anything finished."""
     known = [entry.mean(name) for name in ("paper_nfe", "fit_paper_nfe", "map_paper_nfe")]
-    return Cost(*known) if all(map(math.isfinite, known)) else None
+    return ImageCost(*known) if all(map(math.isfinite, known)) else None
 
 
-def use_cell(entry: Entry) -> Cell:
+def use_cell(entry: Entry) -> TableCell:
     """Measured / budget, marked where matching left more than a tenth unused."""
     use = entry.mean("utilisation")
     mark = "† " if entry.underused else ""
     return grid.number(mark + percent(use), use, warn=entry.underused)
 
 
-def time_cell(entry: Entry) -> Cell:
+def time_cell(entry: Entry) -> TableCell:
     """Sampling seconds of a cell; the tip has what loading and evaluation make of it."""
     value, whole = entry.mean("seconds"), entry.mean("cell_seconds")
     tip = f"{seconds(whole)} with loading and evaluation" if whole > 0 else ""
     return grid.number(seconds(value), value, tip=tip)
 
 
-def _notes(summary: Summary, problem: Problem, metrics: list[str]) -> list[str]:
+def _notes(summary: Summary, problem: ProblemKey, metrics: list[str]) -> list[str]:
     """What the metrics themselves say, and whose rows are incomplete."""
     entries = summary.of(problem)
     said = [note for metric in metrics for note in _said(entries, metric)]

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from reports.data import run as store
-from reports.data import trials
-from reports.data.summary import Entry, Problem, Summary, summarise
+from reports.data.run import load_run
+from reports.data.summary import Entry, ProblemKey, Summary, summarise
+from reports.data.trials import load_sweeps
 from reports.tables import sweep
-from reports.tables.grid import Cell, Grid
+from reports.tables.grid import TableCell, TableGrid
 
 
 def markdown(run: Path) -> str:
@@ -17,7 +17,7 @@ def markdown(run: Path) -> str:
     The floor is the distance of exact draws, the mean over their seeds.  ± is a standard error.
     Where the run tuned, a table per problem of default against tuned follows.
     """
-    loaded, sweeps = store.load(run), trials.load(run)
+    loaded, sweeps = load_run(run), load_sweeps(run)
     summary = summarise(loaded.cells, loaded.metrics)
     parts = [_table(summary, problem) for problem in summary.problems]
     tuned = [] if sweeps is None or sweeps.tuning.empty else sweep.tables(sweeps, loaded.colours)
@@ -25,7 +25,7 @@ def markdown(run: Path) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _table(summary: Summary, problem: Problem) -> str:
+def _table(summary: Summary, problem: ProblemKey) -> str:
     entries, metrics = summary.of(problem), summary.metrics(problem)
     distance = summary.floored(problem) or ""
     floor = _floor(entries, distance)
@@ -43,10 +43,10 @@ def _lines(head: list[str], rows: list[list[str]]) -> str:
     return "\n".join("| " + " | ".join(row) + " |" for row in (head, ["---"] * len(head), *rows))
 
 
-def _grid(grid: Grid) -> str:
+def _grid(grid: TableGrid) -> str:
     """A table of the report without its colours and tooltips."""
 
-    def shown(cell: Cell) -> str:
+    def shown(cell: TableCell) -> str:
         words = f"`{cell.text}`" if cell.code else cell.text
         return f"{words} {cell.minor}".strip()
 

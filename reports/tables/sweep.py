@@ -13,9 +13,9 @@ from markupsafe import Markup
 from reports.data.summary import slug
 from reports.data.trials import Sweeps
 from reports.figures import sweep as figures
-from reports.figures.palette import Look
+from reports.figures.palette import MethodLook
 from reports.figures.palette import looks as choose_looks
-from reports.tables.grid import Cell, Column, Grid, Group, Line, number, text
+from reports.tables.grid import Column, RowGroup, TableCell, TableGrid, TableRow, number, text
 from reports.text.labels import ARROWS
 from reports.text.numbers import DASH, percent, short
 
@@ -35,7 +35,7 @@ def sections(sweeps: Sweeps | None, colours: Colours) -> list[dict[str, Any]]:
     return [_section(sweeps, key, trials, colours) for key, trials in groups]
 
 
-def _looks(labels: Iterable[str], colours: Colours) -> dict[str, Look]:
+def _looks(labels: Iterable[str], colours: Colours) -> dict[str, MethodLook]:
     return choose_looks({label: colours.get(label.partition(":")[0], "") for label in labels})
 
 
@@ -61,7 +61,7 @@ def _section(sweeps: Sweeps, key: Any, trials: pd.DataFrame, colours: Colours) -
     }
 
 
-def tables(sweeps: Sweeps, colours: Colours) -> Iterator[tuple[str, Grid]]:
+def tables(sweeps: Sweeps, colours: Colours) -> Iterator[tuple[str, TableGrid]]:
     """Default against tuned alone: title and table per task, reward and budget."""
     for key, tuning in sweeps.tuning.groupby(PROBLEM, sort=False):
         task, reward, budget = key
@@ -79,7 +79,7 @@ def _of(table: pd.DataFrame, key: Any) -> pd.DataFrame:
     return table[chosen]
 
 
-COLUMNS = [
+TUNING_COLUMNS = [
     Column("method", numeric=False),
     Column("objective", numeric=False),
     Column("default", tip="on reporting seeds"),
@@ -93,13 +93,13 @@ COLUMNS = [
 ]
 
 
-def _grid(tuning: pd.DataFrame, looks: dict[str, Look]) -> Grid:
+def _grid(tuning: pd.DataFrame, looks: dict[str, MethodLook]) -> TableGrid:
     lines = [_line(row, looks) for row in tuning.to_dict("records")]
-    return Grid(COLUMNS, [Group("", lines)])
+    return TableGrid(TUNING_COLUMNS, [RowGroup("", lines)])
 
 
-def _line(row: dict[Any, Any], looks: dict[str, Look]) -> Line:
-    def value(column: str) -> Cell:
+def _line(row: dict[Any, Any], looks: dict[str, MethodLook]) -> TableRow:
+    def value(column: str) -> TableCell:
         found = row[column]
         known = found is not None and math.isfinite(found)
         return number(short(found) if known else DASH, found if known else math.nan)
@@ -107,7 +107,7 @@ def _line(row: dict[Any, Any], looks: dict[str, Look]) -> Line:
     params = ", ".join(f"{k}={_shown(v)}" for k, v in json.loads(row["params"]).items())
     arrow = ARROWS["higher" if row["direction"] == "maximize" else "lower"]
     gain = _gain(row)
-    return Line(
+    return TableRow(
         [
             text(row["method"], code=True, colour=looks[row["method"]].colour),
             text(f"{row['objective']} {arrow}"),

@@ -10,9 +10,9 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from reports.data import run as store
 from reports.data.comparisons import winners
-from reports.data.summary import Entry, Problem, Summary, summarise
+from reports.data.run import load_run, tidy_cells, tidy_metrics
+from reports.data.summary import Entry, ProblemKey, Summary, summarise
 from reports.text.labels import ARROWS, budget_label
 from reports.text.numbers import decimals, percent, plus_minus, short
 
@@ -24,13 +24,13 @@ def headline(cells: pd.DataFrame, metrics: pd.DataFrame) -> pd.DataFrame:
     m_note; beside them the measured paper_nfe and model_nfe per sample, the sampling seconds per
     cell, the utilisation, and what did not end ok.
     """
-    summary = summarise(store.tidy_cells(cells), store.tidy_metrics(metrics))
+    summary = summarise(tidy_cells(cells), tidy_metrics(metrics))
     return pd.DataFrame([_row(summary, entry) for entry in summary.entries])
 
 
 def console(run: Path) -> list[Table]:
     """One table per task and reward: for each budget the methods, with their cost and use."""
-    loaded = store.load(run)
+    loaded = load_run(run)
     summary = summarise(loaded.cells, loaded.metrics)
     return [_table(summary, problem) for problem in summary.problems]
 
@@ -57,13 +57,13 @@ def _row(summary: Summary, entry: Entry) -> dict[str, Any]:
     return row | {name: entry.mean(name) for name in costs} | {"underused": entry.underused}
 
 
-def main_metrics(summary: Summary, problem: Problem) -> list[str]:
+def main_metrics(summary: Summary, problem: ProblemKey) -> list[str]:
     """Reward, judge and main distance, as far as any method has a value."""
     wanted = ("reward", summary.judge(problem), summary.distance(problem))
     return [metric for metric in wanted if metric and summary.has(problem, metric)]
 
 
-def _table(summary: Summary, problem: Problem) -> Table:
+def _table(summary: Summary, problem: ProblemKey) -> Table:
     table = Table(
         title=problem.title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD
     )
@@ -82,7 +82,9 @@ def _table(summary: Summary, problem: Problem) -> Table:
     return table
 
 
-def _lines(summary: Summary, problem: Problem, budget: str, metrics: list[str]) -> list[list[Text]]:
+def _lines(
+    summary: Summary, problem: ProblemKey, budget: str, metrics: list[str]
+) -> list[list[Text]]:
     entries = summary.of(problem, budget)
     columns = [_values(summary, problem, entries, metric) for metric in metrics]
     return [
@@ -91,7 +93,7 @@ def _lines(summary: Summary, problem: Problem, budget: str, metrics: list[str]) 
     ]
 
 
-def _values(summary: Summary, problem: Problem, entries: list[Entry], metric: str) -> list[Text]:
+def _values(summary: Summary, problem: ProblemKey, entries: list[Entry], metric: str) -> list[Text]:
     top = winners(summary, problem, metric)
     places = decimals(entry.estimate(metric) for entry in summary.of(problem))
     return [

@@ -8,7 +8,7 @@ import numpy as np
 
 from reports.data.comparisons import floor_ratio
 from reports.data.statistics import difference
-from reports.data.summary import Entry, Problem, Summary
+from reports.data.summary import Entry, ProblemKey, Summary
 from reports.text.labels import budget_label
 from reports.text.leaders import leader, listed, more_compute
 from reports.text.numbers import decimals, fixed, plus_minus, short
@@ -23,7 +23,7 @@ Ratios = list[tuple[Entry, float]]
 """Entries with their distance in multiples of the floor."""
 
 
-def findings(summary: Summary, problem: Problem) -> list[str]:
+def findings(summary: Summary, problem: ProblemKey) -> list[str]:
     """Sentences about a problem: its distances at the largest budget, then who leads at each."""
     budgets = [b for b in summary.budgets(problem) if _any(summary.of(problem, b))]
     if not budgets:
@@ -46,7 +46,7 @@ def _any(entries: list[Entry]) -> bool:
     return any(len(entry.done) for entry in entries)
 
 
-def _floor(summary: Summary, problem: Problem, budget: str, metric: str) -> list[str]:
+def _floor(summary: Summary, problem: ProblemKey, budget: str, metric: str) -> list[str]:
     """Where each method stands in multiples of the floor."""
     exact = summary.exact(problem, budget)
     if exact is None or not exact.estimate(metric).known:
@@ -126,13 +126,15 @@ def _off(kind: str, found: Ratios, exact: Entry) -> str:
     return f"{_multiples(found)} {does} not sample the tilted law: {says[kind]}."
 
 
-def _caveats(summary: Summary, problem: Problem, budgets: list[str], metric: str) -> list[str]:
+def _caveats(summary: Summary, problem: ProblemKey, budgets: list[str], metric: str) -> list[str]:
     """Why methods are off that say so themselves, and whether compute mends it."""
     names = dict.fromkeys(e.name for e in summary.of(problem) if e.about.caveat)
     return [_caveat(summary, problem, name, budgets, metric) for name in names]
 
 
-def _caveat(summary: Summary, problem: Problem, name: str, budgets: list[str], metric: str) -> str:
+def _caveat(
+    summary: Summary, problem: ProblemKey, name: str, budgets: list[str], metric: str
+) -> str:
     found = [e for b in budgets if (e := summary.find(problem, name, b))]
     found = [e for e in found if e.estimate(metric).known]
     if not found or not floor_ratio(summary, found[-1], metric) > NEAR:
@@ -152,7 +154,7 @@ def _mended(found: list[Entry], metric: str) -> str:
     )
 
 
-def _beyond(summary: Summary, problem: Problem, budget: str, metric: str) -> str:
+def _beyond(summary: Summary, problem: ProblemKey, budget: str, metric: str) -> str:
     """Without a floor the prior is the yardstick: who went further from the law than that?"""
     prior = summary.untilted(problem, budget)
     if prior is None or not prior.estimate(metric).known:

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import math
 
-from reports.data.comparisons import best, best_baseline, compared, winner
+from reports.data.comparisons import best_baseline, best_entry, compare_pairs, winner
 from reports.data.statistics import difference
-from reports.data.summary import Entry, Problem, Summary
+from reports.data.summary import Entry, ProblemKey, Summary
 from reports.text.labels import budget_label
 from reports.text.numbers import decimals, plus_minus, probability, short
 
 
-def leader(summary: Summary, problem: Problem, budget: str, metric: str) -> str:
+def leader(summary: Summary, problem: ProblemKey, budget: str, metric: str) -> str:
     """Who is best at a budget, and whether the seeds support saying so."""
     entries = [e for e in summary.of(problem, budget) if not e.is_closed_form]
     entries = [e for e in entries if e.estimate(metric).known]
     direction = summary.info[metric].direction if metric in summary.info else "none"
-    top = best(entries, metric, direction)
+    top = best_entry(entries, metric, direction)
     if top is None or len(entries) < 2:
         return ""
     value = top.estimate(metric)
@@ -33,13 +33,13 @@ def _lead(top: Entry, entries: list[Entry], metric: str, direction: str) -> str:
     """How clear the lead is, against everybody and against the best baseline."""
     if winner(entries, metric, direction) is top:
         return "clearly ahead of every other method"
-    rivals = compared([(top, other) for other in entries if other is not top], metric)
+    rivals = compare_pairs([(top, other) for other in entries if other is not top], metric)
     if not any(math.isfinite(c.difference.p) for c in rivals):
         return "though without intervals no lead can be tested"
     unclear = [c.other for c in rivals if not c.clear]
     text = f"which these seeds cannot tell from {listed([f'`{e.method}`' for e in unclear])}"
     baseline = best_baseline(metric, direction)([e for e in entries if e is not top])
-    found = compared([(top, baseline)] if baseline else [], metric)
+    found = compare_pairs([(top, baseline)] if baseline else [], metric)
     if not found or not found[0].clear:
         return text
     p = probability(found[0].adjusted)
@@ -62,7 +62,7 @@ def _cost(top: Entry, entries: list[Entry], metric: str, direction: str) -> str:
 
 def _judged(top: Entry, entries: list[Entry], judge: str) -> str:
     """Whether the held-out judge agrees."""
-    by_judge = best(entries, judge, "higher")
+    by_judge = best_entry(entries, judge, "higher")
     if by_judge is None or not top.estimate(judge).known:
         return ""
     if by_judge is top:
@@ -73,13 +73,13 @@ def _judged(top: Entry, entries: list[Entry], judge: str) -> str:
     return f"; the held-out judge puts `{by_judge.method}` first, within its interval"
 
 
-def more_compute(summary: Summary, problem: Problem, budgets: list[str]) -> str:
+def more_compute(summary: Summary, problem: ProblemKey, budgets: list[str]) -> str:
     """Methods whose reward the largest budget did not clearly raise over the smallest."""
     if len(budgets) < 2:
         return ""
     first, last = ({e.method: e for e in summary.of(problem, b)} for b in (budgets[0], budgets[-1]))
     both = [m for m, e in first.items() if m in last and e.is_contestant]
-    found = compared([(last[m], first[m]) for m in both], "reward")
+    found = compare_pairs([(last[m], first[m]) for m in both], "reward")
     flat = [f"`{c.entry.method}`" for c in found if not (c.clear and c.difference.mean > 0)]
     if not flat:
         return ""
@@ -93,3 +93,14 @@ def more_compute(summary: Summary, problem: Problem, budgets: list[str]) -> str:
 def listed(parts: list[str]) -> str:
     """`a, b and c`."""
     return " and ".join(filter(None, [", ".join(parts[:-1]), *parts[-1:]]))
+
+
+def apart(summary: Summary) -> str:
+    """Who does not compete, of the methods that there are."""
+    names = [
+        f"`{name}`" for name in dict.fromkeys(e.name for e in summary.entries if e.is_closed_form)
+    ]
+    if not names:
+        return ""
+    know, do = ("know", "do") if len(names) > 1 else ("knows", "does")
+    return f"{listed(names)}, which {know} the closed form, {do} not compete"

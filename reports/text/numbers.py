@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
-from reports.data.statistics import Estimate
+from reports.data.statistics import MeanInterval
 
 DASH = "–"
 MINUS = "−"
 
 
-def decimals(estimates: Iterable[Estimate]) -> int:
+def decimals(estimates: Iterable[MeanInterval]) -> int:
     """Decimals for a column: two digits of the typical interval, else three of the value."""
     known = [e for e in estimates if e.known]
     halves = sorted(e.half for e in known if e.half > 0)
@@ -31,7 +31,7 @@ def fixed(value: float, places: int) -> str:
     return (MINUS if negative else "") + text.lstrip("-")
 
 
-def plus_minus(estimate: Estimate, places: int) -> str:
+def plus_minus(estimate: MeanInterval, places: int) -> str:
     """`1.23 ± 0.04`, without the second part where no interval is known."""
     text = fixed(estimate.mean, places)
     return f"{text} ± {fixed(estimate.half, places)}" if math.isfinite(estimate.half) else text

@@ -10,12 +10,12 @@ from collections.abc import Iterable, Mapping
 import pandas as pd
 
 from bench.core.units import UNITS
-from reports.data.run import Run
+from reports.data.run import RunTables
 from reports.data.summary import Entry, Summary
+from reports.figures.palette import MethodLooks
 from reports.tables import grid
 from reports.tables.compute import matched
-from reports.tables.grid import Column, Grid, Group, Line
-from reports.tables.headline import Looks
+from reports.tables.grid import Column, RowGroup, TableGrid, TableRow
 from reports.text.labels import budget_label
 from reports.text.numbers import DASH
 from reports.text.statuses import STATUSES
@@ -24,7 +24,7 @@ Facts = list[tuple[str, str]]
 """Term and description."""
 
 
-def statuses(run: Run) -> Facts:
+def statuses(run: RunTables) -> Facts:
     """How many cells ended how, in the order of the design: '90', 'ok'."""
     counts = Counter(run.cells["status"])
     known = [status for status in STATUSES if status in counts]
@@ -32,13 +32,13 @@ def statuses(run: Run) -> Facts:
     return [(str(counts[status]), status) for status in (*known, *rest)]
 
 
-def finished(run: Run) -> str:
+def finished(run: RunTables) -> str:
     """When the last cell finished; the report's date, so that it can be rebuilt byte by byte."""
     last = max(run.cells["finished"], default="")
     return last[:16].replace("T", " ") or "nothing has finished yet"
 
 
-def compared(run: Run, summary: Summary) -> Facts:
+def compared_facts(run: RunTables, summary: Summary) -> Facts:
     """Tasks, rewards, budgets, seeds and sample sizes."""
     cells = run.cells
     tasks = _explained(dict(zip(cells["task"], cells["task_summary"], strict=True)))
@@ -57,7 +57,7 @@ def compared(run: Run, summary: Summary) -> Facts:
     return [(term, text) for term, text in facts if text]
 
 
-def methods_grid(summary: Summary, looks: Looks) -> Grid:
+def methods_grid(summary: Summary, looks: MethodLooks) -> TableGrid:
     """Every method with its explanation, its parameters and what matching chose."""
     budgets = list(dict.fromkeys(e.budget for e in summary.entries))
     columns = [
@@ -67,12 +67,12 @@ def methods_grid(summary: Summary, looks: Looks) -> Grid:
         *(Column(budget_label(b), over="matched to", numeric=False) for b in budgets),
     ]
     lines = [_method_line(summary, m, budgets, looks) for m in summary.colours]
-    return Grid(columns, [Group("", lines)])
+    return TableGrid(columns, [RowGroup("", lines)])
 
 
-def _method_line(summary: Summary, method: str, budgets: list[str], looks: Looks) -> Line:
+def _method_line(summary: Summary, method: str, budgets: list[str], looks: MethodLooks) -> TableRow:
     own = [e for e in summary.entries if e.method == method]
-    return Line(
+    return TableRow(
         [
             grid.text(method, colour=looks[method].colour, code=True),
             grid.text(own[0].about.summary),
@@ -115,20 +115,20 @@ def _explained(texts: Mapping[str, str]) -> list[str]:
     return [f"`{label}`" + (f", {text}" if text else "") for label, text in texts.items()]
 
 
-def unfinished_grid(run: Run, summary: Summary, looks: Looks) -> Grid | None:
+def unfinished_grid(run: RunTables, summary: Summary, looks: MethodLooks) -> TableGrid | None:
     """Every cell that did not end ok, with its reason; seeds of one kind share a row."""
     lines = [line for entry in summary.entries for line in _unfinished(entry, looks)]
     heads = ("status", "problem", "method", "budget", "seeds", "reason")
     columns = [Column(head, numeric=False) for head in heads]
     present = grid.unique(run.cells["status"])
     notes = [f"{s}: {STATUSES[s]}" for s in present if s in STATUSES and s != "ok"]
-    return Grid(columns, [Group("", lines)], notes) if lines else None
+    return TableGrid(columns, [RowGroup("", lines)], notes) if lines else None
 
 
-def _unfinished(entry: Entry, looks: Looks) -> list[Line]:
+def _unfinished(entry: Entry, looks: MethodLooks) -> list[TableRow]:
     rest = entry.cells[entry.cells["status"] != "ok"]
     return [
-        Line(
+        TableRow(
             [
                 grid.text(str(status), warn=status not in ("pending", "skipped")),
                 grid.text(entry.problem.title),
@@ -149,7 +149,7 @@ def _where(cells: pd.DataFrame) -> str:
     return ", ".join(ran) or "cell " + ", ".join(cells["cell"])
 
 
-def reproduction(run: Run) -> Facts:
+def reproduction(run: RunTables) -> Facts:
     """Versions and machine."""
     cells = run.cells
     threads = sorted({int(t) for t in cells["threads"] if math.isfinite(t)})

@@ -14,10 +14,12 @@ from typing import Any, Literal
 
 from reports.data.overoptimisation import ladders, lost_share
 from reports.data.statistics import Difference, difference
-from reports.data.summary import Entry, Problem, Summary
+from reports.data.summary import Entry, ProblemKey, Summary
 from reports.text.numbers import percent, short
 
-Kind = Literal["unconfirmed", "judge falls", "over-optimised", "diversity", "drift", "disagreement"]
+FlagKind = Literal[
+    "unconfirmed", "judge falls", "over-optimised", "diversity", "drift", "disagreement"
+]
 
 DRIFT_SHARE = 0.1
 """Drift below this share of the base model's own value is not worth a flag."""
@@ -32,19 +34,19 @@ CLEAR = (
 class Flag:
     """What is suspicious about a method at a budget, and the evidence in a sentence."""
 
-    kind: Kind
+    kind: FlagKind
     method: str
     budget: str
     text: str
 
 
-def verdict(suite: Mapping[str, Any], summary: Summary, problem: Problem) -> list[str]:
+def verdict(suite: Mapping[str, Any], summary: Summary, problem: ProblemKey) -> list[str]:
     """Who judges, and what they find, for the report."""
     held_out = held_out_judges(suite, summary, problem)
     return [roles(suite, summary, problem), *warnings(summary, problem, held_out)]
 
 
-def warnings(summary: Summary, problem: Problem, judges: Sequence[str]) -> list[str]:
+def warnings(summary: Summary, problem: ProblemKey, judges: Sequence[str]) -> list[str]:
     """Sentences about methods whose reward and judges disagree; one sentence if none does."""
     judged = any(_known(e, judges) for e in summary.of(problem))
     found = flags(summary, problem, judges)
@@ -54,7 +56,7 @@ def warnings(summary: Summary, problem: Problem, judges: Sequence[str]) -> list[
     return sentences + list(_curves(summary, problem)) + _sizes(summary, problem)
 
 
-def judges_of(suite: Mapping[str, Any], problem: Problem, part: str) -> tuple[str, ...]:
+def judges_of(suite: Mapping[str, Any], problem: ProblemKey, part: str) -> tuple[str, ...]:
     """The judges that a suite names for a problem: "tuning" or "held-out"."""
     blocks = [b for b in suite.get("blocks", []) if problem.task in b["tasks"]]
     of = (name for block in blocks for name in block.get("judges", {}).get(part, []))
@@ -62,21 +64,21 @@ def judges_of(suite: Mapping[str, Any], problem: Problem, part: str) -> tuple[st
 
 
 def held_out_judges(
-    suite: Mapping[str, Any], summary: Summary, problem: Problem
+    suite: Mapping[str, Any], summary: Summary, problem: ProblemKey
 ) -> tuple[str, ...]:
     """What a suite holds out; where it names nothing, the main judge."""
     main = summary.judge(problem)
     return judges_of(suite, problem, "held-out") or ((main,) if main else ())
 
 
-def roles(suite: Mapping[str, Any], summary: Summary, problem: Problem) -> str:
+def roles(suite: Mapping[str, Any], summary: Summary, problem: ProblemKey) -> str:
     """Which metric is the target, which may be tuned on, and which are held out."""
     parts = judges_of(suite, problem, "tuning"), held_out_judges(suite, summary, problem)
     tuned, apart = (", ".join(f"`{name}`" for name in part) or "none named" for part in parts)
     return f"Target: `reward`, of `{problem.reward}`. Tuning judges: {tuned}. Held out: {apart}."
 
 
-def flags(summary: Summary, problem: Problem, judges: Sequence[str]) -> list[Flag]:
+def flags(summary: Summary, problem: ProblemKey, judges: Sequence[str]) -> list[Flag]:
     """All flags of a problem, those of the held-out `judges` (metrics) first."""
     entries = [e for e in summary.of(problem) if not (e.is_untilted or e.is_floor)]
     judged = [e for e in entries if _known(e, judges)]
@@ -123,7 +125,7 @@ def _against_prior(summary: Summary, entries: list[Entry], judges: Sequence[str]
 
 
 def _over_budgets(
-    summary: Summary, problem: Problem, entries: list[Entry], judges: Sequence[str]
+    summary: Summary, problem: ProblemKey, entries: list[Entry], judges: Sequence[str]
 ) -> Iterator[Flag]:
     """More compute, more reward, and a worse judge."""
     place = {(e.method, e.budget): e for e in entries}
@@ -136,7 +138,7 @@ def _over_budgets(
             yield from _over_optimised(summary, less, more, judges, start)
 
 
-def _over_strengths(summary: Summary, problem: Problem, judges: Sequence[str]) -> Iterator[Flag]:
+def _over_strengths(summary: Summary, problem: ProblemKey, judges: Sequence[str]) -> Iterator[Flag]:
     """A stronger push, more reward, and a worse judge."""
     for ladder in ladders(summary, problem):
         for less, more in pairwise(ladder.entries):
@@ -212,7 +214,7 @@ def _strength(less: Entry, more: Entry) -> str:
     return f" at strength {less.problem.strength:g} instead of {more.problem.strength:g}"
 
 
-def _curves(summary: Summary, problem: Problem) -> Iterator[str]:
+def _curves(summary: Summary, problem: ProblemKey) -> Iterator[str]:
     """One number for every over-optimisation curve that ends on this problem."""
     for ladder in ladders(summary, problem):
         share = lost_share(summary, ladder)
@@ -284,7 +286,7 @@ def _disagreeing(summary: Summary, entry: Entry) -> Iterator[Flag]:
             yield Flag("disagreement", entry.method, entry.budget, text)
 
 
-def _sizes(summary: Summary, problem: Problem) -> list[str]:
+def _sizes(summary: Summary, problem: ProblemKey) -> list[str]:
     """How strong the tilt is, in nats, where it was measured."""
     metrics, priors = summary.measuring("tilt"), [e for e in summary.of(problem) if e.is_untilted]
     found = (entry.estimate(metric) for metric in metrics for entry in priors)

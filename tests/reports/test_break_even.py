@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reports.data.summary import Entry, Problem
-from reports.html import build
+from reports.data.summary import Entry, ProblemKey
+from reports.html import write_page
 from reports.tables.compute import break_even
 from tests.worlds import report_page
 from tests.worlds.made_run import make_run
@@ -77,14 +77,14 @@ def with_work_done_once(folder: Path, fit: bool, trained: bool) -> str:
     cells = cells if fit else cells[cells["method"] != "mfm-ft"]
     cells = cells if trained else cells.drop(columns="map_paper_nfe")
     cells.to_parquet(folder / "cells.parquet")
-    return build(folder).read_text(encoding="utf-8")
+    return write_page(folder).read_text(encoding="utf-8")
 
 
 def test_at_one_budget_nothing_breaks_even_and_the_report_says_so(tmp_path: Path) -> None:
     folder = make_run(tmp_path / "one", rewards=("inverse",))
     cells = pd.read_parquet(folder / "cells.parquet")
     cells[cells["budget"] == "paper-nfe=500"].to_parquet(folder / "cells.parquet")
-    source = build(folder).read_text(encoding="utf-8")
+    source = write_page(folder).read_text(encoding="utf-8")
     assert 'class="breaks"' not in source
     # Three methods with a map against prior, best-of-n, dps and rollout.
     assert (
@@ -94,7 +94,7 @@ def test_at_one_budget_nothing_breaks_even_and_the_report_says_so(tmp_path: Path
 
 def entry_of(sample: float, fit: float = 0.0, trained: float = 0.0) -> Entry:
     cells = {"status": "ok", "paper_nfe": sample, "fit_paper_nfe": fit, "map_paper_nfe": trained}
-    return Entry(Problem("t", "r", 1.0), "m", "m", "", pd.DataFrame([cells]), {})
+    return Entry(ProblemKey("t", "r", 1.0), "m", "m", "", pd.DataFrame([cells]), {})
 
 
 def test_break_even_by_hand() -> None:

@@ -17,7 +17,7 @@ from bench.record import columns
 from bench.record.attempt import MetricRow
 from bench.record.tables import DECLARED, _declared
 from reports.data.summary import MethodInfo
-from reports.html import build
+from reports.html import write_page
 from reports.tables.markdown import markdown
 from tests.worlds.made_run import DIGITS, METHODS, METRICS, make_run
 from tests.worlds.report_page import Page
@@ -45,7 +45,7 @@ def renamed(folder: Path, names: dict[str, str]) -> None:
 
 def page_of(folder: Path) -> str:
     """The page and all its words; of figures the words alone, whose places vary with glyphs."""
-    source = build(folder).read_text(encoding="utf-8")
+    source = write_page(folder).read_text(encoding="utf-8")
     plain = re.sub(r'<svg.*?</svg>|data:image/png;base64,[^"]*', "", source, flags=re.DOTALL)
     return plain + Page(source).text
 
@@ -75,7 +75,7 @@ def test_somebody_elses_baseline_is_an_equal(tmp_path: Path) -> None:
         method_standing=cells["method_standing"].where(~theirs, "baseline"),
         method_tag=cells["method_tag"].where(~theirs, "theirs"),
     )
-    source = build(folder).read_text(encoding="utf-8")
+    source = write_page(folder).read_text(encoding="utf-8")
     assert "walks until it likes what it sees" in source
     assert '<span class="tag theirs">theirs</span>' in source
     tests = source[source.index("differences in <code>frechet</code>") :]
@@ -87,7 +87,7 @@ def test_multiples_of_the_floor_are_a_matter_of_the_metric(tmp_path: Path, floor
     folder = make_run(tmp_path / "run", tasks=("gmm-paper",))
     metrics = pd.read_parquet(folder / "metrics.parquet")
     changed(folder, "metrics", floor=(metrics["metric"] == "sliced-w2") & floor)
-    text = Page(build(folder).read_text(encoding="utf-8")).text
+    text = Page(write_page(folder).read_text(encoding="utf-8")).text
     assert ("× floor" in text) is floor
     assert ("Why dps is off: it is biased, regardless of compute" in text) is floor
     assert ("the lowest sliced-w2 is that of" in text) is not floor
@@ -101,7 +101,7 @@ def test_a_run_from_before_anything_was_declared_is_still_reported(tmp_path: Pat
         new = [c for c in frame if c.startswith(("method_", "task_")) and c not in kept]
         new += [c for c in DECLARED if c in frame]
         frame.drop(columns=new).to_parquet(path)
-    page = Page(build(folder).read_text(encoding="utf-8"))
+    page = Page(write_page(folder).read_text(encoding="utf-8"))
     assert "floor" not in page.text.split("Headline")[2].split("What the numbers say")[0]
     assert all(name in page.text for name in DIGITS)
 

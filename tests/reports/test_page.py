@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from reports.data.summary import Summary
-from reports.html import build
+from reports.html import write_page
 from tests.worlds import report_page
 from tests.worlds.made_run import make_run
 from tests.worlds.report_page import Page
@@ -54,7 +54,7 @@ def test_links_inside_the_page_lead_somewhere(page: Page) -> None:
 
 
 def test_building_twice_gives_the_same_bytes(run: Path, source: str) -> None:
-    assert build(run).read_text(encoding="utf-8") == source
+    assert write_page(run).read_text(encoding="utf-8") == source
     assert {p.name for p in run.glob("*report*")} == {"report.html"}
 
 
@@ -95,7 +95,7 @@ def test_an_accurate_dps_is_not_blamed(tmp_path: Path) -> None:
     metrics = pd.read_parquet(folder / "metrics.parquet")
     metrics.loc[metrics["metric"] == "sliced-w2", "value"] = 0.1
     metrics.to_parquet(folder / "metrics.parquet")
-    text = Page(build(folder).read_text(encoding="utf-8")).text
+    text = Page(write_page(folder).read_text(encoding="utf-8")).text
     assert "does not sample" not in text
     assert "regardless of compute" not in text
 
@@ -106,7 +106,7 @@ def test_over_optimisation_is_reported(page: Page) -> None:
 
 def test_a_pending_run_is_reported_as_unfinished(tmp_path: Path) -> None:
     folder = make_run(tmp_path / "pending", rewards=("class-mixture",), pending=True)
-    text = Page(build(folder).read_text(encoding="utf-8")).text
+    text = Page(write_page(folder).read_text(encoding="utf-8")).text
     assert "This run is not finished" in text
     assert "pending" in text
 
@@ -117,11 +117,11 @@ def test_a_run_that_has_just_begun_is_reported(tmp_path: Path) -> None:
     pd.read_parquet(folder / "cells.parquet")[columns].to_parquet(folder / "cells.parquet")
     for name in ("metrics.parquet", "samples.parquet", "suite.yaml"):
         (folder / name).unlink()
-    assert "nothing has finished yet" in Page(build(folder).read_text(encoding="utf-8")).text
+    assert "nothing has finished yet" in Page(write_page(folder).read_text(encoding="utf-8")).text
 
 
 def test_an_empty_folder_gives_an_empty_report(tmp_path: Path) -> None:
-    assert "nothing has finished yet" in build(tmp_path).read_text(encoding="utf-8")
+    assert "nothing has finished yet" in write_page(tmp_path).read_text(encoding="utf-8")
 
 
 def test_reports_import_neither_torch_nor_ray_nor_mlflow() -> None:

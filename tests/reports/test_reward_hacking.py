@@ -11,7 +11,7 @@ import torch
 from bench.core import plugins
 from reports.data import overoptimisation
 from reports.data.run import tidy_cells, tidy_metrics
-from reports.data.summary import MethodInfo, MetricInfo, Problem, summarise
+from reports.data.summary import MethodInfo, MetricInfo, ProblemKey, summarise
 from reports.text import reward_hacking
 
 SEEDS = 5
@@ -25,7 +25,7 @@ HACKED = BASE | {
     "reward": 0.5, "judge": 0.1, "diversity": 0.5, "vendi": 2.0, "brightness": 0.9,
     "saturation": 0.9, "high-frequency": 0.4, "compressed-size": 6.0, "ensemble-disagreement": 2.0,
 }  # fmt: skip
-PROBLEM = Problem("shapes", "prompt", 1.0)
+PROBLEM = ProblemKey("shapes", "prompt", 1.0)
 WAYS = {"judge": "higher", "class-agreement": "higher", "mmd2-pixels": "lower"}
 
 
@@ -202,7 +202,7 @@ def test_judges_default_to_the_rewards_own_and_survive_storing():
     stored = named.model_dump(mode="json")
     assert stored["blocks"][0]["judges"]["held-out"] == ["judge", "mmd2-data"]
     assert suite_with(**stored) == named
-    problem = Problem("digits", "class", 1.0)
+    problem = ProblemKey("digits", "class", 1.0)
     text = reward_hacking.roles(stored, summary_of({}), problem)
     assert "`reward`, of `class`" in text and "Tuning judges: `frechet`" in text
     assert text.endswith("Held out: `judge`, `mmd2-data`.")

@@ -12,8 +12,8 @@ import pytest
 from rich.console import Console
 
 from reports.data.summary import Summary
-from reports.data.two_runs import compare
-from reports.html import build
+from reports.data.two_runs import compare_runs
+from reports.html import write_page
 from reports.tables.terminal import console, headline
 from tests.worlds import report_page
 from tests.worlds.made_run import BUDGETS, DIGITS, make_run
@@ -35,7 +35,7 @@ def test_without_budgets_costs_are_shown_as_multiples(tmp_path: Path) -> None:
     kept = cells[cells["budget"] == np.where(cells["method"] == "dps", *BUDGETS)]
     unbudgeted = kept.assign(budget="", budget_unit="", budget_amount=np.nan, utilisation=np.nan)
     unbudgeted.to_parquet(folder / "cells.parquet")
-    text = Page(build(folder).read_text(encoding="utf-8")).text
+    text = Page(write_page(folder).read_text(encoding="utf-8")).text
     assert "× nfe" in text
     assert re.search("highest reward is that of dps.*with 5 times fewer paper-nfe than", text)
 
@@ -52,7 +52,7 @@ def test_drift_is_shown_for_budgets_in_seconds_only(tmp_path: Path, page: Page) 
         drift=np.where(dps, 0.04 * cells["seed"] + 0.03, -0.024),
     )
     timed.to_parquet(folder / "cells.parquet")
-    source = build(folder).read_text(encoding="utf-8")
+    source = write_page(folder).read_text(encoding="utf-8")
     assert "drift: measured" in source
     # 3, 7 and 11 % over the seeds: 7 % in the mean, and one of them beyond 10 %.
     tip = "100\u2009ms per sample predicted; +3.0\u2009% to +11.0\u2009% over 3 cells"
@@ -72,7 +72,7 @@ def test_a_single_seed_says_where_its_intervals_come_from(tmp_path: Path, page: 
     folder = make_run(tmp_path / "single", rewards=("inverse",))
     cells = pd.read_parquet(folder / "cells.parquet")
     cells[cells["seed"] == 0].to_parquet(folder / "cells.parquet")
-    text = Page(build(folder).read_text(encoding="utf-8")).text
+    text = Page(write_page(folder).read_text(encoding="utf-8")).text
     assert "the cell's own standard error" in text
     assert "the cell's own standard error" not in page.text
 
@@ -103,7 +103,7 @@ def test_console_shows_every_method_once_per_budget_within_100_columns(run: Path
 
 
 def test_a_run_equals_itself(run: Path) -> None:
-    table = compare(run, run)
+    table = compare_runs(run, run)
     known = table[table["mean_a"].notna()]
     assert (known["difference"] == 0).all()
     assert known["same_cells"].all()
@@ -114,7 +114,7 @@ def test_compare_finds_what_one_run_lacks(run: Path, tmp_path: Path) -> None:
     folder = make_run(tmp_path / "less", rewards=("inverse",))
     cells = pd.read_parquet(folder / "cells.parquet")
     cells[cells["method"] != "dps"].to_parquet(folder / "cells.parquet")
-    table = compare(run, folder)
+    table = compare_runs(run, folder)
     assert set(table[table["method"] == "dps"]["status_b"]) == {"absent"}
 
 

@@ -164,9 +164,9 @@ def test_both_rows_cost_and_optimism_are_reported(tmp_path):
     assert row["tuned_score"] == pytest.approx(own.value.mean())
     assert row["optimism"] == pytest.approx(row["tuned_tuning_score"] - row["tuned_score"])
     assert row["tuned_tuning_score"] >= row["default_tuning_score"]
-    from reports.data.run import load
-    from reports.html import build
+    from reports.data.run import load_run
+    from reports.html import write_page
 
-    page = build(swept.store.folder).read_text()
+    page = write_page(swept.store.folder).read_text()
     assert 'id="tuning"' in page and "optimism" in page
-    assert set(load(swept.store.folder).cells.seed) == {0}
+    assert set(load_run(swept.store.folder).cells.seed) == {0}

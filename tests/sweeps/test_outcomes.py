@@ -78,9 +78,9 @@ def test_several_objectives_have_a_front(tmp_path):
     found = [json.loads(values) for values in swept.store.table("trials").objectives]
     assert all(set(values) == {"reward", "mmd2"} for values in found if values)
     assert list(swept.store.table("tuning").objective) == ["reward", "mmd2"]
-    from reports.html import build
+    from reports.html import write_page
 
-    assert 'aria-label="Pareto front"' in build(swept.store.folder).read_text()
+    assert 'aria-label="Pareto front"' in write_page(swept.store.folder).read_text()
 
 
 # -- presets and suites ---------------------------------------------------------------------------
@@ -132,9 +132,9 @@ def test_a_suite_tunes_every_method_that_can_be_tuned(tmp_path):
         assert "exact" in block.methods and "shift" in block.methods
     again = tune_first(suite, str(tmp_path), Inline, Silent())
     assert sum(s.executed for s in again.sweeps) == 0
-    from reports.html import build
+    from reports.html import write_page
 
-    assert build(store.folder).read_text().count('id="tuning-') == 2
+    assert write_page(store.folder).read_text().count('id="tuning-') == 2
     from reports.tables.markdown import markdown
 
     head, _, told = markdown(store.folder).partition("**Tuning: gmm-paper · linear")

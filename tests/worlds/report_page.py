@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from reports.data.run import load
+from reports.data.run import load_run
 from reports.data.summary import Summary, summarise
-from reports.html import build
+from reports.html import write_page
 from tests.worlds.made_run import make_run
 
 
@@ -50,7 +50,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def source(run: Path) -> str:
-    return build(run).read_text(encoding="utf-8")
+    return write_page(run).read_text(encoding="utf-8")
 
 
 @pytest.fixture(scope="module")
@@ -60,5 +60,5 @@ def page(source: str) -> Page:
 
 @pytest.fixture(scope="module")
 def summary(run: Path) -> Summary:
-    loaded = load(run)
+    loaded = load_run(run)
     return summarise(loaded.cells, loaded.metrics)
