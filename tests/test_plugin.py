@@ -25,6 +25,9 @@ from bench.metrics.two_sample import sliced_w2
 from bench.models.mixture import Mixture
 from bench.plan.binding import bind
 from methods.steering.mfm import MFMGradient
+from reports.data.comparisons import best_baseline
+from reports.data.run import load_run
+from reports.data.summary import summarise
 
 EXAMPLE = Path(__file__).parent.parent / "examples" / "plugin"
 
@@ -150,6 +153,12 @@ def test_the_record_says_what_a_plugin_declares(site: Site, tmp_path: Path) -> N
     standing = cells.method_standing.groupby("method").first().to_dict()
     assert standing == {"prior": "reference", "mfm-g": "method", "mean-gradient": "baseline"}
     assert set(cells.paper_nfe["mean-gradient"]) == set(cells.paper_nfe["mfm-g"]) == {100.0}
+
+    assert SUMMARY in (tmp_path / "means" / "report.html").read_text()
+    run = load_run(tmp_path / "means")
+    entries = list(summarise(run.cells, run.metrics).entries)
+    chosen = best_baseline("reward", "higher")(entries)
+    assert chosen is not None and chosen.method == "mean-gradient"
 
 
 def test_nothing_of_ours_names_the_example() -> None:
