@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 import pandas as pd
 
 from bench.core.units import UNITS
+from bench.record.statuses import STATUSES
 from reports.data.run import RunTables
 from reports.data.summary import Entry, Summary
 from reports.figures.palette import MethodLooks
@@ -18,7 +19,6 @@ from reports.tables.compute import matched
 from reports.tables.grid import Column, RowGroup, TableGrid, TableRow
 from reports.text.labels import budget_label
 from reports.text.numbers import DASH
-from reports.text.statuses import STATUSES
 
 Facts = list[tuple[str, str]]
 """Term and description."""
