@@ -5,7 +5,7 @@ from __future__ import annotations
 from reports.chapter import Chapter, Content, Material
 from reports.tables.compute import has_fits, has_maps
 from reports.tables.headline import headline_grid
-from reports.text.leaders import apart
+from reports.text.leaders import closed_form_note
 
 
 def content(material: Material) -> Content:
@@ -16,7 +16,7 @@ def content(material: Material) -> Content:
         "problems": [{"problem": problem, "headline": grid} for problem, grid in grids],
         "has_fits": has_fits(summary.entries),
         "has_maps": has_maps(summary.entries),
-        "apart": apart(summary),
+        "apart": closed_form_note(summary),
     }
 
 

@@ -72,7 +72,7 @@ class Difference:
     test: Literal["paired t", "Wilcoxon", "unpaired", "none"]
 
 
-def mean_interval(
+def over_seeds(
     values: Mapping[int, float], errors: Mapping[int, float], note: str = ""
 ) -> MeanInterval:
     """The mean over seeds with its error: mean +- t s / sqrt(k), for k >= 2 finite values.

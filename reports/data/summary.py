@@ -15,7 +15,7 @@ from typing import Any
 
 import pandas as pd
 
-from reports.data.statistics import MeanInterval, mean_interval
+from reports.data.statistics import MeanInterval, over_seeds
 
 KEYS = ["task", "reward", "strength", "method", "budget"]
 
@@ -273,4 +273,4 @@ def _estimate(group: pd.DataFrame) -> MeanInterval:
     notes = [note for note in dict.fromkeys(group["note"]) if note]
     infinite = sum(math.isinf(value) for value in group["value"])
     notes += [f"infinite in {infinite} of {len(group)} cells"] if infinite else []
-    return mean_interval(means, errors, "; ".join(notes))
+    return over_seeds(means, errors, "; ".join(notes))

@@ -96,7 +96,7 @@ def number(content: str, value: float, **rest: object) -> TableCell:
     return TableCell(content, sort=key, **rest)  # type: ignore[arg-type]
 
 
-def interval(value: MeanInterval, places: int, bold: bool = False) -> TableCell:
+def estimate_cell(value: MeanInterval, places: int, bold: bool = False) -> TableCell:
     """An estimate with its interval; where there is none, a dash that says why."""
     half = f"± {fixed(value.half, places)}" if math.isfinite(value.half) else ""
     return number(fixed(value.mean, places), value.mean, minor=half, tip=_explain(value), bold=bold)

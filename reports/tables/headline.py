@@ -75,7 +75,7 @@ def _metric(summary: Summary, problem: ProblemKey, metric: str) -> list[Made]:
     column = Column(f"{metric}\u00a0{ARROWS.get(info.direction, '')}".strip(), tip)
 
     def value(entry: Entry) -> TableCell:
-        return grid.interval(entry.estimate(metric), places, entry in tops)
+        return grid.estimate_cell(entry.estimate(metric), places, entry in tops)
 
     def multiple(entry: Entry) -> TableCell:
         ratio = floor_ratio(summary, entry, metric)

@@ -95,7 +95,7 @@ def listed(parts: list[str]) -> str:
     return " and ".join(filter(None, [", ".join(parts[:-1]), *parts[-1:]]))
 
 
-def apart(summary: Summary) -> str:
+def closed_form_note(summary: Summary) -> str:
     """Who does not compete, of the methods that there are."""
     names = [
         f"`{name}`" for name in dict.fromkeys(e.name for e in summary.entries if e.is_closed_form)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reports.data.statistics import MeanInterval, benjamini_hochberg, difference, mean_interval
+from reports.data.statistics import MeanInterval, benjamini_hochberg, difference, over_seeds
 from reports.figures.curves import window
 from reports.figures.end_labels import spread
 from reports.figures.palette import looks
@@ -19,7 +19,7 @@ NAN = math.nan
 
 
 def test_interval_over_three_seeds_by_hand() -> None:
-    found = mean_interval({0: 1.0, 1: 2.0, 2: 3.0}, {})
+    found = over_seeds({0: 1.0, 1: 2.0, 2: 3.0}, {})
     # s = 1, standard error 1 / sqrt 3, t quantile for two degrees of freedom 4.302653.
     assert found.mean == 2.0
     assert found.half == pytest.approx(4.302653 / math.sqrt(3), rel=1e-6)
@@ -27,20 +27,20 @@ def test_interval_over_three_seeds_by_hand() -> None:
 
 
 def test_one_seed_falls_back_to_the_cells_own_error() -> None:
-    found = mean_interval({5: 1.0}, {5: 0.1})
+    found = over_seeds({5: 1.0}, {5: 0.1})
     assert found.source == "cell"
     assert found.half == pytest.approx(1.959964 * 0.1, rel=1e-6)
 
 
 def test_one_seed_without_error_has_no_interval() -> None:
-    found = mean_interval({5: 1.0}, {5: NAN})
+    found = over_seeds({5: 1.0}, {5: NAN})
     assert (found.source, found.known) == ("none", True)
     assert math.isnan(found.half)
     assert plus_minus(found, 2) == "1.00"
 
 
 def test_no_value_keeps_its_note() -> None:
-    found = mean_interval({0: NAN}, {0: 0.1}, "too few samples")
+    found = over_seeds({0: NAN}, {0: 0.1}, "too few samples")
     assert not found.known
     assert found.note == "too few samples"
     assert fixed(found.mean, 2) == DASH
@@ -48,8 +48,8 @@ def test_no_value_keeps_its_note() -> None:
 
 def test_common_noise_cancels_in_a_paired_difference() -> None:
     noise = {0: -5.0, 1: 0.0, 2: 7.0}
-    a = mean_interval({s: v + 1.0 + 0.01 * s for s, v in noise.items()}, {})
-    b = mean_interval(noise, {})
+    a = over_seeds({s: v + 1.0 + 0.01 * s for s, v in noise.items()}, {})
+    b = over_seeds(noise, {})
     gap = difference(a, b)
     # gaps 1.00, 1.01, 1.02: mean 1.01, s = 0.01.
     assert gap.mean == pytest.approx(1.01)
@@ -60,8 +60,8 @@ def test_common_noise_cancels_in_a_paired_difference() -> None:
 
 
 def test_six_pairs_use_the_signed_rank_test() -> None:
-    a = mean_interval({s: 1.0 + 0.1 * s for s in range(6)}, {})
-    b = mean_interval(dict.fromkeys(range(6), 0.0), {})
+    a = over_seeds({s: 1.0 + 0.1 * s for s in range(6)}, {})
+    b = over_seeds(dict.fromkeys(range(6), 0.0), {})
     gap = difference(a, b)
     # All six differences are positive: p = 2 / 2^6.
     assert (gap.test, gap.pairs) == ("Wilcoxon", 6)
@@ -69,7 +69,7 @@ def test_six_pairs_use_the_signed_rank_test() -> None:
 
 
 def test_single_seeds_are_compared_by_their_own_errors() -> None:
-    gap = difference(mean_interval({0: 1.0}, {0: 0.3}), mean_interval({0: 0.0}, {0: 0.4}))
+    gap = difference(over_seeds({0: 1.0}, {0: 0.3}), over_seeds({0: 0.0}, {0: 0.4}))
     assert gap.test == "unpaired"
     assert gap.half == pytest.approx(1.959964 * 0.5, rel=1e-6)
     assert gap.p == pytest.approx(math.erfc(2 / math.sqrt(2)), rel=1e-6)
