@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import cmath
 import itertools
 from collections.abc import Callable
 
@@ -19,7 +20,7 @@ def all_finite(x: Tensor) -> bool:
     x = x.detach()
     # A NaN or an infinity spoils the sum, which takes a fiftieth of the time of looking at each
     # value; a sum may overflow though, and then every value is looked at.
-    return bool(torch.isfinite(x.sum())) or bool(torch.isfinite(x).all())
+    return cmath.isfinite(x.sum().item()) or bool(torch.isfinite(x).all())
 
 
 def finite_scores(scores: Tensor, name: str, call: str = "", what: str = "the reward") -> Tensor:
