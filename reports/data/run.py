@@ -59,12 +59,14 @@ def load_run(path: Path) -> RunTables:
         tidy_cells(table("cells")),
         tidy_metrics(table("metrics")),
         _complete(table("samples"), columns.SAMPLES),
-        _colours(tidy_cells(_table(path / layout.table("cells")))),
+        _colours(_table(path / layout.table("cells"))),
     )
 
 
 def _colours(cells: pd.DataFrame) -> dict[str, str]:
-    declared = cells[cells["method_colour"] != ""].drop_duplicates("method_name")
+    known = {name: columns.CELLS[name] for name in ("method_name", "method_colour")}
+    found = _complete(cells, known)
+    declared = found[found["method_colour"] != ""].drop_duplicates("method_name")
     return dict(zip(declared["method_name"], declared["method_colour"], strict=True))
 
 
