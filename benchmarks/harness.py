@@ -11,9 +11,7 @@ The harness side stages the cell, makes its metered problem with a limit and pri
 and reads the ledger, as a worker does for every cell.  Loading weights and counting prices happen
 once per worker, before anything is timed.
 
-Freed memory stays with the process, on both sides: glibc otherwise hands the top of its heap back
-after a step, or does not, by the luck of the heap's layout (none or 45,000 page faults in one run
-of either side, a tenth of its time), and pairs of processes then differ more than the two sides.
+Freed memory stays with the process on both sides, as it does in a worker: `bench.runner.memory`.
 
 Promised: at most 5 %.
 """
@@ -21,7 +19,6 @@ Promised: at most 5 %.
 from __future__ import annotations
 
 import argparse
-import ctypes
 import math
 import statistics
 from collections.abc import Callable
@@ -35,6 +32,7 @@ from bench.core.noise import NoiseSource
 from bench.core.tasks import Reward, Task
 from bench.plan.expand import expand
 from bench.plan.suite import build_suite
+from bench.runner import memory
 from bench.runner.cell import sample_in_batches
 from bench.runner.instances import instances_of
 from bench.runner.problems import make_problem
@@ -92,15 +90,6 @@ def bare(task: Task, reward: Reward, strength: float, normals: Normals) -> Tenso
     return x
 
 
-def keep_memory() -> None:
-    """Tell glibc never to give freed memory back; elsewhere this does nothing."""
-    trim_threshold, mmap_threshold = -1, -3  # of mallopt(3)
-    tune = getattr(ctypes.CDLL(None), "mallopt", None)
-    for parameter in (trim_threshold, mmap_threshold):
-        if tune is not None:
-            tune(parameter, 2**30)
-
-
 def overheads(pairs: int) -> tuple[list[float], list[float]]:
     """Ratios of the runner over the bare loop, and of named noise over `torch.randn` in it."""
     own = cell()
@@ -134,7 +123,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--pairs", type=int, default=60)
     pairs = parser.parse_args([] if arguments is None else arguments).pairs
     torch.set_num_threads(1)
-    keep_memory()
+    memory.keep_freed()
     harness, noise = overheads(pairs)
     print(told("harness over a bare loop (promised 5 %)", harness))
     print(told("named noise over torch.randn, in the bare loop", noise))

@@ -54,6 +54,7 @@ class Job:
     def run(self) -> Attempt:
         """Execute it here: fit, or sample (from what a fit left) and measure."""
         torch.set_num_threads(self.cell.threads)
+        memory.keep_freed()
         memory.reset()
         started, before = time.perf_counter(), joules()
         try:

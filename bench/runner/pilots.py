@@ -28,6 +28,7 @@ from bench.plan.fits import fit_cell
 from bench.plan.matching import Cost, Match, bounds, shortest
 from bench.plan.prediction import sample_work
 from bench.plan.questions import MatchingQuestion, RowPrices
+from bench.runner import memory
 from bench.runner.cell import WARM_ROWS, sample_in_batches
 from bench.runner.instances import instances_of
 from bench.runner.problems import make_fit_problem, make_problem
@@ -59,6 +60,7 @@ class Measured:
 def pilot(cell: Cell, method: Method[Any], n: int) -> Measured:
     """Run `method` for n samples of the cell's problem and read the meter."""
     torch.set_num_threads(cell.threads)
+    memory.keep_freed()
     instances = replace(instances_of(cell), method=method)
     meter = Meter(count_flops=True)
     trial = replace(cell, n=n, method_params=asdict(method.params))
@@ -72,6 +74,7 @@ def pilot_fit(cell: Cell, method: FineTuning[Any]) -> Measured:
     It runs twice: the first call of everything takes time that a whole fit spends once.
     """
     torch.set_num_threads(cell.threads)
+    memory.keep_freed()
     least = shortest(method)
     trial = fit_cell(cell, least)
     instances = instances_of(trial)
