@@ -53,7 +53,10 @@ from bench.core.work import Budget, Rows, Work, backward, forward
 # time
 from bench.core.integrate import (
     SOLVERS,
+    STEP_VARIANCES,
+    WIDE,
     Step,
+    StepVariance,
     ancestral,
     ancestral_moments,
     euler,
@@ -101,6 +104,7 @@ from bench.loops.particle_method import (
 from bench.loops.particles import ParticleDesign, particle_noise, require_finite
 from bench.loops.populations import OUTPUTS, output_param, sample_populations
 from bench.loops.resampling import RESAMPLERS, adaptive_resampling, single_survivor
+from bench.loops.transitions import TRANSITIONS, Transition, transition_param
 
 # isort: split
 # search
@@ -136,6 +140,9 @@ __all__ = [
     "SAMPLERS",
     "SCALES",
     "SOLVERS",
+    "STEP_VARIANCES",
+    "TRANSITIONS",
+    "WIDE",
     "Budget",
     "Condition",
     "EstimatedSteering",
@@ -185,8 +192,10 @@ __all__ = [
     "SteeringParams",
     "SteeringTerm",
     "Step",
+    "StepVariance",
     "Target",
     "Task",
+    "Transition",
     "Trigonometric",
     "Tweedie",
     "UserError",
@@ -237,6 +246,7 @@ __all__ = [
     "steering_ratio",
     "telescoped_potential",
     "trained_state",
+    "transition_param",
     "uniform",
     "uniform_grid",
     "value_gradient",

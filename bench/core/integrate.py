@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
 from torch import Tensor
 
-from bench.core.paths import Interpolant, expand, safe
+from bench.core.paths import TINY, Interpolant, expand, safe
 
 Velocity = Callable[[Tensor, Tensor], Tensor]
 """(x, t) -> dx/dt, with x (batch, *event) and t (batch,)."""
@@ -83,13 +84,56 @@ def euler_maruyama(x: Tensor, drift: Tensor, variance: Tensor, dt: Tensor, z: Te
     return x + expand(dt, x) * drift + expand((variance * dt).sqrt(), x) * z
 
 
+# -- the memoryless chain -------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class StepVariance:
+    """How much of Var(x1 | x_t) a step of the memoryless chain keeps.
+
+    spread: (interpolant, t) -> the variance (batch,) that x1 is taken to have around its mean.
+    """
+
+    summary: str
+    spread: Callable[[Interpolant, Tensor], Tensor]
+
+
+def _none(_: Interpolant, t: Tensor) -> Tensor:
+    return torch.zeros_like(t)
+
+
+def _of_unit_data(interpolant: Interpolant, t: Tensor) -> Tensor:
+    alpha, beta = interpolant.alpha(t), interpolant.beta(t)
+    return alpha**2 / (alpha**2 + beta**2)
+
+
+STEP_VARIANCES: Mapping[str, StepVariance] = {
+    "posterior": StepVariance("of x_u given x_t and x1, as if x1 were its mean", _none),
+    "signal": StepVariance("with that of x1 given x_t, for data of unit variance", _of_unit_data),
+}
+"""Variances of a step by name.
+
+"posterior" is the usual ancestral step (DDPM's lower choice): it drops Var(x1 | x_t), which is
+O(step) per step, harmless in 100 steps and a sixth of the variance of the data in 20.
+"""
+
+NARROW, WIDE = STEP_VARIANCES["posterior"], STEP_VARIANCES["signal"]
+
+
 def ancestral_moments(
-    interpolant: Interpolant, x: Tensor, denoised: Tensor, t: Tensor, u: Tensor
+    interpolant: Interpolant,
+    x: Tensor,
+    denoised: Tensor,
+    t: Tensor,
+    u: Tensor,
+    variance: StepVariance = NARROW,
 ) -> tuple[Tensor, Tensor]:
     """Mean (batch, *event) and deviation (batch,) of one step of the memoryless SDE.
 
     x_u | x_t, x1 = N(beta_u x1 + rho alpha_u e, (1 - rho^2) alpha_u^2 I) with e the noise implied
-    by (x_t, x1) and rho = alpha_u beta_t / (alpha_t beta_u); x1 is taken for the denoiser.
+    by (x_t, x1) and rho = alpha_u beta_t / (alpha_t beta_u).  x1 is taken for the denoiser in the
+    mean; its spread v around it adds (d mean / d x1)^2 v with d mean / d x1 = beta_u - rho alpha_u
+    beta_t / alpha_t.  The last step, where alpha_u = 0, is a point in any case.
     """
     alpha_t, beta_t, alpha_u, beta_u = (
         interpolant.alpha(t),
@@ -100,16 +144,24 @@ def ancestral_moments(
     implied = (x - expand(beta_t, x) * denoised) / expand(safe(alpha_t), x)
     rho = alpha_u * beta_t / (safe(alpha_t) * safe(beta_u))
     mean = expand(beta_u, x) * denoised + expand(alpha_u * rho, x) * implied
-    return mean, alpha_u * (1 - rho**2).clamp(min=0).sqrt()
+    slope = torch.where(alpha_u > TINY, beta_u - rho * alpha_u * beta_t / safe(alpha_t), 0.0)
+    given_x1 = alpha_u**2 * (1 - rho**2).clamp(min=0)
+    return mean, (given_x1 + slope**2 * variance.spread(interpolant, t)).sqrt()
 
 
 def ancestral(
-    interpolant: Interpolant, x: Tensor, denoised: Tensor, t: Tensor, u: Tensor, z: Tensor
+    interpolant: Interpolant,
+    x: Tensor,
+    denoised: Tensor,
+    t: Tensor,
+    u: Tensor,
+    z: Tensor,
+    variance: StepVariance = NARROW,
 ) -> Tensor:
-    """One step of the memoryless SDE, exact when the denoiser is constant over the step.
+    """One step of the memoryless SDE; see `ancestral_moments`.
 
     Unlike Euler-Maruyama it is stable at t -> 0, where it draws x_u afresh; it converges to the
     same process.
     """
-    mean, deviation = ancestral_moments(interpolant, x, denoised, t, u)
+    mean, deviation = ancestral_moments(interpolant, x, denoised, t, u, variance)
     return mean + expand(deviation, x) * z

@@ -14,7 +14,14 @@ import torch
 from torch import Tensor
 
 from bench.core import glass
-from bench.core.integrate import ancestral, integrate, ode_step, uniform_grid
+from bench.core.integrate import (
+    WIDE,
+    StepVariance,
+    ancestral,
+    integrate,
+    ode_step,
+    uniform_grid,
+)
 from bench.core.paths import Interpolant, expand
 from bench.core.protocols import Condition, Flow, Noise
 
@@ -146,8 +153,8 @@ class SDERollout:
 
     pathwise = True
 
-    def __init__(self, flow: Flow, steps: int) -> None:
-        self.flow, self.steps = flow, steps
+    def __init__(self, flow: Flow, steps: int, variance: StepVariance = WIDE) -> None:
+        self.flow, self.steps, self.variance = flow, steps, variance
         self.rows_per_draw = steps - 1
 
     def draw(
@@ -163,7 +170,7 @@ class SDERollout:
             then = start + (1 - start) * ((k + 1) / self.steps)
             point = first if k == 0 else denoised(self.flow, state, now, condition)
             z = draws_of(noise, f"rollout-{k}", n, x.shape[1:]).reshape(context.shape)
-            state = ancestral(interpolant, state, point, now, then, z)
+            state = ancestral(interpolant, state, point, now, then, z, self.variance)
         return state.reshape(n, *x.shape)
 
 

@@ -14,7 +14,7 @@ from typing import ClassVar, Protocol
 
 from torch import Tensor
 
-from bench.core.integrate import ancestral, euler_maruyama
+from bench.core.integrate import NARROW, WIDE, StepVariance, ancestral, euler_maruyama
 from bench.core.paths import Interpolant, expand, safe
 
 RELEASE_CAP = 25.0
@@ -44,14 +44,15 @@ class OdeStep:
 
 @dataclass(frozen=True)
 class AncestralStep:
-    """The memoryless SDE's step that is exact where the denoiser, here D^r, is constant."""
+    """The memoryless SDE's step around the denoiser, here D^r, with the variance of `variance`."""
 
     interpolant: Interpolant
+    variance: StepVariance = NARROW
     noisy: ClassVar[bool] = True
 
     def __call__(self, x: Tensor, b: Tensor, g: Tensor, t: Tensor, u: Tensor, z: Tensor) -> Tensor:
         tilted = self.interpolant.denoiser(b + g, x, t)
-        return ancestral(self.interpolant, x, tilted, t, u, z)
+        return ancestral(self.interpolant, x, tilted, t, u, z, self.variance)
 
 
 @dataclass(frozen=True)
@@ -123,7 +124,13 @@ class Integrator:
 INTEGRATORS: Mapping[str, Integrator] = {
     "ode": Integrator("Euler", lambda i, *_: OdeStep(i)),
     "sde": Integrator("Euler-Maruyama", lambda i, numerics, level: numerics.sde(i, level)),
-    "ancestral": Integrator("exact for a constant denoiser", lambda i, *_: AncestralStep(i)),
+    "ancestral": Integrator(
+        "the memoryless chain, with the variance of unit data", lambda i, *_: AncestralStep(i, WIDE)
+    ),
+    "ancestral-narrow": Integrator(
+        "without the variance of x1, exact for a constant denoiser",
+        lambda i, *_: AncestralStep(i, NARROW),
+    ),
 }
 
 

@@ -99,6 +99,7 @@ def _ess(rewards: Tensor) -> dict[str, float]:
 class EstimatedSteering(Method[Any]):
     """Steering by an estimate from posterior draws; subclasses name their parts."""
 
+    version: ClassVar[str] = "2"
     Params: ClassVar[type[Any]] = EstimatedSteeringParams
     effort: ClassVar[tuple[str, ...]] = ("draws", "steps")
 

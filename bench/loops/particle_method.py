@@ -25,6 +25,7 @@ from bench.loops.populations import OUTPUTS, PopulationOutput, output_param, sam
 from bench.loops.posteriors import PosteriorChoice, sampler_param
 from bench.loops.resampling import RESAMPLERS, adaptive_resampling
 from bench.loops.steering import start_param
+from bench.loops.transitions import TRANSITIONS, Transition, transition_param
 
 # -- potentials: log G of the rewards seen along each path (looks, ...), in order of their coming --
 
@@ -92,11 +93,13 @@ class ParticleParams:
     posterior: str = sampler_param("tweedie")
     draws: int = param(1, low=1, high=4096, log=True, help="draws per value; tweedie is one point")
     inner_steps: int = param(1, low=1, high=1000, help="steps inside one posterior draw")
+    variance: str = transition_param()
 
 
 class ParticleMethod(Method[Any]):
     """A particle method with weights; subclasses say what is seen and how it is weighed."""
 
+    version: ClassVar[str] = "2"
     Params: ClassVar[type[Any]] = ParticleParams
     effort: ClassVar[tuple[str, ...]] = ("particles", "steps")
     twisted: ClassVar[bool] = False
@@ -121,12 +124,17 @@ class ParticleMethod(Method[Any]):
     def needs(self) -> frozenset[Need]:
         gradient = self.twisted and not self.gradient_free
         own = frozenset({Need.REWARD_GRADIENT} if gradient else ())
-        return own | self.value.needs(gradient)
+        return own | self.value.needs(gradient) | self.transition.needs
 
     @property
     def value(self) -> PosteriorChoice:
         """The posterior behind the value of a particle."""
         return PosteriorChoice(self.params.posterior, self.params.inner_steps)
+
+    @property
+    def transition(self) -> Transition:
+        """The step of the chain."""
+        return TRANSITIONS[self.params.variance]
 
     @property
     def draws(self) -> int:
@@ -165,6 +173,7 @@ class ParticleMethod(Method[Any]):
             founders=p.particles,
             twisted=self.twisted,
             gradient_free=self.gradient_free,
+            transition=self.transition,
         )
 
     def work(self, spec: ProblemSpec) -> Work:

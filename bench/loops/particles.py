@@ -4,7 +4,7 @@
         look     D_t(x), the value r(D_t(x)) and, if twisted, its gradient: once per particle
         weigh    log w += log potential            (and log p/q of the move that led here)
         select   resample where the effective sample size is low; other weights are carried
-        move     x ~ q, the base ancestral step, its mean shifted by variance * gradient
+        move     x ~ q, the base chain's step, its mean shifted by variance * gradient
 
 At the last time the step is a point mass at D, so r(D) is r(x1): the last potential brings the
 product of all to e^r(x1) exactly, whatever was seen on the way, at random or not.
@@ -21,7 +21,7 @@ from torch import Tensor
 
 from bench.core.estimators import denoiser_shift, log_mean_exp, value_gradient
 from bench.core.finite import all_finite
-from bench.core.integrate import ancestral_moments, at_step, filled
+from bench.core.integrate import at_step, filled
 from bench.core.noise import uniform
 from bench.core.paths import expand
 from bench.core.posterior import Remembered, softmax_ess
@@ -32,6 +32,7 @@ from bench.core.work import Work, forward
 from bench.loops.posteriors import PosteriorChoice
 from bench.loops.resampling import Select
 from bench.loops.scoring import reward_work, rewards_of
+from bench.loops.transitions import TRANSITIONS, Transition
 
 Weigher = Callable[[Tensor, Tensor, bool], Tensor]
 """(values seen along each path (looks, ...), log potentials spent so far, last) -> log potential.
@@ -48,6 +49,7 @@ class ParticleDesign:
     value and draws: the posterior whose log-mean-exp reward is the value.  founders: particles at
     the start, 1 or all.  twisted: whether the gradient of the tempered value shifts the proposal;
     gradient_free: whether that gradient is estimated from the draws, without back-propagation.
+    transition: the step of the chain.
     """
 
     particles: int
@@ -60,6 +62,7 @@ class ParticleDesign:
     founders: int
     twisted: bool = False
     gradient_free: bool = False
+    transition: Transition = TRANSITIONS["signal"]
 
     @property
     def last(self) -> int:
@@ -73,7 +76,8 @@ class ParticleDesign:
         one = one + reward_work(spec, self.draws, gradient)
         seen = [self.founders if k == 0 else self.particles for k in self.tempers if k < self.last]
         flow = forward("flow", self.founders + self.particles * self.last)
-        return flow + one * float(sum(seen)) + reward_work(spec, self.particles)
+        moves = self.transition.work() * float(self.particles * self.last)
+        return flow + moves + one * float(sum(seen)) + reward_work(spec, self.particles)
 
 
 @dataclass(frozen=True)
@@ -180,8 +184,10 @@ def move(problem: Problem, design: ParticleDesign, cloud: Cloud, k: int) -> Clou
     """x ~ q = N(m + s^2 g, s^2) with p = N(m, s^2): log p/q = -s g.z - s^2 |g|^2 / 2."""
     x, shape = cloud.x.flatten(0, 1), cloud.x.shape
     t, u = filled(design.grid[k], x), filled(design.grid[k + 1], x)
-    mean, s = ancestral_moments(problem.interpolant, x, cloud.denoised.flatten(0, 1), t, u)
-    z = particle_noise(problem, k, shape[1])("step", shape[2:])
+    noise = particle_noise(problem, k, shape[1])
+    denoised = cloud.denoised.flatten(0, 1)
+    mean, s = design.transition.moments(problem, x, denoised, t, u, noise)
+    z = noise("step", shape[2:])
     scale = expand(s, x)
     if cloud.pull is None:
         return replace(cloud, x=require_finite(mean + scale * z, "particles", k).reshape(shape))

@@ -36,7 +36,7 @@ class SteeringParams:
 
     search: ClassVar[dict[str, Any]] = {
         "guidance": {"low": 0.1, "high": 10.0, "log": True},
-        "noise_level": {"when": {"integrator": ["sde", "ancestral"]}},
+        "noise_level": {"when": {"integrator": ["sde"]}},
     }
 
     steps: int = param(20, low=5, high=2000, log=True, help="time steps K")

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from bench.api import (
+    WIDE,
     FitProblem,
     Flow,
     Interpolant,
@@ -84,7 +85,7 @@ def rollout(
     for k, (t, u) in enumerate(pairwise(grid)):
         x, now, then = states[-1], filled(t, x0), filled(u, x0)
         point = interpolant.denoiser(flow.velocity(x, now), x, now)
-        states.append(ancestral(interpolant, x, point, now, then, z[:, k]))
+        states.append(ancestral(interpolant, x, point, now, then, z[:, k], WIDE))
     return Rollout(torch.stack(states), grid)
 
 
@@ -141,6 +142,7 @@ class AdjointMatching(FineTuned):
     reward forward and backward.  Cost per sample: K flow rows of the sampler.
     """
 
+    version = "2"
     summary = "fine-tunes by regression on the lean adjoint along its own rollouts"
     Params = AdjointParams
 

@@ -12,6 +12,7 @@ from bench.api import (
     param,
     resampling_param,
     start_param,
+    transition_param,
 )
 
 
@@ -27,6 +28,7 @@ class FMTTParams:
     threshold: float = param(0.5, low=0.0, high=1.0, help="resample when ESS < threshold * P")
     output: str = output_param()
     start: float = start_param()
+    variance: str = transition_param()
 
 
 class FMTT(ParticleMethod):

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from bench.api import (
     OUTPUTS,
+    TRANSITIONS,
     Method,
     Need,
     ParticleDesign,
@@ -21,6 +22,7 @@ from bench.api import (
     sampler_param,
     single_survivor,
     start_param,
+    transition_param,
     uniform_grid,
 )
 
@@ -36,6 +38,7 @@ class SVDDParams:
     posterior: str = sampler_param("tweedie")
     draws: int = param(1, low=1, high=4096, log=True, help="draws per value; a point is one")
     inner_steps: int = param(1, low=1, high=1000, help="steps inside one posterior draw")
+    variance: str = transition_param()
 
 
 def latest(path: Tensor, _spent: Tensor, _last: bool) -> Tensor:
@@ -55,6 +58,7 @@ class SVDD(Method[SVDDParams]):
     Cost per sample: 1 + M (K - 1) flow and M (K - 1) reward forwards.
     """
 
+    version = "2"
     summary = "at every step, one of M base steps, chosen by its look-ahead reward"
     standing = "baseline"
     Params = SVDDParams
@@ -67,7 +71,7 @@ class SVDD(Method[SVDDParams]):
 
     @property
     def needs(self) -> frozenset[Need]:
-        return self.value.needs(gradient=False)
+        return self.value.needs(gradient=False) | TRANSITIONS[self.params.variance].needs
 
     def least(self, name: str) -> int:
         # A single candidate is no choice.
@@ -85,6 +89,7 @@ class SVDD(Method[SVDDParams]):
             weigh=latest,
             select=single_survivor(p.alpha == 0),
             founders=1,
+            transition=TRANSITIONS[p.variance],
         )
 
     def work(self, spec: ProblemSpec) -> Work:

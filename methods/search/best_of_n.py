@@ -94,6 +94,7 @@ class BestOfN(Method[BestOfNParams]):
     Cost per sample: N K flow and N reward forwards (2 N K flow with Heun).
     """
 
+    version = "2"
     summary = "keeps the best of N samples of the base model, by default of its ODE"
     standing = "baseline"
     best_of = "candidates"

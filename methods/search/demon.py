@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from bench.api import (
+    STEP_VARIANCES,
     LookAheadSearch,
     Problem,
     ProblemSpec,
@@ -20,6 +21,7 @@ from bench.api import (
     filled,
     forward,
     look_ahead_param,
+    named_param,
     param,
     particle_noise,
     require_finite,
@@ -44,6 +46,7 @@ class DemonParams:
     draws: int = param(1, low=1, high=4096, log=True, help="draws per look; a point is one")
     inner_steps: int = param(1, low=1, high=1000, help="steps inside one draw or path")
     start: float = start_param()
+    variance: str = named_param("signal", STEP_VARIANCES, "of a step of the chain")
 
 
 class Demon(LookAheadSearch):
@@ -59,6 +62,7 @@ class Demon(LookAheadSearch):
     Cost per sample: T flow + (T - 1) K (flow + reward) with the Tweedie point.
     """
 
+    version = "2"
     summary = "composes the noise of every SDE step from candidates, weighted by their look-ahead"
     Params = DemonParams
     effort = ("candidates", "steps")
@@ -78,7 +82,8 @@ class Demon(LookAheadSearch):
         for k in range(p.steps):
             t, u = filled(grid[k], x), filled(grid[k + 1], x)
             denoised = problem.interpolant.denoiser(problem.flow.velocity(x, t), x, t)
-            mean, s = ancestral_moments(problem.interpolant, x, denoised, t, u)
+            variance = STEP_VARIANCES[p.variance]
+            mean, s = ancestral_moments(problem.interpolant, x, denoised, t, u, variance)
             # The last step is a point: no noise is left to choose.
             z = torch.zeros_like(x) if k == p.steps - 1 else self._noise(problem, mean, s, k)
             x = require_finite(mean + expand(s, x) * z, "samples", k)

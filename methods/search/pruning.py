@@ -61,6 +61,7 @@ class PrunedBestOfN(LookAheadSearch):
     shares its flow row with the step.
     """
 
+    version = "2"
     summary = "Best-of-N that drops the less promising candidates along the way"
     best_of = "candidates"
     Params = PrunedParams

@@ -113,7 +113,7 @@ def test_one_step_of_glass_is_the_tweedie_point():
 
 def test_rollouts_approach_the_exact_value_as_steps_grow():
     """The reference of tasks without a closed form, judged on one that has it."""
-    q = question(reward_text="quadratic:strength=0.2", t=0.5, n=12)
+    q = question(reward_text="quadratic:strength=0.2", t=0.2, n=12)
     truth = exact(q)
 
     def error(steps):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from bench.api import Linear
+from bench.api import WIDE, Linear
 from bench.core import quadratic
 from bench.models.mixture import Mixture
 from bench.models.mixture_roles import MixtureFlow
@@ -146,7 +146,8 @@ def test_the_lean_adjoint_is_the_gradient_through_the_rest_of_the_rollout(gmm):
         for j in range(k, steps):
             t, u = torch.full((5,), grid[j]), torch.full((5,), grid[j + 1])
             b = gmm.flow.velocity(end, t)
-            end = adjoint.ancestral(Linear(), end, Linear().denoiser(b, end, t), t, u, z[:, j])
+            point = Linear().denoiser(b, end, t)
+            end = adjoint.ancestral(Linear(), end, point, t, u, z[:, j], WIDE)
         (slope,) = torch.autograd.grad(reward(end, None).sum(), x)
         assert torch.allclose(found.a[k - 1], slope, atol=1e-5)
 

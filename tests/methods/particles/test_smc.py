@@ -2,7 +2,6 @@
 
 import math
 from dataclasses import replace
-from itertools import pairwise
 
 import hypothesis.strategies as st
 import pytest
@@ -29,7 +28,7 @@ from methods.particles.fk import FK
 from methods.particles.svdd import SVDD
 from methods.particles.tds import TDS
 from methods.steering.dps import DPS
-from tests.worlds.one_gaussian import MEAN, SLOPE, VARIANCE, gaussian_problem
+from tests.worlds.one_gaussian import MEAN, SLOPE, VARIANCE, chain_law, gaussian_problem
 
 MILD = "linear:a=0.5|-0.3"
 
@@ -104,20 +103,6 @@ def test_schemes_are_ordered_by_variance(generator):
 # -- one Gaussian, where the chain of K steps is known --------------------------------------------
 
 
-def chain_law(steps, start=0.01):
-    """Mean and variance of x1 under the chain: N(0, 1) at `start`, then affine Gaussian steps."""
-    mean, variance = 0.0, 1.0
-    times = [start + (1 - start) * k / steps for k in range(steps + 1)]
-    for t, u in pairwise(times):
-        gain = t * VARIANCE / ((1 - t) ** 2 + t**2 * VARIANCE)  # D = MEAN + gain (x - t MEAN)
-        rho = (1 - u) * t / ((1 - t) * u)
-        noise = rho * (1 - u) / (1 - t)  # the factor of x - t D
-        slope = (u - noise * t) * gain + noise
-        mean = (u - noise * t) * MEAN * (1 - gain * t) + slope * mean
-        variance = slope**2 * variance + ((1 - u) * math.sqrt(1 - rho**2)) ** 2
-    return mean, variance
-
-
 GAUSSIAN = [
     FK.create(particles=64, steps=12, looks=99),
     FK.create(particles=64, steps=12, potential="max"),
@@ -127,6 +112,10 @@ GAUSSIAN = [
     TDS.create(particles=64, steps=12, posterior="gaussian", draws=2),
     TDS.create(particles=64, steps=12, posterior="exact", draws=8, estimator="GF"),
     DAS.create(particles=64, steps=12, posterior="gaussian", draws=8, estimator="GF"),
+    FK.create(particles=64, steps=12, looks=99, variance="posterior"),
+    TDS.create(particles=64, steps=12, variance="posterior"),
+    FK.create(particles=64, steps=12, looks=99, variance="exact"),
+    TDS.create(particles=64, steps=12, variance="exact"),
 ]
 
 
@@ -135,7 +124,7 @@ def test_the_gaussian_chain_is_met_exactly(method):
     """E[Z_hat] = Z_K, and draws have the tilted chain's mean and variance, in closed form."""
     n = 600
     samples, log_z = sample_populations(gaussian_problem(n), n, method.design(), OUTPUTS["draw"])
-    mean, variance = chain_law(12)
+    mean, variance = chain_law(MEAN, VARIANCE, 12, method.params.variance)
     ratio = (log_z - SLOPE * mean - SLOPE**2 * variance / 2).exp()
     assert abs(float(ratio.mean()) - 1) < 3 * float(ratio.std()) / math.sqrt(n)
     # A draw from 64 particles is biased by about 1/64 of a deviation.
@@ -198,16 +187,27 @@ def test_the_estimate_of_z_is_unbiased(method, log_z_of_chain):
     assert abs(score) < 3, (score, mean)
 
 
+def z_gap(steps, variance, runs=200):
+    """log Z - log Z_K of the chain, and its standard error."""
+    problem, method = problem_of(n=runs), TDS.create(particles=16, steps=steps, variance=variance)
+    log_z = sample_populations(problem, runs, method.design(), OUTPUTS["draw"])[1]
+    ratio = (log_z - problem.oracle.log_z).exp()
+    return -math.log(float(ratio.mean())), float(ratio.std()) / math.sqrt(runs)
+
+
 def test_z_of_the_chain_tends_to_z():
     """Halving the step roughly halves the gap between log Z_K and log Z."""
-    problem = problem_of(n=200)
-    gaps = []
-    for steps in (8, 16, 32):
-        log_z = sample_populations(
-            problem, 200, TDS.create(particles=16, steps=steps).design(), OUTPUTS["draw"]
-        )[1]
-        gaps.append(problem.oracle.log_z - float(log_z.logsumexp(0)) + math.log(200))
+    gaps = [z_gap(steps, "posterior")[0] for steps in (8, 16, 32)]
     assert gaps[0] > 1.5 * gaps[1] > 2.25 * gaps[2] > 0, gaps
+
+
+def test_the_variance_of_x1_closes_most_of_that_gap():
+    """Of unit data: more than half of it, here; drawn from the posterior: all of it."""
+    (narrow, _), (wide, error), (exact, noise) = (
+        z_gap(8, name, runs=1000) for name in ("posterior", "signal", "exact")
+    )
+    assert wide + 3 * error < 0.5 * narrow
+    assert abs(exact) < 3 * noise
 
 
 def test_weights_are_carried_where_resampling_is_skipped(log_z_of_chain, monkeypatch):
@@ -275,7 +275,7 @@ def test_particle_methods_approach_the_tilted_law():
     settings_ = {
         "prior": DPS.create(steps=20, guidance=0.0),
         "dps": DPS.create(steps=20),
-        "fk": FK.create(particles=32, looks=18),
+        "fk": FK.create(particles=128, looks=18),  # its proposal knows nothing of the reward
         "tds": TDS.create(particles=32),
         "das": DAS.create(particles=32),
         "svdd": SVDD.create(candidates=32),

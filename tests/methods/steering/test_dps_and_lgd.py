@@ -37,11 +37,13 @@ def dps_moments(steps, integrator, start=0.01):
         push = (1 - t) ** 2 / t * gain
         slope = gain - push @ BOWL.Lambda @ gain
         offset = fixed + push @ (BOWL.eta - BOWL.Lambda @ fixed)
-        rho = (1 - u) * t / ((1 - t) * u) if integrator == "ancestral" else 1.0
+        rho = 1.0 if integrator == "ode" else (1 - u) * t / ((1 - t) * u)
         kept = rho * (1 - u) / (1 - t)
         matrix = (u - kept * t) * slope + kept * eye
         mean = matrix @ mean + (u - kept * t) * offset
         cov = matrix @ cov @ matrix.T + (1 - u) ** 2 * (1 - rho**2) * eye
+        if integrator == "ancestral" and k < steps - 1:  # what x1 adds, for data of unit variance
+            cov = cov + (u - kept * t) ** 2 * (1 - t) ** 2 / ((1 - t) ** 2 + t**2) * eye
     return mean, cov
 
 
@@ -53,17 +55,18 @@ def standard_errors(x, mean, cov):
     return max(float(off_mean.max()), float(((x.T.cov() - cov).abs() / spread).max()))
 
 
-@pytest.mark.parametrize("integrator", ["ode", "ancestral"])
+@pytest.mark.parametrize("integrator", ["ode", "ancestral", "ancestral-narrow"])
 def test_dps_has_the_moments_of_its_own_affine_recursion(integrator):
     n, world = 40_000, gaussian(MEAN, COVARIANCE)
     method = DPS.create(steps=12, integrator=integrator)
     x = method.sample(mixture_problem(world, BOWL, n), n).x
     mean, cov = dps_moments(12, integrator)
     assert standard_errors(x, mean, cov) < 4
-    # The bias of DPS is far larger than that: the tilted law is another one, on any grid.
+    # The bias of DPS is far larger than that: the tilted law is another one, on any grid.  (Twelve
+    # steps that drop the variance of x1 are 20 errors off, wide ones 15: they err the other way.)
     tilted, _ = world.tilted(BOWL)
     mean, cov = dps_moments(4000, integrator)
-    assert standard_errors(x, tilted.mean(), tilted.covariance()) > 20
+    assert standard_errors(x, tilted.mean(), tilted.covariance()) > 12
     assert float((cov - tilted.covariance()).abs().max()) > 0.03
 
 

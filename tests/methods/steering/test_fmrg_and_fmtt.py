@@ -12,7 +12,7 @@ from bench.loops.populations import OUTPUTS, sample_populations
 from bench.loops.posteriors import PosteriorChoice
 from methods.particles.fmtt import FMTT
 from methods.steering.fmrg import FMRG
-from tests.worlds.one_gaussian import mixture_problem
+from tests.worlds.one_gaussian import chain_law, mixture_problem
 from tests.worlds.steered_mixtures import M, V, gaussian, states
 
 
@@ -92,20 +92,6 @@ def test_fmrg_counts_what_its_paper_counts():
         assert spent.flow.total == 0
 
 
-def chain_law(steps, start=0.01):
-    """Mean and variance of x1 under the ancestral chain of N(M, V), by its affine recursion."""
-    mean, variance = 0.0, 1.0
-    for k in range(steps):
-        t, u = (start + (1 - start) * j / steps for j in (k, k + 1))
-        gain = t * V / ((1 - t) ** 2 + t**2 * V)
-        rho = (1 - u) * t / ((1 - t) * u)
-        noise = rho * (1 - u) / (1 - t)
-        slope = (u - noise * t) * gain + noise
-        mean = (u - noise * t) * M * (1 - gain * t) + slope * mean
-        variance = slope**2 * variance + ((1 - u) * math.sqrt(1 - rho**2)) ** 2
-    return mean, variance
-
-
 @pytest.mark.parametrize("error", [1.0, 0.7])
 @pytest.mark.parametrize("jacobian", [True, False])
 def test_fmtt_is_weighed_to_the_tilted_chain(jacobian, error):
@@ -115,7 +101,7 @@ def test_fmtt_is_weighed_to_the_tilted_chain(jacobian, error):
     samples, log_z = sample_populations(
         ahead_problem(n, error=error), n, method.design(), OUTPUTS["draw"]
     )
-    mean, variance = chain_law(12)
+    mean, variance = chain_law(M, V, 12)
     ratio = (log_z - SLOPE * mean - SLOPE**2 * variance / 2).exp()
     assert abs(float(ratio.mean()) - 1) < 3 * float(ratio.std()) / math.sqrt(n)
     x, deviation = samples.x[:, 0], math.sqrt(variance)
@@ -128,7 +114,7 @@ def test_fmtt_steers_by_the_look_ahead_and_weighs_by_it():
     """Its proposals alone, without weights, overshoot or fall short: the weights do the rest."""
     n, method = 4000, FMTT.create(particles=2, steps=12, threshold=0.0, output="population")
     samples = method.sample(ahead_problem(n), n)
-    mean, variance = chain_law(12)
+    mean, variance = chain_law(M, V, 12)
     target = mean + SLOPE * variance
     x, weight = samples.x[:, 0], samples.log_weight.softmax(0)
     error = 3 * math.sqrt(float((weight**2 * (x - target) ** 2).sum()))

@@ -135,7 +135,7 @@ def test_forward_universal_guidance_is_dps():
     assert torch.allclose(*out, rtol=1e-9)
 
 
-@pytest.mark.parametrize(("eta", "integrator"), [(0.0, "ode"), (1.0, "ancestral")])
+@pytest.mark.parametrize(("eta", "integrator"), [(0.0, "ode"), (1.0, "ancestral-narrow")])
 def test_without_guidance_it_is_the_base_sampler(eta, integrator):
     world, n = paper_mixture(), 64
     own = TFG.create(steps=10, rho=0.0, mu=0.0, eta=eta)
