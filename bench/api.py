@@ -71,6 +71,7 @@ from bench.core.paths import Interpolant, Linear, Trigonometric, expand, safe
 # posterior samplers
 from bench.core.map_posterior import Jump, MapPosterior
 from bench.core.posterior import Gaussian, Glass, Remembered, SDERollout, Tweedie, draws_of
+from bench.core.shifted import FittedTilt, Tilt, fit_tilt
 from bench.loops.posteriors import GAUSSIAN_WIDTHS, SAMPLERS, PosteriorChoice, sampler_param
 
 # isort: split
@@ -94,6 +95,7 @@ from bench.loops.steering import SteeringParams, march, start_param, steer, stee
 
 # isort: split
 # particles
+from bench.loops.moves import Members, Redraw, golden_times
 from bench.loops.particle_method import (
     POTENTIALS,
     ParticleMethod,
@@ -101,9 +103,20 @@ from bench.loops.particle_method import (
     resampling_param,
     telescoped_potential,
 )
-from bench.loops.particles import ParticleDesign, particle_noise, require_finite
-from bench.loops.populations import OUTPUTS, output_param, sample_populations
-from bench.loops.resampling import RESAMPLERS, adaptive_resampling, single_survivor
+from bench.loops.particles import ParticleDesign, particle_noise, require_finite, uniforms
+from bench.loops.populations import (
+    OUTPUTS,
+    output_param,
+    sample_populations,
+    whole_populations,
+)
+from bench.loops.resampling import (
+    RESAMPLERS,
+    adaptive_resampling,
+    at_quantiles,
+    single_survivor,
+    systematic,
+)
 from bench.loops.transitions import TRANSITIONS, Transition, transition_param
 
 # isort: split
@@ -151,6 +164,7 @@ __all__ = [
     "FineTuning",
     "FitProblem",
     "Fitted",
+    "FittedTilt",
     "Flow",
     "FlowMap",
     "Gaussian",
@@ -163,6 +177,7 @@ __all__ = [
     "MapPosterior",
     "Measurement",
     "Measures",
+    "Members",
     "MetaFlowMap",
     "Meter",
     "MeteredModule",
@@ -181,6 +196,7 @@ __all__ = [
     "Problem",
     "ProblemSpec",
     "Quadratic",
+    "Redraw",
     "Reference",
     "Remembered",
     "Reward",
@@ -195,6 +211,7 @@ __all__ = [
     "StepVariance",
     "Target",
     "Task",
+    "Tilt",
     "Transition",
     "Trigonometric",
     "Tweedie",
@@ -203,6 +220,7 @@ __all__ = [
     "adaptive_resampling",
     "ancestral",
     "ancestral_moments",
+    "at_quantiles",
     "backward",
     "best_candidate",
     "candidate_noise",
@@ -213,7 +231,9 @@ __all__ = [
     "euler",
     "expand",
     "filled",
+    "fit_tilt",
     "forward",
+    "golden_times",
     "integrate",
     "limited",
     "log_mean_exp",
@@ -244,10 +264,13 @@ __all__ = [
     "steer",
     "steered_step",
     "steering_ratio",
+    "systematic",
     "telescoped_potential",
     "trained_state",
     "transition_param",
     "uniform",
     "uniform_grid",
+    "uniforms",
     "value_gradient",
+    "whole_populations",
 ]

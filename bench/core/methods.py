@@ -70,6 +70,11 @@ class Method(Generic[P]):
         """What this method, with these parameters, cannot run without."""
         return frozenset()
 
+    @property
+    def together(self) -> int:
+        """Samples that are made together, such as a population: batches are multiples of it."""
+        return 1
+
     def with_params(self, **values: Any) -> Method[P]:
         """The same method with some parameters replaced."""
         return type(self)(replace(self.params, **values))  # type: ignore[type-var]

@@ -84,7 +84,7 @@ class ParticleParams:
     Z_hat as they are; r(D_t) is overconfident where the reward is sharper than the posterior.
     """
 
-    particles: int = param(4, low=1, high=100_000, log=True, help="particles P per population")
+    particles: int = param(64, low=1, high=100_000, log=True, help="particles P per population")
     steps: int = param(20, low=5, high=2000, log=True, help="time steps K")
     resampling: str = resampling_param("systematic")
     threshold: float = param(0.5, low=0.0, high=1.0, help="resample when ESS < threshold * P")
@@ -114,6 +114,10 @@ class ParticleMethod(Method[Any]):
     def output(self) -> PopulationOutput:
         """What is returned of a population."""
         return OUTPUTS[self.params.output]
+
+    @property
+    def together(self) -> int:
+        return int(self.params.particles) if self.output.whole else 1
 
     @property
     def gradient_free(self) -> bool:
@@ -181,6 +185,6 @@ class ParticleMethod(Method[Any]):
         return whole * (1 / self.params.particles if self.output.whole else 1.0)
 
     def sample(self, problem: Problem, n: int) -> Samples:
-        samples, log_z = sample_populations(problem, n, self.design(), self.output)
+        samples, log_z = sample_populations(problem, self.design(), self.output)
         pooled = float(log_z.logsumexp(0)) - math.log(len(log_z))
         return replace(samples, log_z=pooled)

@@ -33,7 +33,7 @@ def _everybody(_: Problem, cloud: Cloud) -> Samples:
     groups = torch.arange(len(cloud.x), device=cloud.x.device)
     return Samples(
         cloud.denoised.flatten(0, 1),
-        cloud.total_log_weight.flatten(),
+        cloud.total_log_weight.flatten().to(cloud.x.dtype),
         groups.repeat_interleave(cloud.x.shape[1]),
     )
 
@@ -54,34 +54,45 @@ OUTPUTS: Mapping[str, PopulationOutput] = {
 }
 
 
-def population_rows(problem: Problem, n: int, particles: int, output: PopulationOutput) -> range:
-    """Global indices of the populations that make n samples."""
-    if not output.whole:
-        return problem.rows
-    if n % particles or problem.rows.start % particles:
+def whole_populations(rows: range, size: int) -> list[tuple[range, int]]:
+    """Populations that make the samples `rows`: ranges of their indices, each with its size.
+
+    The last population has what is left over.
+    """
+    if rows.start % size:
         raise UserError(
-            f"output=population returns whole populations: n and the batch size must be "
-            f"multiples of particles = {particles}"
+            f"populations are returned whole: the batch size must be a multiple of their size, "
+            f"{size}"
         )
-    return range(problem.rows.start // particles, problem.rows.stop // particles)
+    first, (whole, left) = rows.start // size, divmod(len(rows), size)
+    parts = [(range(first, first + whole), size), (range(first + whole, first + whole + 1), left)]
+    return [(indices, members) for indices, members in parts if indices and members]
+
+
+def _populations(
+    problem: Problem, particles: int, output: PopulationOutput
+) -> list[tuple[range, int]]:
+    if not output.whole:
+        return [(problem.rows, particles)]
+    return whole_populations(problem.rows, particles)
 
 
 @torch.no_grad()
 def sample_populations(
-    problem: Problem, n: int, design: ParticleDesign, output: PopulationOutput
+    problem: Problem, design: ParticleDesign, output: PopulationOutput
 ) -> tuple[Samples, Tensor]:
     """Evolve populations and pick n samples; also log Z_hat of every population."""
     parts, estimates = [], []
-    populations = population_rows(problem, n, design.particles, output)
-    for rows in row_blocks(populations, design.particles * design.draws):
-        part = problem.for_rows(rows)
-        cloud, info = evolve(part, design)
-        parts.append(replace(output.pick(part, cloud), info=info))
-        size = math.log(cloud.x.shape[1])
-        estimates.append(cloud.total_log_weight.logsumexp(1) - size)
+    for populations, size in _populations(problem, design.particles, output):
+        sized = replace(design, particles=size, founders=min(design.founders, size))
+        for rows in row_blocks(populations, size * design.draws):
+            part = problem.for_rows(rows)
+            cloud, info = evolve(part, sized)
+            parts.append(replace(output.pick(part, cloud), info=info))
+            estimates.append(cloud.total_log_weight.logsumexp(1) - math.log(size))
     return Samples.joined(parts), torch.cat(estimates)
 
 
 def output_param() -> Any:
     """The field of Params that says what is returned of a population."""
-    return named_param("draw", OUTPUTS, tunable=False)
+    return named_param("population", OUTPUTS, tunable=False)

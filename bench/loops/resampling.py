@@ -27,9 +27,9 @@ def at_quantiles(log_weight: Tensor, points: Tensor) -> Tensor:
     return index.clamp(max=log_weight.shape[1] - 1)
 
 
-def _slots(log_weight: Tensor) -> Tensor:
-    """0, 1, ..., N - 1."""
-    return torch.arange(log_weight.shape[1], device=log_weight.device, dtype=log_weight.dtype)
+def _slots(like: Tensor) -> Tensor:
+    """0, 1, ..., N - 1 for `like` (groups, N)."""
+    return torch.arange(like.shape[1], device=like.device, dtype=like.dtype)
 
 
 def multinomial(log_weight: Tensor, u: Tensor) -> Tensor:
@@ -39,12 +39,12 @@ def multinomial(log_weight: Tensor, u: Tensor) -> Tensor:
 
 def stratified(log_weight: Tensor, u: Tensor) -> Tensor:
     """One uniform in each of N equal strata (Kitagawa 1996)."""
-    return at_quantiles(log_weight, (_slots(log_weight) + u) / u.shape[1])
+    return at_quantiles(log_weight, (_slots(u) + u) / u.shape[1])
 
 
 def systematic(log_weight: Tensor, u: Tensor) -> Tensor:
     """The same uniform in every stratum: N equally spaced points (Carpenter et al. 1999)."""
-    return at_quantiles(log_weight, (_slots(log_weight) + u[:, :1]) / u.shape[1])
+    return at_quantiles(log_weight, (_slots(u) + u[:, :1]) / u.shape[1])
 
 
 def ssp(log_weight: Tensor, u: Tensor) -> Tensor:

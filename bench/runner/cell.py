@@ -188,8 +188,10 @@ def _sample(job: Job) -> CellResult:
 def sample_in_batches(method: Method[Any], problem: Problem, cell: Cell) -> Samples:
     """All n samples, `batch` at a time; noise is indexed by sample, so batches join up."""
     parts = []
-    for start in range(0, cell.n, cell.batch):
-        rows = range(start, min(start + cell.batch, cell.n))
+    # What is made together stays together: the batch is rounded up to whole populations.
+    batch = -(-cell.batch // method.together) * method.together
+    for start in range(0, cell.n, batch):
+        rows = range(start, min(start + batch, cell.n))
         part = method.sample(problem.for_rows(rows), len(rows))
         if len(part) != len(rows) or part.x.shape[1:] != problem.event_shape:
             raise ValueError(

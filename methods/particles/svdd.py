@@ -97,4 +97,4 @@ class SVDD(Method[SVDDParams]):
 
     def sample(self, problem: Problem, n: int) -> Samples:
         output = OUTPUTS["draw" if self.params.alpha else "argmax"]
-        return sample_populations(problem, n, self.design(), output)[0]
+        return sample_populations(problem, self.design(), output)[0]

@@ -18,8 +18,6 @@ from bench.loops.populations import OUTPUTS, sample_populations
 from bench.loops.resampling import RESAMPLERS, adaptive_resampling
 from bench.metrics.two_sample import sliced_w2
 from bench.plan.binding import bind
-from bench.plan.expand import expand
-from bench.plan.suite import build_suite
 from bench.runner.cell import sample_in_batches
 from bench.runner.instances import instances_of
 from bench.runner.problems import make_problem
@@ -28,28 +26,18 @@ from methods.particles.fk import FK
 from methods.particles.svdd import SVDD
 from methods.particles.tds import TDS
 from methods.steering.dps import DPS
+from tests.worlds import planned_problems
 from tests.worlds.one_gaussian import MEAN, SLOPE, VARIANCE, chain_law, gaussian_problem
 
 MILD = "linear:a=0.5|-0.3"
 
 
 def cell_of(task="gmm-paper", reward=MILD, n=6, seed=0, batch=1024):
-    content = {
-        "name": "t",
-        "tasks": [task],
-        "rewards": [reward],
-        "methods": ["prior"],
-        "seeds": 1,
-        "n": n,
-        "batch": batch,
-    }
-    (row,) = expand(build_suite(content))
-    return replace(row.cell, seed=seed)
+    return planned_problems.cell_of(task, reward, n, seed, batch)
 
 
 def problem_of(task="gmm-paper", reward=MILD, n=6, seed=0):
-    cell = cell_of(task, reward, n, seed)
-    return make_problem(cell, instances_of(cell), Meter(), range(n))
+    return planned_problems.problem_of(task, reward, n, seed)
 
 
 def sampled(method, reward=MILD, n=6, seed=0):
@@ -123,7 +111,7 @@ GAUSSIAN = [
 def test_the_gaussian_chain_is_met_exactly(method):
     """E[Z_hat] = Z_K, and draws have the tilted chain's mean and variance, in closed form."""
     n = 600
-    samples, log_z = sample_populations(gaussian_problem(n), n, method.design(), OUTPUTS["draw"])
+    samples, log_z = sample_populations(gaussian_problem(n), method.design(), OUTPUTS["draw"])
     mean, variance = chain_law(MEAN, VARIANCE, 12, method.params.variance)
     ratio = (log_z - SLOPE * mean - SLOPE**2 * variance / 2).exp()
     assert abs(float(ratio.mean()) - 1) < 3 * float(ratio.std()) / math.sqrt(n)
@@ -152,7 +140,7 @@ def test_svdd_is_exact_where_the_denoiser_gives_the_value():
 def log_z_of_chain():
     """log Z of the chain of 20 steps by importance sampling, with its standard error."""
     design = FK.create(particles=512, looks=0, threshold=0.0).design()
-    log_z = sample_populations(problem_of(n=128, seed=99), 128, design, OUTPUTS["draw"])[1]
+    log_z = sample_populations(problem_of(n=128, seed=99), design, OUTPUTS["draw"])[1]
     log_mean = float(log_z.logsumexp(0)) - math.log(128)
     ratio = (log_z - log_mean).exp()
     return log_mean, float(ratio.std()) / math.sqrt(128)
@@ -162,7 +150,7 @@ def z_score(method, log_z_of_chain, runs=200):
     """Standard errors between the mean of Z_hat / Z_K over runs and 1; and that mean."""
     log_z_k, error = log_z_of_chain
     ratio = (
-        sample_populations(problem_of(n=runs), runs, method.design(), OUTPUTS["draw"])[1] - log_z_k
+        sample_populations(problem_of(n=runs), method.design(), OUTPUTS["draw"])[1] - log_z_k
     ).exp()
     mean = float(ratio.mean())
     return (mean - 1) / math.hypot(float(ratio.std()) / math.sqrt(runs), error), mean
@@ -190,7 +178,7 @@ def test_the_estimate_of_z_is_unbiased(method, log_z_of_chain):
 def z_gap(steps, variance, runs=200):
     """log Z - log Z_K of the chain, and its standard error."""
     problem, method = problem_of(n=runs), TDS.create(particles=16, steps=steps, variance=variance)
-    log_z = sample_populations(problem, runs, method.design(), OUTPUTS["draw"])[1]
+    log_z = sample_populations(problem, method.design(), OUTPUTS["draw"])[1]
     ratio = (log_z - problem.oracle.log_z).exp()
     return -math.log(float(ratio.mean())), float(ratio.std()) / math.sqrt(runs)
 
@@ -248,7 +236,7 @@ def test_potentials_telescope_to_the_reward_of_the_sample(potential):
     )
     problem = problem_of(n=64)
     samples = method.sample(problem, 64)
-    assert torch.allclose(samples.log_weight, problem.reward(samples.x).double(), atol=1e-5)
+    assert torch.allclose(samples.log_weight, problem.reward(samples.x), atol=1e-5)
 
 
 def test_potentials_are_those_of_the_paper():
@@ -275,9 +263,11 @@ def test_particle_methods_approach_the_tilted_law():
     settings_ = {
         "prior": DPS.create(steps=20, guidance=0.0),
         "dps": DPS.create(steps=20),
-        "fk": FK.create(particles=128, looks=18),  # its proposal knows nothing of the reward
-        "tds": TDS.create(particles=32),
-        "das": DAS.create(particles=32),
+        "fk": FK.create(
+            particles=128, looks=18, output="draw"
+        ),  # its proposal knows nothing of the reward
+        "tds": TDS.create(particles=32, output="draw"),
+        "das": DAS.create(particles=32, output="draw"),
         "svdd": SVDD.create(candidates=32),
     }
     cell = cell_of(reward="quadratic", n=n)
@@ -302,7 +292,7 @@ def test_values_from_posterior_draws_repair_a_sharp_reward():
     instances = instances_of(cell)
     exact = instances.task.reference(instances.target.reward, 1.0, None, n, 7).x
     for kind in ("tweedie", "gaussian"):
-        method = FK.create(particles=64, posterior=kind, draws=16)
+        method = FK.create(particles=64, posterior=kind, draws=16, output="draw")
         found[kind] = sliced_w2(sampled(method, "inverse", n).x, exact)
     assert found["tweedie"] > 1 and found["gaussian"] < 0.5 * found["tweedie"], found
 
@@ -340,9 +330,21 @@ def test_populations_are_returned_whole_or_not_at_all():
     assert samples.group.tolist() == [k // 8 for k in range(32)]
     pooled = samples.log_weight.logsumexp(0) - math.log(32)
     assert samples.log_z == pytest.approx(float(pooled))
-    assert "particles" not in method.effort and "particles" in FK.create().effort
-    with pytest.raises(UserError, match="multiples of particles = 8"):
-        method.sample(problem_of(n=30), 30)
+    assert "particles" not in method.effort and "particles" in FK.create(output="draw").effort
+    rest = method.sample(problem_of(n=30), 30)  # the last population has what is left
+    assert rest.group.tolist() == [k // 8 for k in range(30)]
+    assert torch.equal(rest.x[:24], samples.x[:24])
+    with pytest.raises(UserError, match="multiple of their size, 8"):
+        method.sample(problem_of(n=32).for_rows(range(4, 32)), 28)
+
+
+def test_batches_hold_whole_populations():
+    """A batch of the runner is rounded up, so that samples do not depend on its size."""
+    method, cell = FK.create(particles=8), cell_of(n=48)
+    whole = sample_in_batches(method, problem_of(n=48), cell)
+    parts = sample_in_batches(method, problem_of(n=48), replace(cell, batch=11))
+    assert torch.allclose(whole.x, parts.x, atol=1e-5)
+    assert torch.equal(whole.group, parts.group)
 
 
 # -- contracts ------------------------------------------------------------------------------------

@@ -94,8 +94,8 @@ TILTING = [
     "freedom:rho=0.1",
     "ugd:mu=0.1",
     "mpgd:mu=0.1",
-    "fmtt:particles=4",
-    "fmtt:particles=4,jacobian=false",
+    "fmtt:particles=4,output=draw",
+    "fmtt:particles=4,output=draw,jacobian=false",
     "fmrg",
     "fmrg:jacobian=false",
 ]

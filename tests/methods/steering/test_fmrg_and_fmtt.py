@@ -99,7 +99,7 @@ def test_fmtt_is_weighed_to_the_tilted_chain(jacobian, error):
     n, particles = 600, 64
     method = FMTT.create(particles=particles, steps=12, jacobian=jacobian, threshold=0.9)
     samples, log_z = sample_populations(
-        ahead_problem(n, error=error), n, method.design(), OUTPUTS["draw"]
+        ahead_problem(n, error=error), method.design(), OUTPUTS["draw"]
     )
     mean, variance = chain_law(M, V, 12)
     ratio = (log_z - SLOPE * mean - SLOPE**2 * variance / 2).exp()
