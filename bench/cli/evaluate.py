@@ -136,7 +136,7 @@ def _score(text: str, own: Folder, words: Said | None) -> PictureMetric:
     values = torch.cat(scores)
     error = float(values.std() / len(values) ** 0.5) if len(values) > 1 else None
     note = f"raw scale: {getattr(reward, 'scale', '') or 'as the reward defines it'}"
-    note = "; ".join(filter(None, (note, source.cut_note(reward, words))))
+    note = "; ".join(filter(None, (note, source.reading_note(reward, words))))
     label = format_name(name, {})
     return PictureMetric(
         f"reward {label}",
@@ -183,6 +183,7 @@ def _write(rows: list[PictureMetric], out: Path) -> None:
 
 def _print(rows: list[PictureMetric]) -> None:
     from rich import box
+    from rich.markup import escape
     from rich.table import Table
 
     console = wide_console(160)
@@ -192,7 +193,8 @@ def _print(rows: list[PictureMetric]) -> None:
         table.add_column(column.replace("_", " "), justify="right" if numeric else "left")
     table.add_column("note", overflow="fold")
     for row in rows:
-        table.add_row(*(_shown(getattr(row, column)) for column in SHOWN), row.note)
+        # Names of files and sentences may hold brackets, which are no markup.
+        table.add_row(*(escape(_shown(getattr(row, c))) for c in SHOWN), escape(row.note))
     console.print(table)
 
 

@@ -90,10 +90,15 @@ def written(own: Said | None, names: list[str], out: Path | None) -> None:
         )
 
 
-def cut_note(reward: Any, own: Said | None) -> str:
-    """What of the prompts the reward's encoder does not read, or ""."""
+def reading_note(reward: Any, own: Said | None) -> str:
+    """What of the prompts the reward does not read, or ""."""
+    if own is None:
+        return ""
+    always = str(getattr(reward.params, "prompt", ""))
+    if always:
+        return f"scored against its own prompt={always}, not the given ones"
     count = getattr(reward, "tokens_cut", None)
-    if count is None or own is None:
+    if count is None:
         return ""
     cut = [n for n in map(count, own.prompts) if n]
     if not cut:

@@ -48,6 +48,8 @@ def write_pictures(folder: Path, pictures: Tensor, records: Sequence[dict[str, A
     """
     if pictures.dtype != torch.uint8:
         raise ValueError("pictures are written as they are shown: give uint8")
+    if records and len(records) != len(pictures):
+        raise ValueError(f"{len(records)} records for {len(pictures)} pictures")
     folder.mkdir(parents=True, exist_ok=True)
     image = pillow()
     lines = []

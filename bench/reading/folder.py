@@ -18,6 +18,7 @@ from bench.models.picture_folder import RECORDS
 ENDINGS = (".png", ".webp", ".bmp", ".tif", ".tiff", ".jpg", ".jpeg")
 
 LEFT_OUT = {
+    "records": "records, read where prompts are asked for",
     "hidden": "hidden",
     "link": "symbolic links",
     "folder": "folders with the name of a picture",
@@ -84,8 +85,8 @@ def _entries(folder: Path) -> Iterator[tuple[str, Path]]:
             if reason in ("hidden", "link"):
                 folders.remove(name)
         for name in files:
-            if Path(place, name) != folder / RECORDS:
-                yield _file_reason(Path(place, name)), Path(place, name)
+            path = Path(place, name)
+            yield "records" if path == folder / RECORDS else _file_reason(path), path
 
 
 def _folder_reason(path: Path) -> str:

@@ -145,6 +145,11 @@ def test_a_mixed_folder_says_what_was_done_with_each_file(mixed):
     assert any("clean-fid does not turn" in note for note in notes)
 
 
+def test_brackets_in_names_are_shown(tmp_path):
+    save(tmp_path / "own" / "[red]0.png", colours())
+    assert "[red]0.png" in invoke(tmp_path / "own").output
+
+
 def test_every_file_stands_in_the_list(mixed, tmp_path):
     rows(mixed, "--files", tmp_path / "files.csv")
     listed = (tmp_path / "files.csv").read_text().splitlines()[1:]

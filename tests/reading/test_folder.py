@@ -55,6 +55,7 @@ def mixed(folder):
     save(folder / "txt2img-grids" / "1.png", colours(20, 28))
     Image.fromarray(colours()).save(folder / "moving.gif")
     (folder / "notes.txt").write_text("notes")
+    (folder / "metadata.jsonl").write_text("{}")
     (folder / "folder.png").mkdir()
     (folder / "link.png").symlink_to(folder / "0.png")
     (folder / "linked").symlink_to(folder.parent)
@@ -68,6 +69,7 @@ def test_what_is_no_picture_is_left_out_and_counted(tmp_path):
     found = survey(mixed(tmp_path / "own")).contents
     assert found.names() == ["0.png", "1.png", "2.png"]
     assert {reason: found.names(paths) for reason, paths in found.left_out.items()} == {
+        "records": ["metadata.jsonl"],
         "hidden": [".hidden.png", ".ipynb_checkpoints"],
         "link": ["link.png", "linked"],
         "folder": ["folder.png"],

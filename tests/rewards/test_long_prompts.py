@@ -4,7 +4,7 @@ import types
 
 import pytest
 
-from bench.cli.evaluate_prompts import Said, cut_note
+from bench.cli.evaluate_prompts import Said, reading_note
 
 pytest.importorskip("open_clip")
 
@@ -41,8 +41,14 @@ def test_every_reward_that_reads_a_prompt_counts(tmp_path):
 
 
 def test_the_row_says_what_is_cut():
-    reward = types.SimpleNamespace(tokens_cut=lambda prompt: max(0, len(prompt.split()) - 3))
+    def cut(prompt):
+        return max(0, len(prompt.split()) - 3)
+
+    reward = types.SimpleNamespace(tokens_cut=cut, params=None)
     said = Said(("a b c", "a b c d", "a b c d e f"), "prompts.txt")
-    assert cut_note(reward, said).startswith("2 of 3 prompts are longer than the encoder reads")
-    assert "up to 3 tokens of one are cut, 4 in all" in cut_note(reward, said)
-    assert cut_note(reward, Said(("a b c",), "")) == cut_note(object(), said) == ""
+    assert reading_note(reward, said).startswith("2 of 3 prompts are longer than the encoder reads")
+    assert "up to 3 tokens of one are cut, 4 in all" in reading_note(reward, said)
+    assert reading_note(reward, Said(("a b c",), "")) == ""
+    assert reading_note(types.SimpleNamespace(params=None), said) == ""
+    own = types.SimpleNamespace(tokens_cut=cut, params=types.SimpleNamespace(prompt="a cat"))
+    assert "its own prompt=a cat" in reading_note(own, said)
