@@ -1,22 +1,43 @@
 """Prompts from files: plain text, JSON lines, and the public sets, with splits.
 
 A prompt is on the tuning side or on the reporting side by the hash of its text: for ever, whatever
-else is in the file and in which order, and the same sentence is never on both.
+else is in the file and in which order, and the same sentence is never on both.  What is read is
+what was written, letter by letter, or an error that names the line.
 """
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from bench.core.params import UserError
+from bench.reading.tables import Row, csv_rows, tsv_rows
+from bench.reading.text import (
+    json_lines,
+    numbered_lines,
+    one_form,
+    parse_json,
+    read_text,
+    sentence,
+)
 
 PromptKind = Literal["text", "jsonl", "hpdv2", "drawbench", "parti", "geneval"]
+KIND_OF_ENDING: dict[str, PromptKind] = {
+    "": "text",
+    ".txt": "text",
+    ".text": "text",
+    ".prompts": "text",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".json": "hpdv2",
+    ".csv": "drawbench",
+    ".tsv": "parti",
+}
+"""What a file is taken for, unless its kind is given."""
+
 TUNE_SHARE = 0.25
 """Share of the prompts that tuning may see."""
 
@@ -42,10 +63,9 @@ def read_set(path: Path, kind: PromptKind | None = None) -> list[PromptEntry]:
     if not path.exists():
         raise UserError(f"there is no prompt file {path}")
     try:
-        found = READERS[kind or _guess(path)](path)
-    except (ValueError, KeyError, TypeError, OSError) as error:
+        prompts = READERS[kind or _guess(path)](path)
+    except (ValueError, OSError) as error:
         raise UserError(f"the prompts in {path} cannot be read: {error}") from error
-    prompts = [PromptEntry(p.text.strip(), p.category) for p in found if p.text.strip()]
     if not prompts:
         raise UserError(f"{path} holds no prompts")
     return prompts
@@ -58,83 +78,100 @@ def split(prompts: Sequence[str], which: str, tune_share: float = TUNE_SHARE) ->
     return [p for p in prompts if (_place(p) < tune_share) == (which == "tune")]
 
 
+def identity(prompt: str) -> str:
+    """What makes two sentences the same: not case, not blanks, not how accents are encoded."""
+    return one_form(" ".join(one_form(prompt).lower().split()))
+
+
 def _place(prompt: str) -> float:
     """A number in [0, 1) that only depends on the words."""
-    words = " ".join(prompt.lower().split())
-    number = int.from_bytes(hashlib.sha256(words.encode()).digest()[:8], "big")
+    number = int.from_bytes(hashlib.sha256(identity(prompt).encode()).digest()[:8], "big")
     return number / 2**64
 
 
 def _guess(path: Path) -> PromptKind:
-    if path.is_dir() or path.suffix == ".json":
+    if path.is_dir():
         return "hpdv2"
-    if path.suffix == ".tsv":
-        return "parti"
-    if path.suffix == ".csv":
-        return "drawbench"
-    if path.suffix != ".jsonl":
-        return "text"
-    first = _records(path)[:1]
-    return "geneval" if first and {"tag", "include"} <= set(first[0]) else "jsonl"
-
-
-def _records(path: Path) -> list[dict[str, Any]]:
-    """The objects of a JSON-lines file."""
-    out = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
-        if not line.strip():
-            continue
-        record = json.loads(line)
-        if not isinstance(record, dict):
-            raise ValueError(f"line {number} is no JSON object")
-        out.append(record)
-    return out
+    ending = path.suffix.lower()
+    if ending not in KIND_OF_ENDING:
+        raise ValueError(f"'{ending}' is none of {', '.join(k for k in KIND_OF_ENDING if k)}")
+    if KIND_OF_ENDING[ending] != "jsonl":
+        return KIND_OF_ENDING[ending]
+    first = next(json_lines(read_text(path)), None)
+    return "geneval" if first and {"tag", "include"} <= set(first[1]) else "jsonl"
 
 
 def _text(path: Path) -> list[PromptEntry]:
-    return [PromptEntry(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    """A sentence a line, without the blanks around it; empty lines are passed over."""
+    out = []
+    for number, line in numbered_lines(read_text(path)):
+        if _is_json_object(line):
+            raise ValueError(f"line {number} is JSON: let the name of the file end with .jsonl")
+        out.append(PromptEntry(sentence(line.strip(" \t"), f"line {number}")))
+    return out
+
+
+def _is_json_object(line: str) -> bool:
+    try:
+        return line.lstrip().startswith("{") and isinstance(parse_json(line), dict)
+    except ValueError:
+        return False
 
 
 def _jsonl(path: Path) -> list[PromptEntry]:
     out = []
-    for record in _records(path):
-        known = [k for k in ("prompt", "text", "caption") if isinstance(record.get(k), str)]
+    for number, record in json_lines(read_text(path)):
+        where = f"line {number}"
+        known = [k for k in ("prompt", "text", "caption") if k in record]
         if not known:
-            raise ValueError(f"no prompt, text or caption in {sorted(record)}")
-        out.append(PromptEntry(record[known[0]], str(record.get("category", ""))))
+            raise ValueError(f"{where}: no prompt, text or caption in {sorted(record)}")
+        text = sentence(record[known[0]], where)
+        out.append(PromptEntry(text, _category(record.get("category"), where)))
     return out
+
+
+def _category(value: Any, where: str) -> str:
+    """A category or none, which is no reason to refuse; anything but a word is."""
+    if value is not None and not isinstance(value, str | int):
+        raise ValueError(f"{where}: the category is no word")
+    return "" if value is None else str(value)
 
 
 def _hpdv2(path: Path) -> list[PromptEntry]:
     """A JSON list of sentences per style; the file's name is the style."""
-    files = sorted(path.glob("*.json")) if path.is_dir() else [path]
+    files = [path] if path.is_file() else sorted(path.glob("[!.]*.json"))
     out = []
     for file in files:
-        lines = json.loads(file.read_text(encoding="utf-8"))
-        if not isinstance(lines, list) or not all(isinstance(line, str) for line in lines):
+        lines = parse_json(read_text(file))
+        if not isinstance(lines, list):
             raise ValueError(f"{file.name} is no list of sentences")
-        out += [PromptEntry(line, file.stem) for line in lines]
+        where = (f"{file.name}, sentence {k}" for k in range(1, len(lines) + 1))
+        out += [PromptEntry(sentence(*pair), file.stem) for pair in zip(lines, where, strict=True)]
     return out
 
 
-def _table(path: Path, delimiter: str, text: str, category: str) -> list[PromptEntry]:
-    with path.open(encoding="utf-8", newline="") as stream:
-        rows = list(csv.DictReader(stream, delimiter=delimiter))
-    if rows and text not in rows[0]:
-        raise ValueError(f"no column '{text}' among {', '.join(map(str, rows[0]))}")
-    return [PromptEntry(row[text] or "", row.get(category) or "") for row in rows]
-
-
 def _drawbench(path: Path) -> list[PromptEntry]:
-    return _table(path, ",", "Prompts", "Category")
+    return _entries(csv_rows(read_text(path), ("Prompts",)), "Prompts")
 
 
 def _parti(path: Path) -> list[PromptEntry]:
-    return _table(path, "\t", "Prompt", "Category")
+    return _entries(tsv_rows(read_text(path), ("Prompt",)), "Prompt")
+
+
+def _entries(rows: list[Row], column: str) -> list[PromptEntry]:
+    return [
+        PromptEntry(sentence(row.cells[column], f"line {row.line}"), row.cells.get("Category", ""))
+        for row in rows
+    ]
 
 
 def _geneval(path: Path) -> list[PromptEntry]:
-    return [PromptEntry(record["prompt"], str(record["tag"])) for record in _records(path)]
+    out = []
+    for number, record in json_lines(read_text(path)):
+        where = f"line {number}"
+        text = sentence(record.get("prompt"), where)
+        out.append(PromptEntry(text, _category(record.get("tag"), where)))
+    return out
 
 
 READERS: dict[PromptKind, Callable[[Path], list[PromptEntry]]] = {

@@ -66,6 +66,9 @@ class ClipReward(PromptedReward[NetworkP]):
         cosine = model.image(self.unit(x)) @ model.text(self.prompt(condition))
         return cosine * self.factor(model)
 
+    def tokens_cut(self, condition: Condition) -> int:
+        return clip.tokens_cut(self.model_name(), self.prompt(condition))
+
     def weights(self) -> dict[str, str]:
         return {self.external()[0]: external.file_digest(self.path)}
 

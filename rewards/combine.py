@@ -86,6 +86,11 @@ class WeightedSum(Reward[SumParams]):
         """Published weights of all parts."""
         return tuple(n for part in self.parts for n in getattr(part, "external", tuple)())
 
+    def tokens_cut(self, condition: Condition) -> int:
+        """Of the part that reads least of the prompt."""
+        counts = [getattr(part, "tokens_cut", None) for part in self.parts]
+        return max((count(condition) for count in counts if count), default=0)
+
     def weights(self) -> dict[str, str]:
         found = [
             (k, name, sha) for k, p in enumerate(self.parts) for name, sha in p.weights().items()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -65,6 +65,10 @@ class ImageReward(PromptedReward[ImageRewardParams]):
         scores: Tensor = net(inputs.to(getattr(torch, self.params.precision)), ids)
         return scores
 
+    def tokens_cut(self, condition: Condition) -> int:
+        ids = word_pieces(self.paths[1]).encode(self.prompt(condition)).ids
+        return max(0, len(ids) - LONGEST_PROMPT)
+
     def weights(self) -> dict[str, str]:
         pairs = zip(self.external(), self.paths, strict=True)
         return {name: external.file_digest(path) for name, path in pairs}
@@ -83,13 +87,19 @@ def load_blip(path: Path, config: BlipConfig, precision: Precision = "float32") 
 
 @cache
 def token_ids(prompt: str, vocabulary: Path) -> Tensor:
-    """Ids (1, length) of BERT's word pieces with their start and end marks."""
+    """Ids (1, length) of BERT's word pieces with their start and end marks, which stay."""
+    ids = word_pieces(vocabulary).encode(prompt).ids
+    read = ids if len(ids) <= LONGEST_PROMPT else [*ids[: LONGEST_PROMPT - 1], ids[-1]]
+    return torch.tensor([read])
+
+
+@cache
+def word_pieces(vocabulary: Path) -> Any:
+    """BERT's tokenizer, which cuts nothing."""
     try:
         from tokenizers import BertWordPieceTokenizer
     except ImportError as error:
         raise UserError(
             "image-reward needs transformers: pip install 'tiltbench[images]' (about 1 GB)"
         ) from error
-    pieces = BertWordPieceTokenizer(str(vocabulary), lowercase=True)
-    pieces.enable_truncation(LONGEST_PROMPT)
-    return torch.tensor([pieces.encode(prompt).ids])
+    return BertWordPieceTokenizer(str(vocabulary), lowercase=True)

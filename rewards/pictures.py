@@ -73,3 +73,7 @@ class PromptedReward(PictureReward[PromptedP]):
                 f"{condition!r}, give prompt=..."
             )
         return said
+
+    def tokens_cut(self, condition: Condition) -> int:
+        """How many tokens at the end of the prompt its encoder does not read."""
+        return 0

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+import math
+from collections.abc import Callable
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from bench.cli import evaluate_prompts as source
 from bench.cli import options as o
 from bench.cli.console import wide_console
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from bench.cli.evaluate_prompts import Said
     from bench.metrics.image_row import Folder, PictureMetric
 
 EXAMPLE = "bench evaluate out/ --reference real/ -r hpsv2 --prompts prompts.txt"
@@ -29,8 +33,21 @@ def evaluate(
     ] = None,
     reward: o.Rewards = [],  # noqa: B006  # typer reads list defaults and never mutates them
     prompts: Annotated[
-        str | None,
-        typer.Option("--prompts", help="A prompt per picture: a file, or one sentence for all."),
+        Path | None,
+        typer.Option("--prompts", help="A file with a prompt per picture, in their order."),
+    ] = None,
+    prompt: Annotated[
+        str | None, typer.Option("--prompt", help="One sentence for all pictures.")
+    ] = None,
+    pairs: Annotated[
+        Path | None,
+        typer.Option("--pairs", help="A .csv or .jsonl with picture and prompt, by name."),
+    ] = None,
+    write_pairs: Annotated[
+        Path | None, typer.Option("--write-pairs", help="Write which prompt each picture has.")
+    ] = None,
+    files: Annotated[
+        Path | None, typer.Option("--files", help="Write a .csv of what was done with each file.")
     ] = None,
     encoders: Annotated[str, typer.Option("--encoders", help="Comma-separated.")] = ENCODERS,
     weights: Annotated[
@@ -43,16 +60,27 @@ def evaluate(
 ) -> None:
     """Distances to a reference, diversity, picture statistics and rewards of a folder."""
     from bench.metrics.image_row import Folder, available, metric_rows
+    from bench.reading.account import write_files
 
+    if out is not None:
+        _writer(out)
+    chosen = available([e.strip() for e in encoders.split(",") if e.strip()], _pairs(weights))
     own = Folder.of(folder)
     real = Folder.of(reference) if reference is not None else None
-    chosen = available([e.strip() for e in encoders.split(",") if e.strip()], _pairs(weights))
+    if files is not None:
+        write_files(files, [side.survey for side in (own, real) if side])
+    asked = [*reward, *(v for v in (prompts, prompt, pairs, write_pairs) if v is not None)]
+    words = source.said(own.survey, prompts, prompt, pairs) if asked else None
+    source.written(words, own.survey.contents.names(), write_pairs)
     rows = metric_rows(own, real, chosen)
-    rows += [_score(text, own, _said(folder, own, prompts)) for text in reward]
+    if words:
+        rows.append(_prompts_row(words))
+    rows += [_score(text, own, words) for text in reward]
+    rows = [_finite(row) for row in rows]
     if out is not None:
         _write(rows, out)
     if as_json:
-        typer.echo(json.dumps([asdict(row) for row in rows]))
+        typer.echo(json.dumps([asdict(row) for row in rows], allow_nan=False))
     else:
         _print(rows)
 
@@ -66,43 +94,49 @@ def _pairs(given: list[str]) -> dict[str, str]:
     return {name: path for name, _, path in (text.partition("=") for text in given)}
 
 
-def _said(folder: Path, own: Folder, given: str | None) -> list[str] | None:
-    """A prompt per picture, in the order of the files: from metadata, a file, or one for all."""
-    from bench.core.params import UserError
-    from bench.models import picture_folder
-    from bench.prompts import read_prompts
+def _prompts_row(words: Said) -> PictureMetric:
+    from bench.metrics.image_row import PictureMetric
 
-    if given is None:
-        return picture_folder.prompts(folder, own.paths)
-    said = read_prompts(Path(given)) if Path(given).is_file() else [given] * len(own.paths)
-    if len(said) != len(own.paths):
-        raise UserError(f"{given} has {len(said)} prompts, the folder {len(own.paths)} pictures")
-    return said
+    return PictureMetric("(prompts)", n=len(words.prompts), note=words.source)
 
 
-def _score(text: str, own: Folder, said: list[str] | None) -> PictureMetric:
+def _finite(row: PictureMetric) -> PictureMetric:
+    """A row without NaN or infinity, which JSON does not have: no value, and a note instead."""
+    numbers = ("value", "standard_error", "low", "high")
+    broken = [n for n in numbers if not math.isfinite(getattr(row, n) or 0.0)]
+    if not broken:
+        return row
+    note = "; ".join(filter(None, (row.note, f"not finite: {', '.join(broken)}")))
+    changes: dict[str, Any] = {**dict.fromkeys(broken), "note": note}
+    return replace(row, **changes)
+
+
+def _score(text: str, own: Folder, words: Said | None) -> PictureMetric:
     """Mean raw reward over the folder, with its standard error."""
     import torch
 
     from bench.core.finite import finite_scores
     from bench.core.params import format_name
     from bench.metrics.image_row import PictureMetric
-    from bench.models import picture_folder
     from bench.plan.binding import make_reward
+    from bench.reading.picture import read_pictures
 
     name, reward, _ = make_reward(text)
     weights = " ".join(f"{k}:{v[:12]}" for k, v in reward.weights().items())
     scores = []
     with torch.no_grad():
-        for k, picture in enumerate(picture_folder.read_pictures(own.paths)):
+        for k, picture in enumerate(read_pictures(own.paths)):
             x = _as_read(picture, getattr(reward.params, "pixels", "signed"))
             try:
-                scores.append(finite_scores(reward(x, said[k] if said else None), name).double())
+                scores.append(
+                    finite_scores(reward(x, words.prompts[k] if words else None), name).double()
+                )
             except FloatingPointError as broken:
                 raise FloatingPointError(f"{broken} ({own.paths[k].name})") from broken
     values = torch.cat(scores)
     error = float(values.std() / len(values) ** 0.5) if len(values) > 1 else None
     note = f"raw scale: {getattr(reward, 'scale', '') or 'as the reward defines it'}"
+    note = "; ".join(filter(None, (note, source.reading_note(reward, words))))
     label = format_name(name, {})
     return PictureMetric(
         f"reward {label}",
@@ -121,24 +155,35 @@ def _as_read(picture: Tensor, pixels: str) -> Tensor:
     return unit if pixels == "unit" else 2 * unit - 1
 
 
-def _write(rows: list[PictureMetric], out: Path) -> None:
-    import pandas as pd
-
+def _writer(out: Path) -> Callable[[Any], bytes]:
+    """From a table to the bytes of a file with this ending; raises UserError for others."""
     from bench.core.params import UserError
 
-    frame = pd.DataFrame([asdict(row) for row in rows])
-    writers = {
-        ".csv": lambda: frame.to_csv(out, index=False),
-        ".json": lambda: frame.to_json(out, orient="records", indent=1),
-        ".parquet": lambda: frame.to_parquet(out),
+    writers: dict[str, Callable[[Any], bytes]] = {
+        ".csv": lambda frame: frame.to_csv(index=False).encode(),
+        ".json": lambda frame: frame.to_json(orient="records", indent=1).encode(),
+        ".parquet": lambda frame: frame.to_parquet(),
     }
     if out.suffix not in writers:
         raise UserError(f"cannot write {out}: end it with .csv, .json or .parquet")
-    writers[out.suffix]()
+    return writers[out.suffix]
+
+
+def _write(rows: list[PictureMetric], out: Path) -> None:
+    import pandas as pd
+
+    from bench.core import atomic
+    from bench.core.params import UserError
+
+    try:
+        atomic.write(out, _writer(out)(pd.DataFrame([asdict(row) for row in rows])))
+    except OSError as error:
+        raise UserError(f"the rows cannot be written to {out}: {error}") from error
 
 
 def _print(rows: list[PictureMetric]) -> None:
     from rich import box
+    from rich.markup import escape
     from rich.table import Table
 
     console = wide_console(160)
@@ -148,7 +193,8 @@ def _print(rows: list[PictureMetric]) -> None:
         table.add_column(column.replace("_", " "), justify="right" if numeric else "left")
     table.add_column("note", overflow="fold")
     for row in rows:
-        table.add_row(*(_shown(getattr(row, column)) for column in SHOWN), row.note)
+        # Names of files and sentences may hold brackets, which are no markup.
+        table.add_row(*(escape(_shown(getattr(row, c))) for c in SHOWN), escape(row.note))
     console.print(table)
 
 

@@ -29,7 +29,8 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 class Encoder:
     """`prepare` makes (3, side, side) of a uint8 picture, `encode` features of a batch of those.
 
-    name and weights identify the numbers; `inception` says which floor a Frechet distance has.
+    name, weights and version identify the numbers, and features are kept under them: raise the
+    version when `prepare` or `encode` changes.  `inception` says which floor a distance has.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Encoder:
     encode: Callable[[Tensor], Tensor]
     weights: str = ""
     inception: bool = False
+    version: str = "1"
 
     @torch.no_grad()
     def features(self, pictures: Iterable[Tensor]) -> Array:

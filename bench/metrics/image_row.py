@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from bench.core import atomic
-from bench.core.params import UserError
+from bench.core.params import UserError, nearest
 from bench.metrics import feature_diversity as diversity
 from bench.metrics import libraries
 from bench.metrics.arrays import Array
@@ -24,7 +24,10 @@ from bench.metrics.frechet import INCEPTION_FLOOR, frechet_distance, moments, to
 from bench.metrics.image_statistics import STATISTICS
 from bench.metrics.intervals import SMALLEST_N, Interval, Kernel, cubic, gaussian, kernel_interval
 from bench.metrics.manifold import precision_recall
-from bench.models import external, inception, picture_folder
+from bench.models import external, inception
+from bench.reading.account import remarks
+from bench.reading.picture import read_pictures
+from bench.reading.survey import Survey, survey
 
 CMMD_BANDWIDTH, CMMD_FACTOR = 10.0, 1000.0
 """Of the Gaussian kernel on unit CLIP features, and the factor on the result (2401.09603)."""
@@ -50,30 +53,42 @@ class PictureMetric:
 
 @dataclass(frozen=True)
 class Folder:
-    """The pictures of a folder."""
+    """The pictures of a folder, and what reading them did."""
 
-    paths: tuple[Path, ...]
-    digest: str
+    survey: Survey
 
     @staticmethod
     def of(path: Path) -> Folder:
         """The pictures below a path; raises UserError if there are none."""
-        paths = tuple(picture_folder.files(path))
-        return Folder(paths, picture_folder.contents_digest(paths))
+        return Folder(survey(path))
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """The files, in natural order."""
+        return self.survey.paths
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the pixels as they were read."""
+        return self.survey.digest
 
     @property
     def lossy(self) -> bool:
-        """Whether any picture went through JPEG."""
-        return any(p.suffix.lower() in picture_folder.LOSSY for p in self.paths)
+        """Whether any file is JPEG or another lossy compression."""
+        return any(one.lossy for one in self.survey.seen)
 
 
 def folder_features(folder: Folder, encoder: Encoder) -> Array:
-    """(n, d) features of a folder, computed once per contents, encoder and weights."""
-    name = f"{folder.digest[:20]}-{encoder.name}-{encoder.weights[:12] or 'none'}.npy"
+    """(n, d) features of a folder, computed once per pixels, encoder and weights.
+
+    A reader that is mended gives other pixels, and an encoder that is has another version.
+    """
+    known = (encoder.name, f"v{encoder.version}", encoder.weights[:12] or "none")
+    name = f"{'-'.join((folder.digest[:20], *known))}.npy"
     path = external.cache_folder() / "features" / name
     if path.is_file():
         return np.asarray(np.load(path), dtype=np.float64)
-    found = encoder.features(picture_folder.read_pictures(folder.paths))
+    found = encoder.features(read_pictures(folder.paths))
     with atomic.writing(path) as stream:
         np.save(stream, found)
     return found
@@ -83,7 +98,7 @@ def metric_rows(
     folder: Folder, reference: Folder | None, encoders: dict[str, Encoder | str]
 ) -> list[PictureMetric]:
     """All rows; an encoder that is not there is given as the reason why."""
-    rows = list(statistics(folder))
+    rows = [*account(folder, reference), *statistics(folder)]
     for name, encoder in encoders.items():
         if isinstance(encoder, str):
             rows.append(PictureMetric("(all)", name, n=len(folder.paths), note=encoder))
@@ -95,16 +110,28 @@ def metric_rows(
         sizes = {"reference_n": 0 if y is None else len(y)}
         rows += [replace(row, **about, **sizes) for row in made]  # type: ignore[arg-type]
     if folder.lossy != (reference.lossy if reference else folder.lossy):
-        note = "one folder is JPEG and the other is not: distances see the compression"
+        note = "one folder is lossy (JPEG) and the other is not: distances see the compression"
         rows.append(PictureMetric("(warning)", n=len(folder.paths), note=note))
     return rows
 
 
+def account(folder: Folder, reference: Folder | None) -> Iterator[PictureMetric]:
+    """What was done with the files, and which pictures stand on both sides."""
+    for side, name in ((folder, ""), (reference, "reference: ")):
+        for remark in remarks(side.survey) if side else ():
+            yield PictureMetric(f"({remark.about})", n=remark.count, note=name + remark.text)
+    own, real = ({one.digest for one in s.survey.seen} if s else set() for s in (folder, reference))
+    if own & real:
+        note = "pictures of the folder that also stand in the reference, pixel by pixel"
+        yield PictureMetric("(warning)", n=len(own & real), note=note)
+
+
 def statistics(folder: Folder) -> Iterator[PictureMetric]:
     """Brightness, saturation, high-frequency share and compressed size, with standard errors."""
-    pictures = list(picture_folder.read_pictures(folder.paths))
-    for name, of in STATISTICS.items():
-        values = np.array([of(picture) for picture in pictures])
+    # One picture at a time: a folder is larger than the memory.
+    found = [[of(p) for of in STATISTICS.values()] for p in read_pictures(folder.paths)]
+    for name, column in zip(STATISTICS, zip(*found, strict=True), strict=True):
+        values = np.array(column)
         n = len(values)
         error = float(values.std(ddof=1)) / n**0.5 if n > 1 else None
         yield PictureMetric(name, value=float(values.mean()), standard_error=error, n=n)
@@ -191,9 +218,15 @@ def _with_interval(name: str, x: Array, y: Array, kernel: Kernel, factor: float)
 
 
 def available(names: Sequence[str], weights: dict[str, str]) -> dict[str, Encoder | str]:
-    """Encoders by name, or the reason why one is not there."""
-    from bench.metrics.encoders import encoder
+    """Encoders by name, or the reason why one is not there; unknown names raise UserError."""
+    from bench.metrics.encoders import ENCODERS, encoder
 
+    for name in (*names, *weights):
+        if name not in ENCODERS:
+            raise UserError(f"no encoder '{name}': {nearest(name, ENCODERS)}")
+    unread = [name for name in weights if name not in names]
+    if unread:
+        raise UserError(f"weights are given for '{unread[0]}', which --encoders leaves out")
     out: dict[str, Encoder | str] = {}
     for name in names:
         try:

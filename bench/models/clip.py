@@ -110,6 +110,17 @@ def tokenizer(name: str) -> Any:
     return open_clip().get_tokenizer(name)
 
 
+def tokens_cut(name: str, prompt: str) -> int:
+    """How many tokens of a prompt are beyond what the text tower of a model reads."""
+    found = tokenizer(name)
+    if hasattr(found, "encode"):  # open_clip's own; the others wrap those of transformers
+        length = len(found.encode(prompt)) + 2  # the marks of start and end
+    else:
+        cleaned = getattr(found, "clean_fn", str)(prompt)
+        length = len(found.tokenizer(cleaned, truncation=False)["input_ids"])
+    return max(0, length - int(found.context_length))
+
+
 @contextmanager
 def _quiet() -> Iterator[None]:
     """open_clip warns that the network is random; it is about to be filled."""

@@ -1,23 +1,23 @@
-"""Folders of pictures: written losslessly, read as uint8, known by the hash of their contents."""
+"""Pictures as files: written losslessly with their records, and their size as JPEG.
+
+They are read by `bench.reading`.
+"""
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from bench.core.params import UserError
 
-ENDINGS = (".png", ".webp", ".bmp", ".tif", ".tiff", ".jpg", ".jpeg")
-LOSSY = (".jpg", ".jpeg")
 RECORDS = "metadata.jsonl"
+"""The records beside pictures: a JSON object a line, with file_name."""
 
 
 def pillow() -> Any:
@@ -48,6 +48,8 @@ def write_pictures(folder: Path, pictures: Tensor, records: Sequence[dict[str, A
     """
     if pictures.dtype != torch.uint8:
         raise ValueError("pictures are written as they are shown: give uint8")
+    if records and len(records) != len(pictures):
+        raise ValueError(f"{len(records)} records for {len(pictures)} pictures")
     folder.mkdir(parents=True, exist_ok=True)
     image = pillow()
     lines = []
@@ -56,43 +58,3 @@ def write_pictures(folder: Path, pictures: Tensor, records: Sequence[dict[str, A
         image.fromarray(picture).save(folder / name)
         lines.append(json.dumps({"file_name": name, **(records[k] if records else {})}))
     (folder / RECORDS).write_text("\n".join(lines) + "\n", encoding="utf-8")
-
-
-def files(folder: Path) -> list[Path]:
-    """The picture files below a folder, sorted by path."""
-    if not folder.is_dir():
-        raise UserError(f"there is no folder {folder}")
-    found = sorted(p for p in folder.rglob("*") if p.suffix.lower() in ENDINGS)
-    if not found:
-        raise UserError(f"{folder} holds no pictures ({', '.join(ENDINGS)})")
-    return found
-
-
-def read_pictures(paths: Sequence[Path]) -> Iterator[Tensor]:
-    """Each picture as uint8 (height, width, 3), RGB."""
-    image = pillow()
-    for path in paths:
-        try:
-            with image.open(path) as opened:
-                yield torch.from_numpy(np.array(opened.convert("RGB")))
-        except OSError as error:
-            raise UserError(f"the picture {path} cannot be read ({error})") from error
-
-
-def prompts(folder: Path, paths: Sequence[Path]) -> list[str] | None:
-    """Prompts from metadata.jsonl (keys file_name and prompt or text), in the order of `paths`."""
-    records = folder / RECORDS
-    if not records.is_file():
-        return None
-    lines = [json.loads(line) for line in records.read_text(encoding="utf-8").splitlines() if line]
-    by_name = {str(line.get("file_name")): line.get("prompt", line.get("text")) for line in lines}
-    found = [by_name.get(str(path.relative_to(folder))) for path in paths]
-    return None if None in found else [str(prompt) for prompt in found]
-
-
-def contents_digest(paths: Sequence[Path]) -> str:
-    """SHA-256 of the contents in the order of the paths; names do not matter."""
-    total = hashlib.sha256()
-    for path in paths:
-        total.update(hashlib.sha256(path.read_bytes()).digest())
-    return total.hexdigest()

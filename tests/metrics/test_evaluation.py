@@ -149,16 +149,17 @@ def folders(tmp_path, monkeypatch):
 
 def test_folders_are_lossless_and_known_by_their_contents(folders, tmp_path):
     from bench.models import picture_folder
+    from bench.reading.picture import read_pictures
+    from bench.reading.records import recorded_prompts
+    from bench.reading.survey import survey
 
-    paths = picture_folder.files(folders[0])
-    assert torch.equal(
-        torch.stack(list(picture_folder.read_pictures(paths))), pictures(60, 1, shift=40)
-    )
-    assert picture_folder.prompts(folders[0], paths)[7] == "picture 7"
+    own = survey(folders[0])
+    assert torch.equal(torch.stack(list(read_pictures(own.paths))), pictures(60, 1, shift=40))
+    assert recorded_prompts(folders[0], own.contents.names())[7] == "picture 7"
     picture_folder.write_pictures(tmp_path / "copy", pictures(60, 1, shift=40))
-    copy = picture_folder.files(tmp_path / "copy")
-    assert picture_folder.contents_digest(copy) == picture_folder.contents_digest(paths)
-    assert picture_folder.contents_digest(copy[1:]) != picture_folder.contents_digest(paths)
+    assert survey(tmp_path / "copy").digest == own.digest
+    own.paths[0].rename(own.paths[0].with_name("99999.png"))
+    assert survey(folders[0]).digest != own.digest
 
 
 def rows_of(folders, encoders):
