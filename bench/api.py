@@ -19,7 +19,7 @@ fine-tuning  the trainable flow, and the state that a fit leaves
 """
 
 # contracts
-from bench.core.methods import FineTuning, Method, Need, Standing
+from bench.core.methods import FineTuning, Growth, Method, Need, Standing
 from bench.core.metrics import Measures, Metric, Target
 from bench.core.protocols import (
     Condition,
@@ -169,6 +169,7 @@ __all__ = [
     "FlowMap",
     "Gaussian",
     "Glass",
+    "Growth",
     "Interpolant",
     "Jump",
     "Linear",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, ClassVar, Generic, Literal, TypeVar
 
@@ -30,12 +31,26 @@ Standing = Literal["method", "baseline", "reference", "closed form"]
 scale, or something that knows the closed form and is never marked as best."""
 
 
+@dataclass(frozen=True)
+class Growth:
+    """How an effort parameter follows the scale s of a budget: at * s^power, within its range."""
+
+    at: float
+    power: float
+
+    def value(self, scale: float, low: int, high: int) -> int:
+        """The parameter at this scale."""
+        wanted: float = self.at * scale**self.power
+        return round(min(max(wanted, low), high))
+
+
 class Method(Generic[P]):
     """An algorithm that returns samples for a problem.
 
     A subclass names its `Params` (a frozen dataclass, the only home of defaults and ranges), what
     it `needs`, and in `effort` the parameters that buy compute, in the order in which matching
-    raises them.
+    raises them.  `split` says how they share a budget: all of them follow one scale, the largest
+    that fits; without it the others keep their defaults.  The evidence is in results/splits.md.
 
     The rest is what tables and reports say of it.  `summary`: a sentence.  `standing`: its place in
     a comparison.  `tag`: a word beside its name; "floor" stands for draws of the tilted law itself,
@@ -55,6 +70,7 @@ class Method(Generic[P]):
     best_of: ClassVar[str] = ""
     colour: ClassVar[str] = ""
     effort: ClassVar[tuple[str, ...]] = ()
+    split: ClassVar[Mapping[str, Growth]] = {}
     version: ClassVar[str] = "1"
 
     def __init__(self, params: P) -> None:

@@ -1,14 +1,16 @@
 """Matching: the parameters with which a method spends a budget.
 
-A method declares in `effort` the parameters that buy compute.  The first free one is raised as
-far as the budget allows with the others at their defaults; if that uses less than 90 %, the others
-move within their declared range, to the nearest setting that uses more.  Parameters that the user
-gave are never touched.
+A method declares in `effort` the parameters that buy compute, and in `split` how they share a
+budget: by the largest scale that fits, or else by their defaults.  The first free one is then
+raised as far as the budget allows with the others where they are; if that uses less than 90 %, the
+others move within their declared range, to the nearest setting that uses more.  Parameters that the
+user gave are never touched.
 """
 
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -93,7 +95,32 @@ def _match(
     needed = spent(least)
     if needed > budget * (1 + 1e-9):
         return Match(least, needed, _use(needed, budget), False, needed)
-    return _best(method, free, spent, budget, least)
+    return _best(_shared_out(method, free, spent, budget), free, spent, budget, least)
+
+
+SCALES = (1e-6, 1e9)
+"""Least and greatest scale of a split."""
+
+
+def _shared_out(
+    method: Method[Any], free: list[str], spent: Callable[[dict[str, Any]], float], budget: float
+) -> Method[Any]:
+    """The method at the largest scale of its split that fits, by bisection; itself if none does."""
+    growths = {name: method.split[name] for name in free if name in method.split}
+    if not growths:
+        return method
+
+    def at(scale: float) -> dict[str, Any]:
+        return {name: g.value(scale, *bounds(method, name)) for name, g in growths.items()}
+
+    low, high = map(math.log, SCALES)
+    if spent(at(math.exp(low))) > budget:
+        return method
+    for _ in range(60):
+        middle = (low + high) / 2
+        fits = spent(at(math.exp(middle))) <= budget * (1 + 1e-9)
+        low, high = (middle, high) if fits else (low, middle)
+    return method.with_params(**at(math.exp(low)))
 
 
 def _use(cost: float, budget: float) -> float:

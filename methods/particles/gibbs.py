@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 
 from bench.api import (
     FittedTilt,
+    Growth,
     Members,
     Method,
     Need,
@@ -103,6 +105,13 @@ class Gibbs(Method[GibbsParams]):
     colour = "#aa3377"
     Params = GibbsParams
     effort = ("draws", "pool", "rounds")
+    # A fifth of the evaluations for the pool.  A learned map adds its error at every round, so that
+    # rounds stay at 20 and larger budgets buy choice.
+    split: ClassVar[Mapping[str, Growth]] = {
+        "draws": Growth(2, 1),
+        "pool": Growth(10, 1),
+        "rounds": Growth(20, 0),
+    }
 
     @property
     def generator(self) -> Generator:

@@ -125,7 +125,7 @@ class FewStepParams:
     """How many candidates, and how many jumps of the flow map make one."""
 
     candidates: int = param(4, low=1, high=1_000_000, log=True, help="candidates N per output")
-    steps: int = param(4, low=1, high=16, log=True, help="flow-map jumps per candidate")
+    steps: int = param(1, low=1, high=16, log=True, help="flow-map jumps per candidate")
 
 
 class BestOfNFewStep(Method[FewStepParams]):

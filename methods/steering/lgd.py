@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 from bench.api import (
     ESTIMATORS,
     GAUSSIAN_WIDTHS,
     EstimatedSteering,
     Estimator,
+    Growth,
     PosteriorChoice,
     named_param,
     param,
@@ -48,6 +50,7 @@ class LGDMC(EstimatedSteering):
     standing = "baseline"
     Params = LGDParams
     effort = ("steps", "draws")
+    split: ClassVar[Mapping[str, Growth]] = {"steps": Growth(20, 0), "draws": Growth(10, 1)}
 
     @property
     def estimator(self) -> Estimator:

@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
-from bench.api import ESTIMATORS, EstimatedSteering, EstimatedSteeringParams, Estimator, param
+from bench.api import (
+    ESTIMATORS,
+    EstimatedSteering,
+    EstimatedSteeringParams,
+    Estimator,
+    Growth,
+    param,
+)
 
 
 class MFMGradient(EstimatedSteering):
@@ -35,6 +44,8 @@ class MFMGradientFree(EstimatedSteering):
         """As MFM-G; a single draw would be the base model."""
 
         draws: int = param(2, low=1, high=4096, log=True, help="posterior draws N per step")
+
+    split: ClassVar[Mapping[str, Growth]] = {"draws": Growth(20, 0.5), "steps": Growth(10, 0.5)}
 
     @property
     def estimator(self) -> Estimator:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 from bench.api import (
     ESTIMATORS,
     EstimatedSteering,
     EstimatedSteeringParams,
     Estimator,
+    Growth,
     named_param,
     param,
     sampler_param,
@@ -38,6 +41,7 @@ class Rollout(EstimatedSteering):
     standing = "baseline"
     colour = "#009e73"
     Params = RolloutParams
+    split: ClassVar[Mapping[str, Growth]] = {"draws": Growth(16, 0.5), "steps": Growth(8, 0.5)}
 
     @property
     def estimator(self) -> Estimator:

@@ -36,8 +36,9 @@ def schedule_param(default: str) -> Any:
 class TFGParams:
     """The design space of TFG; sizes are those shipped for CIFAR-10 (ImageNet: 2, 0.5, 0.1).
 
-    As in the source, rho and mu are sizes per step, so that more steps guide more;
-    `reference_steps` = N makes them sizes at N steps and the guidance independent of K.
+    rho and mu are sizes per step, meant at `reference_steps`; at K steps they are scaled to the
+    same guidance in all, so that a larger budget does not buy more of it.  reference_steps=0 takes
+    them per step whatever K is, as the source does (which guides five times more, over 100 steps).
     """
 
     steps: int = param(20, low=5, high=2000, log=True, help="time steps K")
@@ -58,7 +59,7 @@ class TFGParams:
         100.0, low=1e-6, high=1e6, log=True, help="largest root mean square of a gradient of f"
     )
     reference_steps: int = param(
-        0, low=0, tunable=False, help="steps at which rho and mu are meant; 0: any, as published"
+        20, low=0, tunable=False, help="steps at which rho and mu are meant; 0: at any"
     )
     start: float = start_param()
 
@@ -142,6 +143,8 @@ class UGDParams(TFGParams):
     rho_schedule: str = schedule_param("ugd")
     mu_schedule: str = schedule_param("constant")
     hold: Hold = param("state", help="what guidance leaves as it is: noise or state (x_t)")
+    # It moves the noise or the mean of a step, whose share of x shrinks with the step by itself.
+    reference_steps: int = param(0, low=0, tunable=False, help="as in TFG")
 
 
 class UGD(TFG):
@@ -149,10 +152,10 @@ class UGD(TFG):
 
     Bansal et al. 2023 (arXiv 2302.07121): e - rho alpha_t grad_x r(D) - (beta_t / alpha_t) m, with
     m from `inner` gradient steps on D, then DDIM, R times.  It is tfg:hold=state,rho_schedule=ugd,
-    mu_schedule=constant,mu=1,sigma=0,inner=1,recurrence=2.  Assumes a differentiable reward; with
-    mu=0, eta=0 and recurrence=1 on the linear interpolant it is DPS, with the bias of DPS, and
-    else biased further.  Cost per sample: K R (flow forward + backward + (1 + inner) (reward
-    forward + backward)) = 2 K R (2 + inner) paper-nfe.
+    mu_schedule=constant,mu=1,sigma=0,inner=1,recurrence=2,reference_steps=0.  Assumes a
+    differentiable reward; with mu=0, eta=0 and recurrence=1 on the linear interpolant it is DPS,
+    with the bias of DPS, and else biased further.  Cost per sample: K R (flow forward + backward +
+    (1 + inner) (reward forward + backward)) = 2 K R (2 + inner) paper-nfe.
     """
 
     summary = "moves the implied noise by gradients at the Tweedie point, repeated"
@@ -169,6 +172,7 @@ class MPGDParams(TFGParams):
     mu: float = param(1.0, low=0.0, high=100.0, help="size of a gradient step on D")
     sigma: float = param(0.0, low=0.0, high=10.0, help="deviation of the smoothing")
     mu_schedule: str = schedule_param("constant")
+    reference_steps: int = param(0, low=0, tunable=False, help="as in TFG; see UGD")
 
 
 class MPGD(TFG):
@@ -176,8 +180,8 @@ class MPGD(TFG):
 
     He et al. 2024 (arXiv 2311.16424), Algorithm 1 without its autoencoder: D + mu grad r(D), then
     DDIM with the noise implied by D; nothing passes back through the flow.  It is tfg:rho=0,mu=1,
-    mu_schedule=constant,sigma=0,inner=1.  Assumes a differentiable reward; biased towards high
-    reward at any number of steps.
+    mu_schedule=constant,sigma=0,inner=1,reference_steps=0.  Assumes a differentiable reward; biased
+    towards high reward at any number of steps.
     Cost per sample: K (flow forward + inner (reward forward + backward)) = K (1 + 2 inner).
     """
 

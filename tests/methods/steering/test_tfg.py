@@ -79,10 +79,18 @@ def in_diffusion_variables(p, kind, interpolant, problem):
 
 
 SETTINGS = [
-    ("tfg", TFG.create(steps=7)),
-    ("tfg", TFG.create(steps=7, sigma=0.6, draws=3, inner=2, recurrence=3, eta=0.0)),
-    ("tfg", TFG.create(steps=9, rho_schedule="decrease", mu_schedule="constant", eta=0.4)),
-    ("freedom", FreeDoM.create(steps=7, recurrence=2)),
+    ("tfg", TFG.create(steps=7, reference_steps=0)),
+    (
+        "tfg",
+        TFG.create(steps=7, sigma=0.6, draws=3, inner=2, recurrence=3, eta=0.0, reference_steps=0),
+    ),
+    (
+        "tfg",
+        TFG.create(
+            steps=9, rho_schedule="decrease", mu_schedule="constant", eta=0.4, reference_steps=0
+        ),
+    ),
+    ("freedom", FreeDoM.create(steps=7, recurrence=2, reference_steps=0)),
     ("ugd", UGD.create(steps=7, recurrence=2, inner=3, mu=0.2)),
     ("ugd", UGD.create(steps=7, recurrence=1, eta=0.0)),
     ("mpgd", MPGD.create(steps=7, mu=0.4)),
@@ -117,8 +125,16 @@ def test_settings_are_settings():
             "sigma": 0.0,
             "inner": 1,
             "recurrence": 2,
+            "reference_steps": 0,
         },
-        MPGD: {"rho": 0.0, "mu": 1.0, "mu_schedule": "constant", "sigma": 0.0, "inner": 1},
+        MPGD: {
+            "rho": 0.0,
+            "mu": 1.0,
+            "mu_schedule": "constant",
+            "sigma": 0.0,
+            "inner": 1,
+            "reference_steps": 0,
+        },
     }
     for cls, values in same.items():
         out = [
@@ -155,10 +171,11 @@ def test_recurrence_keeps_the_base_law():
 
 def test_reference_steps_keep_the_guidance_when_the_grid_is_refined():
     problem = mixture_problem(paper_mixture(), BOWL, 2)
+    assert sum(Guided.of(problem, TFG.create(steps=80).params).rho) == pytest.approx(20)
     for steps in (10, 80):
         params = TFG.create(steps=steps, rho=2.0, reference_steps=100).params
         assert sum(Guided.of(problem, params).rho) == pytest.approx(200)
-        params = TFG.create(steps=steps, rho=2.0).params
+        params = TFG.create(steps=steps, rho=2.0, reference_steps=0).params
         assert sum(Guided.of(problem, params).rho) == pytest.approx(2 * steps)
 
 
