@@ -171,6 +171,10 @@ class DiffusionNFT(ForwardProcess):
     """
 
     summary = "fine-tunes by regression on noised samples, towards good ones and away from bad ones"
+    caveat = (
+        "it puts advantages, which are standardised, in the place of the reward, and so knows no "
+        "strength; each rollout tilts once more, as long as the fit goes on"
+    )
     Params = NFTParams
 
     def loss(self, v: Tensor, seen: Seen, interpolant: Interpolant) -> Mapping[str, Tensor]:
@@ -216,6 +220,10 @@ class AWM(ForwardProcess):
     """
 
     summary = "fine-tunes by flow matching on its own samples, weighted by their advantages"
+    caveat = (
+        "it puts advantages, which are standardised, in the place of the reward, and so knows no "
+        "strength; only the pull to the base model says how far it goes"
+    )
     Params = AWMParams
 
     def loss(self, v: Tensor, seen: Seen, interpolant: Interpolant) -> Mapping[str, Tensor]:

@@ -76,6 +76,8 @@ METHODS = [
     f"diffusion-nft:{SMALL},group=8,updates=3,points=1,regression=velocity,rank=2",
     f"awm:{SMALL},fit_steps=4,group=4,points=3",
     f"awm:{SMALL},group=8,updates=2,spread=batch,points=1,rank=2",
+    f"vgg-flow:{SMALL},fit_steps=5,matched=2",
+    f"vgg-flow:{SMALL},fit_steps=3,matched=3,eta=one,cost=2,rank=2",
 ]
 
 
@@ -123,6 +125,7 @@ class Dying(LinearReward):
         (METHODS[13], 3),
         (METHODS[15], 3),
         (METHODS[17], 6),
+        (METHODS[19], 12),
     ],
 )
 def test_a_fit_is_a_function_of_its_seed_and_can_be_resumed(gmm, tmp_path, text, calls):
@@ -156,6 +159,7 @@ def test_what_a_method_needs():
         "flow-map-grpo": {Need.FIT},
         "diffusion-nft": {Need.FIT},
         "awm": {Need.FIT},
+        "vgg-flow": {Need.FIT, Need.REWARD_GRADIENT},
     }
     for text, needs in spelled.items():
         assert made(text).needs == needs, text
