@@ -125,7 +125,8 @@ class LiDAR(Method[LiDARParams]):
     sample (t near 1, and from early on in high dimension: `pool_ess` = 1) it steers no more; with
     few steps M the pool is not the base model's.  `shared` > 1 joins the pools of that many
     outputs, whole groups at a time, which then depend on one another.
-    Cost per sample: P (M + 1) for the pool, K flow rows.
+    Cost per sample: P (M + 1) for the pool, K flow rows; the averages, of order P d a step (and
+    `shared` times that), are in no row.
     """
 
     summary = "steers in closed form by a pool of finished samples and their rewards"
