@@ -79,6 +79,7 @@ from bench.loops.posteriors import GAUSSIAN_WIDTHS, SAMPLERS, PosteriorChoice, s
 from bench.core.estimators import denoiser_shift, log_mean_exp, value_gradient
 from bench.core.quadratic import Quadratic
 from bench.loops.scoring import reward_work, rewards_of
+from bench.loops.shifted_draws import pooled_shift, shifted_pool, tilt_work
 
 # isort: split
 # steering
@@ -248,6 +249,7 @@ __all__ = [
     "parse_name",
     "particle_noise",
     "plugins",
+    "pooled_shift",
     "quadratic",
     "require_finite",
     "resampling_param",
@@ -259,6 +261,7 @@ __all__ = [
     "sampled_in_blocks",
     "sampler_param",
     "scale_of",
+    "shifted_pool",
     "signal_level",
     "single_survivor",
     "start_param",
@@ -267,6 +270,7 @@ __all__ = [
     "steering_ratio",
     "systematic",
     "telescoped_potential",
+    "tilt_work",
     "trained_state",
     "transition_param",
     "uniform",
