@@ -79,7 +79,7 @@ from bench.loops.posteriors import GAUSSIAN_WIDTHS, SAMPLERS, PosteriorChoice, s
 from bench.core.estimators import denoiser_shift, log_mean_exp, value_gradient
 from bench.core.quadratic import Quadratic
 from bench.loops.scoring import reward_work, rewards_of
-from bench.loops.shifted_draws import pooled_shift, shifted_pool, tilt_work
+from bench.loops.shifted_draws import shifted_pool, tilt_work
 
 # isort: split
 # steering
@@ -249,7 +249,6 @@ __all__ = [
     "parse_name",
     "particle_noise",
     "plugins",
-    "pooled_shift",
     "quadratic",
     "require_finite",
     "resampling_param",

@@ -1,19 +1,19 @@
 """Tilted denoisers from draws at the context itself and at a shifted one.
 
-Half of the draws X_i come from q_0 = p(x1 | x_t = x), half from q_1, the posterior of the context
-that a quadratic tilt e^s shifts it to (`bench.core.shifted`): q_1 = q_0 e^s / c.  Together they are
-one multiple-importance pool, under which either law has the weights
+Half of the draws X_i come from p(x1 | x_t = x), half, X_i', from the posterior of the context that
+a quadratic tilt e^s shifts it to (`bench.core.shifted`), with the same noise.  Either half is an
+estimate of D^r - D,
 
-    w_i = f_i / (n_0 + n_1 e^(s_i - log c)),   f = e^r for the tilted posterior, 1 for the plain one
+    sum_i softmax(r)_i X_i - mean_i X_i        sum_i softmax(r' - s')_i X_i' - mean_i X_i
 
-with c from the same pool (Shirts and Chodera 2008), so that the weights decide which half counts.
-The difference of the two means estimates D^r - D.  Both halves are drawn with the same noise, which
-cancels in the difference, and a reward of zero gives exactly zero.
+the second without variance in its weights where the reward is its expansion, and nearly without
+any, since the noise cancels.  A context takes the second where the expansion holds over its plain
+draws: where r - s varies over them much less than r.  (The effective size of the shifted weights
+cannot say so: draws of a proposal that misses the tilted law do not know what they miss.)
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -29,8 +29,11 @@ from bench.core.values import ProblemSpec
 from bench.core.work import Work
 from bench.loops.scoring import reward_work, rewards_of
 
-ITERATIONS = 30
-"""Of the fixed point for log c; it converges in a few where the halves overlap."""
+HOLDS = 0.1
+"""An expansion holds where it leaves less than this share of the rewards' deviation.
+
+At 0.5 a rank-one likelihood passes for isotropic now and then: 7.6 floors in the plane, not 2.6.
+"""
 
 GRADIENTS = 2
 """Rewards that are differentiated for a tilt."""
@@ -61,35 +64,22 @@ def local_tilt(problem: Problem, point: Tensor, t: Tensor, noise: Noise) -> Tilt
     return Tilt(here + expand(kappa, point) * point, kappa)
 
 
-def log_normaliser(s: Tensor, plain: int) -> Tensor:
-    """log c (batch,) from tilts s (n, batch) of which the first `plain` belong to q_0."""
-    shifted = len(s) - plain
-    log_c = s[:plain].logsumexp(0) - math.log(plain)
-    for _ in range(ITERATIONS):
-        log_c = (s - _log_mixture(s, log_c, plain, shifted)).logsumexp(0)
-    return log_c
-
-
-def _log_mixture(s: Tensor, log_c: Tensor, plain: int, shifted: int) -> Tensor:
-    """log (n_0 + n_1 e^(s - log c))."""
-    return torch.logaddexp(torch.full_like(s, math.log(plain)), s - log_c + math.log(shifted))
-
-
 @dataclass(frozen=True)
 class PooledShift:
-    """D^r - D (batch, *event), and the effective size of the tilted weights (batch,)."""
+    """D^r - D (batch, *event), and the effective size of the weights that were taken (batch,)."""
 
     shift: Tensor
     ess: Tensor
 
 
-def pooled_shift(x1: Tensor, reward: Tensor, s: Tensor, plain: int) -> PooledShift:
-    """From draws x1 (n, batch, *event) with rewards and tilts (n, batch)."""
-    reward, s = reward.double(), s.double()
-    mixture = _log_mixture(s, log_normaliser(s, plain), plain, len(s) - plain)
-    tilted, untilted = (reward - mixture).softmax(0), (-mixture).softmax(0)
-    weight = (tilted - untilted).to(x1)
-    return PooledShift((expand(weight, x1) * x1).sum(0), softmax_ess(reward - mixture))
+def mean_under(log_weight: Tensor, x1: Tensor) -> Tensor:
+    """Self-normalised mean of x1 (n, batch, *event) under log weights (n, batch)."""
+    return (expand(log_weight.softmax(0).to(x1), x1) * x1).sum(0)
+
+
+def holds(r: Tensor, s: Tensor) -> Tensor:
+    """Whether the expansion s explains the rewards r (n, batch) of plain draws, (batch,)."""
+    return (r - s).std(0) < HOLDS * r.std(0)
 
 
 def shifted_pool(
@@ -102,11 +92,18 @@ def shifted_pool(
     noise: Noise,
 ) -> PooledShift:
     """D^r - D at (x, t) with D = `point`, from n draws, half of them shifted."""
-    tilt, plain = local_tilt(problem, point, t, noise), n - n // 2
-    here = sampler.draw(x, t, plain, noise)
+    tilt = local_tilt(problem, point, t, noise)
+    here = sampler.draw(x, t, n - n // 2, noise)
     there = sampler.draw(*tilt.context(problem.interpolant, x, t), n // 2, noise)
-    x1 = torch.cat([here, there])
-    return pooled_shift(x1, rewards_of(problem, x1), tilt.log(x1), plain)
+    r, r_there = (
+        rewards_of(problem, torch.cat([here, there])).double().split([len(here), len(there)])
+    )
+    residual = r_there - tilt.log(there).double()
+    plain = mean_under(r, here) - here.mean(0)
+    shifted = mean_under(residual, there) - here[: len(there)].mean(0)
+    taken = holds(r, tilt.log(here).double())
+    ess = torch.where(taken, softmax_ess(residual), softmax_ess(r))
+    return PooledShift(torch.where(expand(taken, plain), shifted, plain), ess)
 
 
 def tilt_work(spec: ProblemSpec) -> Work:
