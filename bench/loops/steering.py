@@ -57,9 +57,7 @@ Move = Callable[[Tensor, Tensor, Tensor, int], tuple[Tensor, dict[str, float]]]
 """(x, t, u, step index) -> the state at u, and diagnostics."""
 
 
-def march(
-    problem: Problem, grid: Sequence[float], move: Move, x0: Tensor | None = None
-) -> Samples:
+def march(problem: Problem, grid: Sequence[float], move: Move, x0: Tensor | None = None) -> Samples:
     """The one loop: carry x0, by default the common noise, over the times of `grid`.
 
     A move may change how many states there are, such as one that keeps the best of several.
