@@ -58,7 +58,7 @@ WORLDS = {
 }
 METHODS = (
     "mfm-gf", "mfm-g", "rollout", "lgd-mc", "tfg", "best-of-n", "best-of-n-fewstep", "sir", "gibbs",
-    "zero-order", "svdd", "fk", "mfm-search", "demon", "reno", "best-of-n-pruned",
+    "zero-order", "svdd", "mfm-search", "demon", "reno", "best-of-n-pruned",
 )  # fmt: skip
 """Those with two effort parameters or more, fine-tuning apart."""
 

@@ -72,6 +72,14 @@ class Interpolant:
         """x_t = alpha_t x0 + beta_t x1."""
         return expand(self.alpha(t), x1) * x0 + expand(self.beta(t), x1) * x1
 
+    def noising(self, u: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        """rho and s, (batch,), of x_t | x_u ~ N(rho x_u, s^2 I) for t < u: rho = beta_t / beta_u.
+
+        s^2 = alpha_t^2 - rho^2 alpha_u^2 is the noise that x_u lacks.
+        """
+        rho = self.beta(t) / safe(self.beta(u))
+        return rho, (self.alpha(t) ** 2 - (rho * self.alpha(u)) ** 2).clamp(min=0).sqrt()
+
     def denoiser(self, b: Tensor, x: Tensor, t: Tensor) -> Tensor:
         """D = (alpha b - alpha' x) / (alpha beta' - alpha' beta); no division by alpha."""
         alpha, d_alpha = expand(self.alpha(t), x), expand(self.d_alpha(t), x)

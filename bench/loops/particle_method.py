@@ -84,7 +84,7 @@ class ParticleParams:
     Z_hat as they are; r(D_t) is overconfident where the reward is sharper than the posterior.
     """
 
-    particles: int = param(64, low=1, high=100_000, log=True, help="particles P per population")
+    particles: int = param(256, low=1, high=100_000, log=True, help="particles P per population")
     steps: int = param(20, low=5, high=2000, log=True, help="time steps K")
     resampling: str = resampling_param("systematic")
     threshold: float = param(0.5, low=0.0, high=1.0, help="resample when ESS < threshold * P")

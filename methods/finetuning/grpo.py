@@ -11,7 +11,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from itertools import pairwise
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -70,24 +71,36 @@ SPREADS: Mapping[str, Spread] = {"group": _of_group, "batch": _of_batch}
 
 
 @dataclass(frozen=True)
-class GRPOParams(FitParams):
-    """The sampler, the groups, the trust region and the pull to the base model."""
+class GroupParams(FitParams):
+    """Rollouts, and the groups in which their rewards are compared."""
 
     iterations: int = param(200, low=1, high=1_000_000, log=True, help="optimiser steps")
     batch: int = param(240, low=2, high=65536, log=True, help="samples per rollout")
     learning_rate: float = param(1e-3, low=1e-6, high=0.1, log=True, help="peak, Adam")
-    fit_steps: int = param(10, low=2, high=1000, log=True, help="SDE steps per training sample")
-    noise: float = param(0.7, low=0.01, high=2.0, help="a in sigma_t = a sqrt((1 - t)/t)")
     group: int = param(24, low=2, high=65536, log=True, help="samples compared with one another")
     spread: str = named_param("group", SPREADS, "std of the advantage")
-    epsilon: float = param(1e-4, low=1e-8, high=1.0, log=True, help="clip of the ratio")
-    beta: float = param(0.04, low=0.0, high=100.0, help="factor of the KL to the base model")
     updates: int = param(2, low=1, high=100, help="optimiser steps per rollout")
-    log_prob: str = named_param("mean", REDUCTIONS, "over dimensions", tunable=False)
 
     def __post_init__(self) -> None:
         if self.batch % self.group:
             raise ValueError("batch must be a multiple of group")
+
+
+@dataclass(frozen=True)
+class PolicyParams(GroupParams):
+    """The trust region and the pull to the base model."""
+
+    epsilon: float = param(1e-4, low=1e-8, high=1.0, log=True, help="clip of the ratio")
+    beta: float = param(0.04, low=0.0, high=100.0, help="factor of the KL to the base model")
+    log_prob: str = named_param("mean", REDUCTIONS, "over dimensions", tunable=False)
+
+
+@dataclass(frozen=True)
+class GRPOParams(PolicyParams):
+    """The SDE that is the policy."""
+
+    fit_steps: int = param(10, low=2, high=1000, log=True, help="SDE steps per training sample")
+    noise: float = param(0.7, low=0.01, high=2.0, help="a in sigma_t = a sqrt((1 - t)/t)")
 
 
 class Transition(NamedTuple):
@@ -161,18 +174,45 @@ class FlowGRPO(FineTuned):
     """
 
     summary = "fine-tunes by policy gradients with rewards relative to a group"
-    Params = GRPOParams
+    Params: ClassVar[type[Any]] = GRPOParams
 
     @property
     def cycle(self) -> int:
         return int(self.params.updates)
 
+    # What another sampler replaces: its stochastic steps, and how it ends.
+
+    @property
+    def grid(self) -> list[float]:
+        """Times between which the rollout is stochastic."""
+        return uniform_grid(self.params.fit_steps)
+
+    @property
+    def rows(self) -> int:
+        """Flow rows per transition."""
+        return 1
+
+    @property
+    def last_rows(self) -> int:
+        """Flow rows from the last time of the grid to the sample."""
+        return 0
+
+    def transition(
+        self, flow: Flow, interpolant: Interpolant, x: Tensor, t: Tensor, u: Tensor
+    ) -> Transition:
+        """The policy's law of x_u given x_t = x."""
+        return transition(interpolant, flow.velocity(x, t), x, t, u, self.params.noise)
+
+    def finished(self, flow: Flow, x: Tensor) -> Tensor:
+        """The sample, from the state at the last time of the grid."""
+        return x
+
     def steps_work(self, spec: ProblemSpec, iterations: int) -> Work:
-        p = self.params
+        p, path = self.params, (len(self.grid) - 1) * self.rows
         rollouts = -(-iterations // p.updates)
-        drawn = (forward("flow", 2 * p.fit_steps) + reward_work(spec, 1)) * float(rollouts)
-        updated = (forward("flow") + backward("flow")) * float(p.fit_steps * iterations)
-        return (drawn + updated) * float(p.batch)
+        drawn = forward("flow", 2 * path + self.last_rows) + reward_work(spec, 1)
+        updated = (forward("flow") + backward("flow")) * float(path * iterations)
+        return (drawn * float(rollouts) + updated) * float(p.batch)
 
     def losses(self, problem: FitProblem) -> Losses:
         p, seen = self.params, list[Experience]()
@@ -187,18 +227,19 @@ class FlowGRPO(FineTuned):
     @torch.no_grad()
     def _experience(self, problem: FitProblem, model: Flow, rollout: int) -> Experience:
         p, base = self.params, rows_of(problem, self.params.batch)
-        x, grid = base.noise("fit-x0", rollout, base.event_shape), uniform_grid(p.fit_steps)
-        z = base.noise("fit-step", rollout, (p.fit_steps, *base.event_shape))
+        x, steps = base.noise("fit-x0", rollout, base.event_shape), list(pairwise(self.grid))
+        z = base.noise("fit-step", rollout, (len(steps), *base.event_shape))
         parts = []
-        for k in range(p.fit_steps):
-            t, u = filled(grid[k], x), filled(grid[k + 1], x)
-            own = transition(base.interpolant, model.velocity(x, t), x, t, u, p.noise)
+        for k, (now, then) in enumerate(steps):
+            t, u = filled(now, x), filled(then, x)
+            own = self.transition(model, base.interpolant, x, t, u)
             there = own.mean + expand(own.deviation, x) * z[:, k]
-            of_base = transition(base.interpolant, base.flow.velocity(x, t), x, t, u, p.noise)
+            of_base = self.transition(base.flow, base.interpolant, x, t, u)
             log_prob = log_density(there, own, REDUCTIONS[p.log_prob])
             parts.append((x, t, u, there, log_prob, *of_base))
             x = there
-        gain = advantages(base.reward(x), p.group, SPREADS[p.spread]).repeat(p.fit_steps)
+        reward = base.reward(self.finished(model, x))
+        gain = advantages(reward, p.group, SPREADS[p.spread]).repeat(len(steps))
         xs, ts, us, theres, log_probs, means, deviations = map(torch.cat, zip(*parts, strict=True))
         of_base = Transition(means, deviations)
         return Experience(xs, ts, us, theres, log_probs, of_base, gain)
@@ -208,7 +249,7 @@ class FlowGRPO(FineTuned):
     ) -> Mapping[str, Tensor]:
         p, (x, t, u) = self.params, seen[:3]
         reduction = REDUCTIONS[p.log_prob]
-        now = transition(interpolant, model.velocity(x, t), x, t, u, p.noise)
+        now = self.transition(model, interpolant, x, t, u)
         ratio = (log_density(seen.there, now, reduction) - seen.log_prob).exp()
         policy = -clipped_objective(ratio, seen.advantage, p.epsilon).mean()
         return {"policy": policy, "kl": p.beta * divergence(now, seen.base, reduction).mean()}

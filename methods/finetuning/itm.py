@@ -13,6 +13,7 @@ from methods.finetuning.regression import (
     Regression,
     RegressionParams,
     log_scale,
+    pair_velocity,
     pull,
     training_point,
 )
@@ -48,13 +49,13 @@ class ImplicitTiltMatching(Regression):
         scale = log_scale(problem, self.rho_scale, p.iterations)
 
         def step(model: MeteredModule, k: int) -> Mapping[str, Tensor]:
-            x0, x1, x, t = training_point(problem, p.batch, k, p.start)
+            point = training_point(problem, p.batch, k, p.start)
+            x, t = point.x, point.t
             with torch.no_grad():
                 b = base.flow.velocity(x, t)
-                point = base.interpolant.denoiser(b, x, t)
-                rho = (base.reward(x1) - scale(point)).exp()
-            alpha, beta = base.interpolant.d_alpha(t), base.interpolant.d_beta(t)
-            u = expand(alpha, x) * x0 + expand(beta, x) * x1
+                denoised = base.interpolant.denoiser(b, x, t)
+                rho = (base.reward(point.x1) - scale(denoised)).exp()
+            u = pair_velocity(base.interpolant, point)
             b_theta = model.velocity(x, t)
             return {"match": pull(b_theta, itm_residual(b_theta, b, rho, u))}
 

@@ -28,7 +28,6 @@ from bench.api import (
     FitProblem,
     Fitted,
     Meter,
-    MeteredModule,
     Problem,
     ProblemSpec,
     Samples,
@@ -41,8 +40,11 @@ from bench.api import (
 from bench.training.trainer import Setting, TrainConfig, Trainer
 from methods.reference import Prior, PriorParams
 
-Losses = Callable[[MeteredModule, int], Mapping[str, Tensor]]
-"""(model, step) -> named losses, which are summed; the noise of a step is a function of `step`."""
+Losses = Callable[[Any, int], Mapping[str, Tensor]]
+"""(network, step) -> named losses, which are summed; the noise of a step is a function of `step`.
+
+The network is what `FineTuned.network` made: the trainable flow, unless a method says otherwise.
+"""
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,14 @@ class FineTuned(FineTuning[Any]):
         """Optimiser steps that belong together: checkpoints fall between such groups."""
         return 1
 
+    def network(self, problem: FitProblem) -> nn.Module:
+        """What is trained: the flow; a method may train another network beside it."""
+        return problem.trainable_flow(self.params.rank)
+
+    def flow_of(self, network: nn.Module) -> nn.Module:
+        """The flow in what is trained, or in its moving average."""
+        return network
+
     def losses(self, problem: FitProblem) -> Losses:
         """Prepare a fit; what this computes itself is `setup_work`."""
         raise NotImplementedError
@@ -104,7 +114,7 @@ class FineTuned(FineTuning[Any]):
         """Train, or go on training where a killed fit with the same `workdir` stopped."""
         if len(problem.conditions) > 1:
             raise UserError(f"{type(self).__name__} fits one condition at a time: make a cell each")
-        model, losses = problem.trainable_flow(self.params.rank), self.losses(problem)
+        network, losses = self.network(problem), self.losses(problem)
         last: dict[str, float] = {}
 
         def report(step: int, scalars: Mapping[str, float]) -> None:
@@ -112,19 +122,17 @@ class FineTuned(FineTuning[Any]):
             problem.log(step, **scalars)
 
         def objective(model: nn.Module, _: nn.Module, __: torch.Generator) -> Mapping[str, Tensor]:
-            assert isinstance(model, MeteredModule)
             return losses(model, trainer.step)
 
         ledger = _StepLedger(problem.problem.meter)
         setting = Setting(report, device=problem.problem.device, ledger=ledger)
         with _folder(problem.problem) as folder:
-            trainer = Trainer(model, objective, self._config(), folder, setting)
+            trainer = Trainer(network, objective, self._config(), folder, setting)
             ledger.charge(self.steps_work(_spec(problem.problem), trainer.step))
             average = trainer.run()
-        trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
-        return Fitted(
-            trained_state(average, self.params.rank), {"trained_parameters": float(trained), **last}
-        )
+        flow, rank = self.flow_of(average), self.params.rank
+        trained = sum(p.numel() for p in self.flow_of(network).parameters() if p.requires_grad)
+        return Fitted(trained_state(flow, rank), {"trained_parameters": float(trained), **last})
 
     def _config(self) -> TrainConfig:
         p = self.params

@@ -16,10 +16,12 @@ from torch import Tensor
 
 from bench.api import (
     FitProblem,
+    Interpolant,
     Problem,
     ProblemSpec,
     Work,
     backward,
+    expand,
     filled,
     forward,
     log_mean_exp,
@@ -49,14 +51,27 @@ class Point(NamedTuple):
     t: Tensor
 
 
+def noised_point(problem: Problem, x1: Tensor, step: int, start: float) -> Point:
+    """x1 noised to stratified times in [start, 1], with the noise of the problem's rows."""
+    n = len(x1)
+    x0, u = problem.noise("fit-x0", step, problem.event_shape), problem.noise("fit-t", step, ())
+    strata = torch.arange(n, device=x0.device, dtype=x0.dtype)
+    t = start + (1 - start) * (strata + uniform(u)) / n
+    x1 = x1.to(x0)
+    return Point(x0, x1, problem.interpolant.noised(x1, x0, t), t)
+
+
 def training_point(problem: FitProblem, batch: int, step: int, start: float) -> Point:
     """Data noised to stratified times in [start, 1]."""
-    p = rows_of(problem, batch)
-    x0, u = p.noise("fit-x0", step, p.event_shape), uniform(p.noise("fit-t", step, ()))
-    x1 = problem.data(batch, step).to(x0)
-    strata = torch.arange(batch, device=x0.device, dtype=x0.dtype)
-    t = start + (1 - start) * (strata + u) / batch
-    return Point(x0, x1, p.interpolant.noised(x1, x0, t), t)
+    return noised_point(rows_of(problem, batch), problem.data(batch, step), step, start)
+
+
+def pair_velocity(interpolant: Interpolant, point: Point) -> Tensor:
+    """u = d/dt x_t of the pair (x0, x1), with E[u | x_t = x] = b_t(x)."""
+    t, x = point.t, point.x
+    return (
+        expand(interpolant.d_alpha(t), x) * point.x0 + expand(interpolant.d_beta(t), x) * point.x1
+    )
 
 
 # -- what divides rho -----------------------------------------------------------------------------

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import torch
 
@@ -41,25 +41,44 @@ WORTHWHILE = 0.2
 """A tilt that explains less of the rewards' variance than this is no better than none."""
 
 
+class Fit(NamedTuple):
+    """The tilt of a pool, and the effective size of the pool per sample that it is for."""
+
+    tilt: FittedTilt
+    ess: float
+
+
+def always(_: Fit) -> bool:
+    """A tilt is used whatever the pool says."""
+    return True
+
+
+def where_it_pays(fit: Fit) -> bool:
+    """The pool holds fewer samples of the tilted law than are asked for, and the tilt is like it.
+
+    A learned map that is asked far from its own contexts answers worse, so that a tilt is not used
+    where the pool does without.
+    """
+    return fit.ess < 1 and fit.tilt.explained > WORTHWHILE
+
+
 @dataclass(frozen=True)
 class Proposal:
-    """What rounds propose: from shifted contexts every `every`-th, 0 for none, if the tilt explains
-    more than `least` of the variance of the pool's rewards.
-    """
+    """Which rounds of a pool propose from shifted contexts: every `every`-th, or none if 0."""
 
     summary: str
     every: int
-    least: float = -math.inf
+    wants: Callable[[Fit], bool] = always
 
-    def shifts(self, k: int, explained: float) -> bool:
-        """Whether round k is shifted."""
-        return self.every > 0 and k % self.every == 0 and explained > self.least
+    def shifts(self, k: int, fit: Fit) -> bool:
+        """Whether round k of this pool is shifted."""
+        return self.every > 0 and k % self.every == 0 and self.wants(fit)
 
 
 PROPOSALS: Mapping[str, Proposal] = {
     "posterior": Proposal("the posterior of the noised state", every=0),
     "shifted": Proposal("that posterior under a quadratic tilt", every=1),
-    "both": Proposal("in turn, if the tilt explains the pool's rewards", every=2, least=WORTHWHILE),
+    "both": Proposal("in turn, where the pool is small for the tilt", 2, where_it_pays),
 }
 
 
@@ -89,12 +108,13 @@ class Gibbs(Method[GibbsParams]):
 
     Ours.  P samples share a pool of P N base draws and start from those that systematic resampling
     keeps in proportion to e^r; then J rounds of `bench.loops.moves`, each of which leaves the
-    tilted law of the posterior sampler as it is, so that only mixing is biased.  Every other round
-    proposes from the posterior shifted by the quadratic tilt that fits the pool's rewards
-    (`bench.core.shifted`): exact at any tilt for linear and isotropic quadratic rewards, a proposal
-    like another else.  Assumes nothing of the reward, not even a gradient.  A learned map adds its
-    own error, and adds it again at every round.  Relatives: iterated importance resampling, and
-    particle Gibbs for diffusions (arXiv 2405.13794), whose moves are whole paths.
+    tilted law of the posterior sampler as it is, so that only mixing is biased.  Where the pool's
+    effective size is below P, every other round proposes from the posterior shifted by the
+    quadratic tilt that fits the pool's rewards (`bench.core.shifted`): exact at any tilt for linear
+    and isotropic quadratic rewards, a proposal like another else.  Assumes nothing of the reward,
+    not even a gradient.  A learned map adds its own error, at every round again.  Relatives: iterated
+    importance resampling, and particle Gibbs for diffusions (arXiv 2405.13794), whose moves are
+    whole paths.
     Cost per sample: 2 (N + J m) paper-nfe with one-jump draws of the map; the pool's mean of e^r
     estimates Z without bias.
     """
@@ -149,17 +169,18 @@ class Gibbs(Method[GibbsParams]):
     def _evolved(self, problem: Problem, size: int) -> Samples:
         """Populations of `size` samples, one per row of the problem."""
         pool = self._pool(problem, size)
+        ess = 1 / pool.reward.softmax(1).square().sum(1)
         tilts = [fit_tilt(*each) for each in zip(pool.x, pool.reward, strict=True)]
+        fits = [Fit(tilt, float(e) / size) for tilt, e in zip(tilts, ess, strict=True)]
         log_z = float(pool.reward.logsumexp((0, 1))) - math.log(pool.reward.numel())
-        weight = pool.reward.softmax(1)
         now, moved = self._started(problem, pool, size), 0.0
         for k, t in enumerate(golden_times(self.params.rounds, self.params.low, self.params.high)):
-            now, share = self._moved(problem, now, tilts, k, t)
+            now, share = self._moved(problem, now, fits, k, t)
             problem.log(k, moved=share, reward=float(now.reward.mean()))
             moved += share / self.params.rounds
         groups = torch.arange(len(now.x), device=now.x.device).repeat_interleave(size)
         info = {
-            "pool_ess": float((1 / weight.square().sum(1)).mean()),
+            "pool_ess": float(ess.mean()),
             "moved": moved,
             "explained": sum(tilt.explained for tilt in tilts) / len(tilts),
         }
@@ -180,11 +201,11 @@ class Gibbs(Method[GibbsParams]):
         return pool.chosen(systematic(pool.reward, u))
 
     def _moved(
-        self, problem: Problem, now: Members, tilts: list[FittedTilt], k: int, t: float
+        self, problem: Problem, now: Members, fits: list[Fit], k: int, t: float
     ) -> tuple[Members, float]:
         """Round k; a population whose tilt is not used has none."""
         proposal = PROPOSALS[self.params.proposal]
-        used = [tilt if proposal.shifts(k, tilt.explained) else tilt.none for tilt in tilts]
+        used = [fit.tilt if proposal.shifts(k, fit) else fit.tilt.none for fit in fits]
         size = now.x.shape[1]
         tilt = Tilt.joined([each.over(size) for each in used])
         return self.redraw(problem, now, k, t, tilt)

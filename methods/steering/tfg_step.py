@@ -115,8 +115,7 @@ def implicit(
 
 def renoised(i: Interpolant, x: Tensor, u: Tensor, t: Tensor, z: Tensor) -> Tensor:
     """x_t given x_u for t < u: (beta_t / beta_u) x_u and the noise that is missing."""
-    ratio = i.beta(t) / safe(i.beta(u))
-    missing = (i.alpha(t) ** 2 - (ratio * i.alpha(u)) ** 2).clamp(min=0).sqrt()
+    ratio, missing = i.noising(u, t)
     return expand(ratio, x) * x + expand(missing, x) * z
 
 

@@ -70,6 +70,14 @@ METHODS = [
     f"draft-k:{SMALL},fit_steps=6,last=3,truncation=random,rank=2",
     f"flow-grpo:{SMALL},fit_steps=4,group=4",
     f"flow-grpo:{SMALL},fit_steps=3,group=8,updates=3,spread=batch,log_prob=sum,rank=2",
+    f"flow-map-grpo:{SMALL},group=4",
+    f"flow-map-grpo:{SMALL},group=8,updates=3,jumps=2,inner_steps=3,anchor=0.5,rank=2",
+    f"diffusion-nft:{SMALL},fit_steps=4,group=4,points=2",
+    f"diffusion-nft:{SMALL},group=8,updates=3,points=1,regression=velocity,rank=2",
+    f"awm:{SMALL},fit_steps=4,group=4,points=3",
+    f"awm:{SMALL},group=8,updates=2,spread=batch,points=1,rank=2",
+    f"vgg-flow:{SMALL},fit_steps=5,matched=2",
+    f"vgg-flow:{SMALL},fit_steps=3,matched=3,eta=one,cost=2,rank=2",
 ]
 
 
@@ -108,7 +116,17 @@ class Dying(LinearReward):
 
 @pytest.mark.parametrize(
     ("text", "calls"),
-    [(METHODS[0], 12), (METHODS[6], 7), (METHODS[8], 6), (METHODS[10], 6), (METHODS[12], 3)],
+    [
+        (METHODS[0], 12),
+        (METHODS[6], 7),
+        (METHODS[8], 6),
+        (METHODS[10], 6),
+        (METHODS[12], 3),
+        (METHODS[13], 3),
+        (METHODS[15], 3),
+        (METHODS[17], 6),
+        (METHODS[19], 12),
+    ],
 )
 def test_a_fit_is_a_function_of_its_seed_and_can_be_resumed(gmm, tmp_path, text, calls):
     """Same bits twice, and after a kill, with the same ledger; other bits from another seed."""
@@ -138,13 +156,22 @@ def test_what_a_method_needs():
         "adjoint-matching": {Need.FIT, Need.REWARD_GRADIENT},
         "draft-k": {Need.FIT, Need.REWARD_GRADIENT},
         "flow-grpo": {Need.FIT},
+        "flow-map-grpo": {Need.FIT},
+        "diffusion-nft": {Need.FIT},
+        "awm": {Need.FIT},
+        "vgg-flow": {Need.FIT, Need.REWARD_GRADIENT},
     }
     for text, needs in spelled.items():
         assert made(text).needs == needs, text
 
 
 def test_bad_parameters_are_said():
-    for text in ("adjoint-matching:matched=20", "draft-k:last=30", "flow-grpo:batch=100"):
+    for text in (
+        "adjoint-matching:matched=20",
+        "draft-k:last=30",
+        "flow-grpo:batch=100",
+        "awm:batch=100",
+    ):
         with pytest.raises(UserError, match="must be"):
             made(text)
 

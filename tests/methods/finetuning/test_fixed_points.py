@@ -1,20 +1,22 @@
 """Fixed points of the matching losses and of adjoint matching, in closed form."""
 
-import math
-
-import numpy as np
 import pytest
 import torch
 
 from bench.api import WIDE, Linear
-from bench.core import quadratic
-from bench.models.mixture import Mixture
 from bench.models.mixture_roles import MixtureFlow
 from methods.finetuning import adjoint, regression
 from methods.finetuning.itm import itm_residual
 from methods.finetuning.mfm_ft import HALF_VARIANCES, mfm_residual
 from rewards.quadratic import LinearReward
 from tests.worlds import small_fits
+from tests.worlds.gaussian_quadrature import (
+    REWARDS,
+    WEIGHTS,
+    expectation,
+    gaussian_world,
+    posterior_draws,
+)
 from tests.worlds.small_fits import DOUBLE, fit_problem
 
 # A fixture: pytest looks for it in this module.
@@ -22,36 +24,6 @@ gmm = small_fits.gmm
 
 
 # -- fixed points of the matching losses: one Gaussian, expectations by quadrature ----------------
-
-MEAN, VARIANCE = 0.3, 0.7
-NODES, WEIGHTS = (torch.from_numpy(v) for v in np.polynomial.hermite_e.hermegauss(120))
-WEIGHTS = WEIGHTS / math.sqrt(2 * math.pi)
-REWARDS = {
-    "linear": quadratic.linear(torch.tensor([1.7], dtype=DOUBLE)),
-    "well": quadratic.well(torch.tensor([1.0], dtype=DOUBLE), 3.0),
-}
-
-
-def gaussian_world():
-    mixture = Mixture(
-        torch.ones(1, dtype=DOUBLE),
-        torch.tensor([[MEAN]], dtype=DOUBLE),
-        torch.tensor([[[VARIANCE]]], dtype=DOUBLE),
-    )
-    t = torch.tensor([0.05, 0.3, 0.6, 0.9], dtype=DOUBLE)
-    x = torch.tensor([[-1.0], [0.5], [1.2], [-0.4]], dtype=DOUBLE)
-    return mixture, x, t
-
-
-def posterior_draws(mixture, x, t):
-    """All quadrature nodes of p(x1 | x_t = x): (node, batch, 1), differentiable in x."""
-    post = mixture.posterior(x, t)
-    return post.mean[:, 0] + NODES[:, None, None] * post.factor[:, 0, :, 0]
-
-
-def expectation(values):
-    """Over the nodes, the first dimension."""
-    return torch.einsum("n,nbd->bd", WEIGHTS, values)
 
 
 def mfm_expected_residual(reward, b_theta, variance, log_scale):

@@ -45,7 +45,7 @@ LADDERS = {
     "best-of-n-pruned": [PrunedBestOfN.create(candidates=c) for c in (2, 8, 32)],
     "mfm-search particles": [MFMSearch.create(particles=m, steps=10) for m in (1, 3, 9)],
     "mfm-search draws": [MFMSearch.create(particles=1, draws=n, steps=10) for n in (1, 4, 16)],
-    "zero-order": [ZeroOrder.create(iterations=i, steps=10) for i in (0, 4, 12)],
+    "zero-order": [ZeroOrder.create(iterations=i, steps=10, generator="ode") for i in (0, 4, 12)],
     "reno": [ReNO.create(iterations=i, **at_dimension(2, rate=1.0, weight=1.0)) for i in (1, 3, 9)],
     "demon": [Demon.create(candidates=c, steps=10) for c in (2, 4, 16)],
 }
@@ -62,7 +62,10 @@ def test_more_effort_never_lowers_the_reward_of_noise_search():
     """Both keep the best sample seen, row by row."""
     problem = problem_of("digits", "class", n=8)
     for short, long in (
-        (ZeroOrder.create(iterations=1, steps=4), ZeroOrder.create(iterations=3, steps=4)),
+        (
+            ZeroOrder.create(iterations=1, steps=4, generator="ode"),
+            ZeroOrder.create(iterations=3, steps=4, generator="ode"),
+        ),
         (ReNO.create(iterations=3), ReNO.create(iterations=9)),
     ):
         r = [problem.reward(m.sample(problem, 8).x) for m in (short, long)]
@@ -77,7 +80,10 @@ def test_one_evaluation_is_the_generator():
             ReNO.create(iterations=1, generator="ode", steps=10),
             BestOfN.create(candidates=1, steps=10),
         ),
-        (ZeroOrder.create(iterations=0, steps=10), BestOfN.create(candidates=1, steps=10)),
+        (
+            ZeroOrder.create(iterations=0, steps=10, generator="ode"),
+            BestOfN.create(candidates=1, steps=10),
+        ),
     ]
     for method, base in cases:
         assert torch.equal(*(m.sample(problem_of(n=16), 16).x for m in (method, base)))
@@ -103,7 +109,7 @@ EVERYWHERE = [
     MFMSearch.create(steps=5, particles=2, posterior="tweedie", follow="own"),
     MFMSearch.create(steps=5, particles=2, posterior="jump", inner_steps=2),
     SVDD.create(steps=5, candidates=3, posterior="jump", draws=2, inner_steps=2),
-    ZeroOrder.create(steps=6, iterations=2),
+    ZeroOrder.create(steps=6, iterations=2, generator="ode"),
     ZeroOrder.create(steps=2, iterations=3, neighbours=2, generator="map"),
     ReNO.create(iterations=4),
     ReNO.create(iterations=3, steps=3, generator="ode", momentum=0.0),
@@ -179,9 +185,9 @@ def test_the_least_budget_is_found(name):
 def test_needs_follow_from_the_parameters():
     assert ReNO.create().needs == {Need.REWARD_GRADIENT, Need.FLOW_MAP}
     assert ReNO.create(generator="ode").needs == {Need.REWARD_GRADIENT}
-    assert ZeroOrder.create().needs == Demon.create().needs == frozenset()
+    assert ZeroOrder.create(generator="ode").needs == Demon.create().needs == frozenset()
     assert PrunedBestOfN.create().needs == BestOfN.create().needs == frozenset()
-    assert MFMSearch.create().needs == ZeroOrder.create(generator="map").needs == {Need.FLOW_MAP}
+    assert MFMSearch.create().needs == ZeroOrder.create().needs == {Need.FLOW_MAP}
     assert Demon.create(lookahead="jump").needs == {Need.FLOW_MAP}
     assert MFMSearch.create(posterior="exact").needs == {Need.POSTERIOR}
 

@@ -27,7 +27,10 @@ from tests.worlds.search_problems import at_dimension, euler_map, order_statisti
 WINNERS = {
     "best-of-n": (BestOfN.create(candidates=7, steps=10), 7),
     "best-of-n-pruned": (PrunedBestOfN.create(candidates=7, steps=10), 7),
-    "random search": (ZeroOrder.create(similarity=0.0, neighbours=3, iterations=2, steps=10), 7),
+    "random search": (
+        ZeroOrder.create(similarity=0.0, neighbours=3, iterations=2, steps=10, generator="ode"),
+        7,
+    ),
 }
 
 
@@ -147,7 +150,7 @@ def test_the_path_of_reno_is_the_same_in_every_dimension():
 def test_zero_order_moves_to_the_best_neighbour():
     """By hand, with the closed-form generator: the greatest of e and c e + sqrt(1 - c^2) z_j."""
     (offset, slope), c = euler_map(10), 0.95
-    method = ZeroOrder.create(steps=10, iterations=3, neighbours=5)
+    method = ZeroOrder.create(steps=10, iterations=3, neighbours=5, generator="ode")
     problem = gaussian_problem(50)
     e = problem.x0()
     for i in range(3):

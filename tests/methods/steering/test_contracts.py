@@ -37,6 +37,8 @@ METHODS = [
     "fmrg",
     "fmrg:steps=2,tail=1,jacobian=false,scale=clip",
     "fmrg:steps=3,stop=1.0",
+    "lidar:steps=5",
+    "lidar:steps=6,pool=4,pool_steps=2,look_ahead=map,integrator=ancestral",
 ]
 WORLDS = {
     "gmm-paper": [MILD, "quadratic"],
@@ -98,6 +100,8 @@ TILTING = [
     "fmtt:particles=4,output=draw,jacobian=false",
     "fmrg",
     "fmrg:jacobian=false",
+    "lidar:pool=16",
+    "lidar:pool=16,pool_steps=1,look_ahead=map",
 ]
 
 
@@ -111,7 +115,7 @@ def test_every_method_raises_the_reward(method):
 
 
 @pytest.mark.parametrize(
-    "method", ["dps", "lgd-mc", "tfg", "freedom", "ugd", "mpgd", "fmtt", "fmrg"]
+    "method", ["dps", "lgd-mc", "tfg", "freedom", "ugd", "mpgd", "fmtt", "fmrg", "lidar"]
 )
 def test_matching_uses_a_budget(method):
     for amount in (100, 150, 500):
