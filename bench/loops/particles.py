@@ -41,6 +41,17 @@ Values are tempered; the last one is r(x1), whole.
 """
 
 
+Founding = Callable[[Problem, Tensor], tuple[Tensor, Tensor]]
+"""(problem, normals (populations, founders, *event)) -> particles of a law q that is followed at
+the first time, and their log p/q up to a constant, p the base law there: (populations, founders).
+"""
+
+
+def from_noise(_: Problem, x: Tensor) -> tuple[Tensor, Tensor]:
+    """The base law itself."""
+    return x, torch.zeros(x.shape[:2], device=x.device, dtype=torch.float64)
+
+
 @dataclass(frozen=True)
 class ParticleDesign:
     """What makes one particle method different from another.
@@ -49,7 +60,8 @@ class ParticleDesign:
     value and draws: the posterior whose log-mean-exp reward is the value.  founders: particles at
     the start, 1 or all.  twisted: whether the gradient of the tempered value shifts the proposal;
     gradient_free: whether that gradient is estimated from the draws, without back-propagation.
-    transition: the step of the chain.
+    transition: the step of the chain.  found: how the founders begin; its own rows are not in
+    `work`, and where it is not `from_noise`, Z is known up to its constant.
     """
 
     particles: int
@@ -63,6 +75,7 @@ class ParticleDesign:
     twisted: bool = False
     gradient_free: bool = False
     transition: Transition = TRANSITIONS["signal"]
+    found: Founding = from_noise
 
     @property
     def last(self) -> int:
@@ -128,12 +141,12 @@ class Cloud:
         return float(softmax_ess(self.log_weight, 1).mean())
 
 
-def founded(problem: Problem, founders: int) -> Cloud:
+def founded(problem: Problem, design: ParticleDesign) -> Cloud:
     """Initial particles; the first starts where every other method starts."""
-    more = problem.noise("particles", 0, (founders - 1, *problem.event_shape))
-    x = torch.cat([problem.x0()[:, None], more], dim=1)
-    none = torch.zeros(x.shape[:2], device=x.device, dtype=torch.float64)
-    return Cloud(x, x, None, none, none[None][:0], none, none[:, 0], none[:, 0])
+    more = problem.noise("particles", 0, (design.founders - 1, *problem.event_shape))
+    x, weight = design.found(problem, torch.cat([problem.x0()[:, None], more], dim=1))
+    none = torch.zeros_like(weight)
+    return Cloud(x, x, None, weight, none[None][:0], none, none[:, 0], none[:, 0])
 
 
 def particle_noise(problem: Problem, k: int, particles: int) -> Noise:
@@ -223,7 +236,7 @@ def survivors(problem: Problem, design: ParticleDesign, cloud: Cloud, k: int) ->
 
 def evolve(problem: Problem, design: ParticleDesign) -> tuple[Cloud, dict[str, float]]:
     """One population per row of the problem, carried to the last time; weights not yet used."""
-    cloud, sizes = founded(problem, design.founders), list[float]()
+    cloud, sizes = founded(problem, design), list[float]()
     for k in range(design.last):
         cloud = look(problem, design, cloud, k)
         if k in design.tempers:

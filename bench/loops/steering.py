@@ -57,12 +57,13 @@ Move = Callable[[Tensor, Tensor, Tensor, int], tuple[Tensor, dict[str, float]]]
 """(x, t, u, step index) -> the state at u, and diagnostics."""
 
 
-def march(problem: Problem, grid: Sequence[float], move: Move) -> Samples:
-    """The one loop: carry the initial noise over the times of `grid`.
+def march(problem: Problem, grid: Sequence[float], move: Move, x0: Tensor | None = None) -> Samples:
+    """The one loop: carry x0, by default the common noise, over the times of `grid`.
 
+    A move may change how many states there are, such as one that keeps the best of several.
     Raises FloatingPointError at the step whose state, reward or gradient is not finite.
     """
-    x, total, steps = problem.x0(), dict[str, float](), len(grid) - 1
+    x, total, steps = problem.x0() if x0 is None else x0, dict[str, float](), len(grid) - 1
     for k in range(steps):
         with at_step(k, grid[k]):
             x, info = move(x, filled(grid[k], x), filled(grid[k + 1], x), k)

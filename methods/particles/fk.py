@@ -30,7 +30,12 @@ class FK(ParticleMethod):
     """Feynman-Kac steering: particles of the base sampler, weighted by rewards of their denoisers.
 
     Singhal et al. 2025 (arXiv 2501.06848), potentials of r(D_t): difference e^(r_t - r_s), max
-    e^(max_s r_s), sum e^(sum_s r_s), plain e^(r_t); the last brings the product to e^r(x1).
+    e^(max_s r_s), sum e^(sum_s r_s), plain e^(r_t); the last brings the product to e^r(x1).  At
+    each of the L looks whole particles are resampled in proportion to their potentials since the
+    last resampling, but only where the effective sample size is below `threshold` P, weights being
+    carried on elsewhere; the release resamples at every look (here threshold = 1), and its adaptive
+    option drops the weights of the looks that it skips.  After the last look nothing is resampled:
+    the particles are returned with their weights.
     Assumes nothing of the reward, not even a gradient.  Exact for the chain of K steps as P grows
     (difference quickest), with an unbiased estimate of Z; at small P biased towards the base model,
     and argmax towards high reward.  Cost per sample, L looks: P (K flow + (L + 1) reward forwards).

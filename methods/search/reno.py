@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -23,17 +24,26 @@ from bench.api import (
 )
 from methods.search.generator import OverNoise, generator_param
 
+DIMENSION = 16_384
+"""Of the noise that the release's rate and weight are meant for: 4 x 64 x 64, of norm 128."""
+
 
 @dataclass(frozen=True)
 class ReNOParams:
-    """The release's defaults: one step of a distilled model, 50 evaluations."""
+    """The release's defaults: one step of a distilled model, 50 evaluations.
+
+    `rate` and `regularisation` are those at d = 16,384; elsewhere they follow the norm of the
+    noise, sqrt(d): rate sqrt(d / 16384) and lambda sqrt(16384 / d), the clip being kept.
+    """
 
     iterations: int = param(50, low=1, high=100_000, log=True, help="noises I that are evaluated")
     steps: int = param(1, low=1, high=1000, log=True, help="steps K of the generator")
-    rate: float = param(5.0, low=1e-3, high=1e3, log=True, help="learning rate of SGD")
+    rate: float = param(5.0, low=1e-3, high=1e3, log=True, help="learning rate of SGD at d = 16384")
     momentum: float = param(0.9, low=0.0, high=0.999, help="Nesterov momentum")
     clip: float = param(0.1, low=1e-6, high=1e6, log=True, help="largest gradient norm per sample")
-    regularisation: float = param(0.01, low=0.0, high=100.0, help="weight of the noise's log prior")
+    regularisation: float = param(
+        0.01, low=0.0, high=100.0, help="weight lambda of the noise's log prior at d = 16384"
+    )
     generator: str = generator_param("map")
 
 
@@ -42,14 +52,16 @@ class ReNO(OverNoise):
 
     Eyring et al. 2024 (arXiv 2406.04312): maximise r(G(e)) - lambda (|e|^2 / 2 - (d - 1) log |e|),
     the second term being the log density of |e| under N(0, I); SGD with Nesterov momentum on
-    gradients clipped per sample; returns the iterate of highest reward, without the penalty.  Rate,
-    clip and lambda are the source's, for d = 16,384 and |e| = 128: a first step is up to 0.95 long
-    and |e| is held back only near |grad r| / lambda, which is far out in low dimension.
+    gradients clipped per sample; returns the iterate of highest reward, without the penalty.
+    Lengths are in units of |e| = sqrt(d), so that every dimension sees the release's path: at
+    d = 16,384 a first step is up to 0.95 long and |e| = 128 is held back where |grad r| of the
+    clip's size meets 2 lambda times the excess.
     Assumes a differentiable reward and generator.  Biased towards high reward, and away from
     the base model where lambda is small: not the tilted law.  The last noise needs no gradient.
     Cost per sample: (2 I - 1) (K + 1) paper-nfe, I forwards and I - 1 backwards of G and reward.
     """
 
+    version = "2"
     summary = "gradient ascent on the initial noise of a few-step generator"
     Params = ReNOParams
     effort = ("iterations", "steps")
@@ -72,7 +84,8 @@ class ReNO(OverNoise):
         p = self.params
         generate = self.generator.build(problem, p.steps)
         e = problem.x0().requires_grad_()
-        sgd = torch.optim.SGD([e], lr=p.rate, momentum=p.momentum, nesterov=p.momentum > 0)
+        rate, weight = scaled(p, e[0].numel())
+        sgd = torch.optim.SGD([e], lr=rate, momentum=p.momentum, nesterov=p.momentum > 0)
         x, top = torch.empty(0), torch.empty(0)
         for i in range(p.iterations):
             moves = i < p.iterations - 1
@@ -82,11 +95,17 @@ class ReNO(OverNoise):
             x, top = kept(x, top, found.detach(), r.detach()) if i else (found.detach(), r.detach())
             problem.log(i, reward=float(top.mean()))
             if moves:
-                objective = r + p.regularisation * log_norm_density(e)
+                objective = r + weight * log_norm_density(e)
                 (ascent,) = torch.autograd.grad(objective.sum(), e)
                 e.grad = -clipped(require_finite(ascent, "gradients", i), p.clip)
                 sgd.step()
         return x
+
+
+def scaled(p: ReNOParams, dimension: int) -> tuple[float, float]:
+    """Rate and weight at this dimension: x -> sqrt(d) y makes the path of y the same for all d."""
+    length = math.sqrt(dimension / DIMENSION)
+    return p.rate * length, p.regularisation / length
 
 
 def kept(x: Tensor, top: Tensor, found: Tensor, r: Tensor) -> tuple[Tensor, Tensor]:

@@ -9,6 +9,7 @@ from bench.core.metered import MeteredFlow, MeteredMap, MeteredPosterior
 from bench.core.metering import Meter
 from bench.core.noise import NoiseSource
 from bench.core.problem import Problem
+from methods.search.reno import ReNOParams, scaled
 from tests.worlds.one_gaussian import gaussian_problem
 
 
@@ -47,3 +48,9 @@ def euler_map(steps):
 def order_statistic(x, count, mean, deviation):
     """P-value of: x are maxima of `count` independent N(mean, deviation^2)."""
     return ks_1samp(x.numpy(), lambda v: norm.cdf(v, mean, deviation) ** count).pvalue
+
+
+def at_dimension(d, rate, weight):
+    """Parameters with which ReNO has this rate and this weight in dimension d."""
+    unit = scaled(ReNOParams(rate=1.0, regularisation=1.0), d)
+    return {"rate": rate / unit[0], "regularisation": weight / unit[1]}

@@ -22,7 +22,7 @@ from methods.search.pruning import PrunedBestOfN
 from methods.search.reno import ReNO
 from methods.search.zero_order import ZeroOrder
 from tests.worlds.one_gaussian import gaussian_problem
-from tests.worlds.search_problems import problem_of
+from tests.worlds.search_problems import at_dimension, problem_of
 
 NEW = ["best-of-n", "best-of-n-pruned", "mfm-search", "zero-order", "reno", "demon"]
 
@@ -46,7 +46,7 @@ LADDERS = {
     "mfm-search particles": [MFMSearch.create(particles=m, steps=10) for m in (1, 3, 9)],
     "mfm-search draws": [MFMSearch.create(particles=1, draws=n, steps=10) for n in (1, 4, 16)],
     "zero-order": [ZeroOrder.create(iterations=i, steps=10, generator="ode") for i in (0, 4, 12)],
-    "reno": [ReNO.create(iterations=i, rate=1.0, regularisation=1.0) for i in (1, 3, 9)],
+    "reno": [ReNO.create(iterations=i, **at_dimension(2, rate=1.0, weight=1.0)) for i in (1, 3, 9)],
     "demon": [Demon.create(candidates=c, steps=10) for c in (2, 4, 16)],
 }
 

@@ -8,12 +8,19 @@ import torch
 
 from bench.core.integrate import integrate, uniform_grid
 from bench.core.values import ProblemSpec
+from bench.models.mixture import Mixture
 from methods.search.best_of_n import BestOfN, sde_step
 from methods.search.pruning import PrunedBestOfN
-from methods.search.reno import ReNO
+from methods.search.reno import DIMENSION, ReNO, scaled
 from methods.search.zero_order import ZeroOrder
-from tests.worlds.one_gaussian import MEAN, SLOPE, VARIANCE, gaussian_problem
-from tests.worlds.search_problems import euler_map, order_statistic, problem_of
+from tests.worlds.one_gaussian import (
+    MEAN,
+    SLOPE,
+    VARIANCE,
+    gaussian_problem,
+    mixture_problem,
+)
+from tests.worlds.search_problems import at_dimension, euler_map, order_statistic, problem_of
 
 # -- one Gaussian, where every law is known -------------------------------------------------------
 
@@ -95,7 +102,7 @@ def test_reno_climbs_to_the_regularised_optimum():
     offset, slope = euler_map(4)
     n, best = 64, SLOPE * slope / 2.0
     method = ReNO.create(
-        generator="ode", steps=4, rate=0.3, momentum=0.0, clip=1e6, regularisation=2.0
+        generator="ode", steps=4, momentum=0.0, clip=1e6, **at_dimension(1, rate=0.3, weight=2.0)
     )
     problem = gaussian_problem(n)
     # The iterate of highest reward is returned: the start, if it lies beyond the optimum.
@@ -108,8 +115,36 @@ def test_a_clipped_step_has_a_known_length():
     offset, slope = euler_map(4)
     problem = gaussian_problem(64)
     method = ReNO.create(generator="ode", steps=4, iterations=2, regularisation=0.0)
-    expected = offset + slope * (problem.x0() + 5.0 * 1.9 * 0.1)
+    expected = offset + slope * (problem.x0() + 5.0 / 128 * 1.9 * 0.1)
     assert torch.allclose(method.sample(problem, 64).x, expected)
+
+
+def test_the_path_of_reno_is_the_same_in_every_dimension():
+    """In units of sqrt(d), on N(0, I), whose map is the identity; the release's own at 16,384."""
+
+    class Identity:
+        velocity = None
+
+        def jump(self, x, s, u, condition=None):
+            return x
+
+    def path(d):
+        one = torch.ones(1).double()
+        data = Mixture(one, torch.zeros(1, d).double(), torch.ones(1, 1).double())
+        slope = torch.zeros(d).double()
+        slope[0] = 3.0
+        problem = mixture_problem(data, lambda x: x @ slope, 1, flow_map=Identity())
+        e = torch.zeros(1, d).double()
+        e[:, :2] = math.sqrt(d) * torch.tensor([0.6, 0.8]).double()
+        problem.x0 = lambda: e
+        return ReNO.create(iterations=40)._optimised(problem)[0, :2] / math.sqrt(d)
+
+    released = path(DIMENSION)
+    assert float(released[0]) > 1  # it has moved
+    for d in (64, 1024):
+        # d - 1 for d in the penalty is all that differs.
+        assert torch.allclose(path(d), released, atol=4 / d)
+    assert scaled(ReNO.create().params, DIMENSION) == (5.0, 0.01)
 
 
 def test_zero_order_moves_to_the_best_neighbour():

@@ -8,9 +8,16 @@ import torch
 import methods.search.demon as demon
 import methods.search.mfm_search as search
 from bench.core import plugins
-from bench.core.integrate import euler, integrate
+from bench.core.integrate import (
+    STEP_VARIANCES,
+    StepVariance,
+    ancestral_moments,
+    euler,
+    integrate,
+)
+from bench.core.paths import Linear
 from bench.core.values import ProblemSpec
-from methods.search.demon import Demon, composed, deviation
+from methods.search.demon import RATES, Demon, composed, deviation, exchanged, sigma
 from methods.search.mfm_search import MFMSearch, SearchParams, starts
 from methods.steering.dps import DPS
 from tests.worlds.one_gaussian import MEAN, VARIANCE, gaussian_problem
@@ -168,5 +175,42 @@ def test_without_a_preference_demon_is_the_base_sampler():
     base = DPS.create(steps=9, guidance=0.0, integrator="ancestral")
     x = base.sample(problem_of(n=32), 32).x
     flat = bound_problem(task, lambda x: 0 * x[:, 0] + 0.1, 32, 0)
-    assert torch.allclose(Demon.create(candidates=1, steps=9).sample(problem_of(n=32), 32).x, x)
-    assert torch.allclose(Demon.create(candidates=5, steps=9).sample(flat, 32).x, x)
+    chain = {"steps": 9, "noise": "memoryless", "ode_after": 1.0}
+    alone = Demon.create(candidates=1, **chain)
+    assert torch.allclose(alone.sample(problem_of(n=32), 32).x, x, atol=1e-4)
+    assert torch.allclose(Demon.create(candidates=5, **chain).sample(flat, 32).x, x, atol=1e-4)
+
+
+def test_a_demon_that_exchanges_no_noise_is_the_ode():
+    """With rate 0, and after `ode_after`, a step is Euler's."""
+    start, grid = problem_of(n=32), Demon.create(steps=9).grid
+    x = integrate(euler(start.flow.velocity), start.x0(), grid)
+    for still in ({"beta": 0.0, "variance": "posterior"}, {"ode_after": 0.0}):
+        moved = Demon.create(candidates=3, steps=9, **still).sample(problem_of(n=32), 32).x
+        assert torch.allclose(moved, x, atol=1e-4)
+    assert Demon.create(steps=20).chosen == 18 and Demon.create(steps=20, ode_after=1).chosen == 19
+
+
+def test_exchanging_noise_at_any_rate_keeps_the_marginals():
+    """On one Gaussian, where the exact spread of x1 is known: mean and variance of x_u."""
+    i, v, m, t, u = Linear(), 0.6, 0.7, torch.tensor([0.4]).double(), torch.tensor([0.55]).double()
+    exact = StepVariance("", lambda i, t: i.alpha(t) ** 2 * v / (i.alpha(t) ** 2 + t**2 * v))
+    gain = t * v / (i.alpha(t) ** 2 + t**2 * v)
+
+    def step(x, rho):
+        return exchanged(i, x, m + gain * (x - t * m), t, u, rho, exact)
+
+    for rate in RATES.values():
+        rho = rate.kept(sigma(i, t), sigma(i, u), 0.5)
+        (low, s), (high, _) = step((t * m)[None], rho), step((t * m + 1)[None], rho)
+        total = (high - low) ** 2 * (i.alpha(t) ** 2 + t**2 * v) + s**2
+        assert torch.allclose(low, (u * m)[None])
+        assert torch.allclose(total, i.alpha(u) ** 2 + u**2 * v)
+    memoryless = RATES["memoryless"].kept(sigma(i, t), sigma(i, u), 0.5)
+    x = torch.randn(6, 1).double()
+    each = (x, x.square(), t.expand(6), u.expand(6))
+    found = exchanged(i, *each, memoryless.expand(6), STEP_VARIANCES["signal"])
+    for got, wanted in zip(
+        found, ancestral_moments(i, *each, STEP_VARIANCES["signal"]), strict=True
+    ):
+        assert torch.allclose(got, wanted)

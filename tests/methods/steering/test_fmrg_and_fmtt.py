@@ -7,9 +7,11 @@ import pytest
 import torch
 
 from bench.core.posterior import Remembered
+from bench.core.values import ProblemSpec
 from bench.loops.particles import evolve
 from bench.loops.populations import OUTPUTS, sample_populations
 from bench.loops.posteriors import PosteriorChoice
+from bench.plan.matching import match
 from methods.particles.fmtt import FMTT
 from methods.steering.fmrg import FMRG
 from tests.worlds.one_gaussian import chain_law, mixture_problem
@@ -64,7 +66,7 @@ def test_the_look_ahead_is_the_end_of_the_trajectory():
 @pytest.mark.parametrize("jacobian", [True, False])
 def test_fmrg_is_its_alternation_in_closed_form(jacobian, scale):
     """On a Gaussian: a jump, then a known push, until guidance stops; then the map alone."""
-    p = {"steps": 5, "stop": 0.6, "tail": 2, "guidance": 0.8}
+    p = {"steps": 5, "stop": 0.6, "tail": 2, "guidance": 0.8, "growth": 0.0}
     method = FMRG.create(**p, jacobian=jacobian, scale=scale)
     problem = ahead_problem(9)
 
@@ -90,6 +92,48 @@ def test_fmrg_counts_what_its_paper_counts():
         spent = problem.meter.work()
         assert (spent.map.forward, spent.map.backward) == (4 * 13, 4 * 6 * jacobian)
         assert spent.flow.total == 0
+
+
+def test_fmrg_scales_as_its_release_does():
+    """The least squares slope of log push in log K, and the length of the warm-up."""
+    steps = torch.tensor([4.0, 5, 8, 12, 10, 14, 26, 26]).log()
+    push = torch.tensor([2 / 4, 3 / 4, 3 / 4, 3 / 4, 3 / 8, 3 / 8, 5 / 4, 5 / 8]).log()
+    centred = steps - steps.mean()
+    slope = float((centred * push).sum() / centred.square().sum())
+    assert FMRG.create().params.growth == pytest.approx(slope, abs=0.1)
+    assert FMRG.create(steps=4).weight == 2
+    assert FMRG.create(steps=16, growth=0.5).weight == 4
+    assert FMRG.create(steps=400).weight == FMRG.create(steps=26).weight
+    warmed = [FMRG.create(particles=3, steps=k).shared for k in (5, 8, 12, 14, 26)]
+    assert all(abs(w - r) <= 1 for w, r in zip(warmed, (2, 4, 6, 7, 11), strict=True))
+
+
+def test_the_warm_up_of_fmrg_keeps_the_best_of_its_particles():
+    """Increasing maps of the start: the best of P is the largest start, which then goes alone."""
+    method = FMRG.create(particles=7, steps=4, scale="exact", guidance=0.3)
+    problem = ahead_problem(50)
+    more = problem.noise("particles", 0, (6, 1))
+    largest = torch.cat([problem.x0()[:, None], more], 1).amax(1)
+    stretch = math.sqrt(V)
+    x = method.sample(problem, 50).x
+    # The push on a linear reward is the same for every particle.
+    alone = FMRG.create(particles=1, steps=4, scale="exact", guidance=0.3)
+    push = alone.sample(ahead_problem(50), 50).x - stretch * problem.x0()
+    assert torch.allclose(push, push[:1].expand_as(push), rtol=1e-9)
+    assert torch.allclose(x, stretch * largest + push, rtol=1e-9)
+
+
+def test_more_compute_is_more_reward_for_fmrg():
+    """What the release scales: by more than three standard errors from 57 to 957 evaluations."""
+    method, rewards, n = FMRG.create(), [], 2000
+    for budget in (57, 237, 957):
+        found = match(method, ProblemSpec((1,)), budget, lambda work: work.cost("paper-nfe"), {})
+        x = method.with_params(**found.values).sample(ahead_problem(n), n).x[:, 0]
+        assert found.use > 0.9
+        rewards.append(SLOPE * x)
+    for low, high in pairwise(rewards):
+        error = math.hypot(float(low.std()), float(high.std())) / math.sqrt(n)
+        assert float(high.mean() - low.mean()) > 3 * error
 
 
 @pytest.mark.parametrize("error", [1.0, 0.7])
