@@ -156,7 +156,11 @@ class PythonCallable(PromptedReward[CallableParams]):
 
     def __call__(self, x: Tensor, condition: Condition) -> Tensor:
         said = self.params.prompt or ("" if condition is None else str(condition))
-        pixels, prompts = self.unit(x), [said] * len(x)
+        return self.score_pairs(x, [said] * len(x))
+
+    def score_pairs(self, x: Tensor, prompts: list[str]) -> Tensor:
+        """Scores (n,) of pictures (n, 1 or 3, height, width), each with its own prompt."""
+        pixels = self.unit(x)
         if not self.params.gradient:
             pixels = pixels.detach()
         call = {"score": self._score, "batch": self._batch, "model": self._model}
