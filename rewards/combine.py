@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from bench.api import Condition, Reward, Task, UserError, param, parse_name, plugins
+from bench.api import Condition, Credibility, Reward, Task, UserError, param, parse_name, plugins
 from bench.models.picture_folder import pillow
 from rewards.pictures import PromptedParams, PromptedReward
 
@@ -73,6 +73,14 @@ class WeightedSum(Reward[SumParams]):
             return None
         stacked = torch.stack(scores)
         return self._weights(stacked) @ stacked
+
+    def credibility(self) -> Credibility:
+        """Of each part that is learnt."""
+        said = [part.credibility() for part in self.parts]
+        named = zip(self.params.rewards, said, strict=True)
+        learned = [f"{name}: {one.accuracy}" for name, one in named if one.accuracy]
+        sources = dict.fromkeys(one.source for one in said if one.source)
+        return Credibility("; ".join(learned), "; ".join(sources))
 
     def bind(self, task: Task[Any]) -> None:
         for part in self.parts:
