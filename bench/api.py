@@ -19,6 +19,7 @@ fine-tuning  the trainable flow, and the state that a fit leaves
 """
 
 # contracts
+from bench.core.credibility import Accuracy, Credibility
 from bench.core.methods import FineTuning, Growth, Method, Need, Standing
 from bench.core.metrics import Measures, Metric, Target
 from bench.core.protocols import (
@@ -157,8 +158,10 @@ __all__ = [
     "STEP_VARIANCES",
     "TRANSITIONS",
     "WIDE",
+    "Accuracy",
     "Budget",
     "Condition",
+    "Credibility",
     "EstimatedSteering",
     "EstimatedSteeringParams",
     "Estimator",
