@@ -43,6 +43,7 @@ from bench.core.problem import FitProblem, Problem
 # isort: split
 # parameters
 from bench.core.choices import named_param
+from bench.core.local_source import digest_of
 from bench.core.params import NoParams, UserError, nearest, param, parse_name
 
 # isort: split
@@ -231,6 +232,7 @@ __all__ = [
     "candidate_noise",
     "candidates_at",
     "denoiser_shift",
+    "digest_of",
     "draws_of",
     "estimated_term",
     "euler",

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 import inspect
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
 
-from bench.api import Condition, Credibility, Reward, Task, UserError, param, parse_name, plugins
+from bench.api import (
+    Condition,
+    Credibility,
+    Reward,
+    Task,
+    UserError,
+    digest_of,
+    param,
+    parse_name,
+    plugins,
+)
 from bench.models.picture_folder import pillow
 from rewards.pictures import PromptedParams, PromptedReward
 
@@ -138,7 +146,8 @@ class PythonCallable(PromptedReward[CallableParams]):
 
     score: f(pixels, prompts) with pixels (n, 3, h, w) in [0, 1]; batch: f(images, prompts,
     metadata) -> (scores, info); model: f(prompt=[...], image=[PIL images]) -> object with
-    `.rewards`.  The module's source file decides the cell id; what it imports does not.
+    `.rewards`.  The module's source file decides the cell id, and so do those of the local modules
+    that it imports (`bench.core.local_source`).
     """
 
     Params = CallableParams
@@ -193,9 +202,11 @@ class PythonCallable(PromptedReward[CallableParams]):
         return self.function(prompt=prompts, image=images).rewards
 
     def weights(self) -> dict[str, str]:
-        module = importlib.import_module(self.params.function.partition(":")[0])
-        source = Path(str(module.__file__)).read_bytes() if module.__file__ else b""
-        return {self.params.function: hashlib.sha256(source).hexdigest()}
+        module = self.params.function.partition(":")[0]
+        try:
+            return {self.params.function: digest_of(module)}
+        except ModuleNotFoundError as error:
+            raise UserError(f"cannot load '{self.params.function}': {error}") from error
 
 
 def _bytes(pixels: Tensor) -> Tensor:

@@ -39,14 +39,13 @@ class Preset:
 
 def read_preset(name: str) -> Preset:
     """A preset by name; an unknown one suggests the nearest."""
-    import yaml
-
+    from bench.core.documents import read_yaml
     from bench.core.params import UserError, nearest
 
     known = {path.stem: path for path in sorted(FOLDER.glob("*.yaml"))}
     if name not in known:
         raise UserError(f"unknown preset '{name}': {nearest(name, known)}")
-    content = yaml.safe_load(known[name].read_text(encoding="utf-8"))
+    content = read_yaml(known[name].read_text(encoding="utf-8"))
     published = tuple(Published(**row) for row in content["published"])
     return Preset(name, tuple(content["rewards"]), content["prompts"], published)
 

@@ -43,13 +43,13 @@ def listing(
 
 
 def _suites() -> list[dict[str, Any]]:
-    import yaml
 
+    from bench.core.documents import read_yaml
     from bench.plan.suite import shipped
 
     out = []
     for name, path in shipped().items():
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = read_yaml(path.read_text(encoding="utf-8"))
         out.append(
             {"name": name, "summary": content.get("description", ""), "distribution": "tiltbench"}
         )

@@ -20,6 +20,8 @@ from typing import Any, Literal, TypeVar
 
 import yaml
 
+from bench.core.documents import not_finite, read_yaml
+
 P = TypeVar("P")
 
 
@@ -128,6 +130,10 @@ def _coerce(value: Any, hint: Any, where: str) -> Any:
         return tuple(_coerce(item, args[0], where) for item in items)
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
+    if hint is float and not_finite(value) is not None:
+        raise UserError(f"{where} must be a finite number, not {value}")
+    if hint is int and isinstance(value, float) and value.is_integer():
+        return int(value)  # 1e3 is 1000
     if hint in (int, float, str, bool) and type(value) is not hint:
         raise UserError(f"{where} must be of type {hint.__name__}, not '{value}'")
     return value
@@ -165,21 +171,12 @@ def parse_value(text: str) -> Any:
     if "|" in text:
         return [parse_value(item) for item in text.split("|")]
     try:
-        return (
-            float(text)
-            if _is_number(text) and not text.lstrip("+-").isdigit()
-            else (yaml.safe_load(text))
-        )
+        value = read_yaml(text)
     except yaml.YAMLError as error:
         raise UserError(f"cannot read the value '{text}'") from error
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return text.lower().lstrip("+-") not in ("nan", "inf", "infinity")
+    if not_finite(value) is not None:
+        raise UserError(f"'{text}' is not a finite number")
+    return value
 
 
 def format_name(name: str, values: Mapping[str, Any]) -> str:

@@ -95,10 +95,8 @@ def shifted_pool(
     tilt = local_tilt(problem, point, t, noise)
     here = sampler.draw(x, t, n - n // 2, noise)
     there = sampler.draw(*tilt.context(problem.interpolant, x, t), n // 2, noise)
-    r, r_there = (
-        rewards_of(problem, torch.cat([here, there])).double().split([len(here), len(there)])
-    )
-    residual = r_there - tilt.log(there).double()
+    every = rewards_of(problem, torch.cat([here, there])).double()
+    r, residual = every[: len(here)], every[len(here) :] - tilt.log(there).double()
     plain = mean_under(r, here) - here.mean(0)
     shifted = mean_under(residual, there) - here[: len(there)].mean(0)
     taken = holds(r, tilt.log(here).double())

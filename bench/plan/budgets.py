@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from bench.core.params import UserError
 from bench.core.units import UNITS
 from bench.core.work import Budget
@@ -33,9 +35,14 @@ def parse_budget(text: str) -> Budget | None:
 
 def _number(amount: str, text: str) -> float:
     try:
-        return float(amount)
+        value = float(amount)
     except ValueError:
         raise UserError(f"the amount '{amount}' of the budget '{text}' is not a number") from None
+    if not math.isfinite(value):
+        raise UserError(
+            f"the budget '{text}' has no end; budget none runs methods as they are given"
+        )
+    return value
 
 
 def _fit_terms(tail: str, text: str) -> tuple[float | None, int | None]:

@@ -20,6 +20,7 @@ from typing import Any
 import yaml
 
 from bench.core import atomic
+from bench.core.documents import read_yaml
 from bench.core.params import UserError, format_name, nearest, parse_name
 
 ROOT_VARIABLE = "TILTBENCH_ROOT"
@@ -41,7 +42,7 @@ def read(name: str, root: str | None = None) -> dict[str, Any]:
     if not path.is_file():
         known = [p.stem for p in folder(root).glob("*.yaml")]
         raise UserError(f"no preset '{name}' ({path}): {nearest(name, known)}")
-    content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    content = read_yaml(path.read_text(encoding="utf-8"))
     if not isinstance(content, dict) or not isinstance(content.get("methods"), dict):
         raise UserError(f"{path} is not a preset: it should hold the key methods")
     return content

@@ -19,6 +19,7 @@ from pydantic import (
 )
 
 from bench.core import plugins
+from bench.core.documents import not_finite, read_yaml
 from bench.core.params import UserError, nearest, parse_name, parse_value
 from bench.core.work import Budget
 from bench.plan import presets
@@ -168,7 +169,7 @@ def load_suite(name_or_path: str) -> dict[str, Any]:
     if not path.is_file():
         raise UserError(f"no suite or file '{name_or_path}': {nearest(name_or_path, known)}")
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = read_yaml(path.read_text(encoding="utf-8"))
     except yaml.YAMLError as error:
         raise UserError(f"{path} is not valid YAML: {error}") from error
     if not isinstance(content, dict):
@@ -184,6 +185,8 @@ def build_suite(content: dict[str, Any], root: str | None = None) -> Suite:
 
     Presets, which lie beside the runs under `root`, are written out.
     """
+    if (bad := not_finite(content)) is not None:
+        raise UserError(f"the suite holds {bad}, where only finite numbers have a meaning")
     defaults = {key: value for key, value in content.items() if key in BLOCK_KEYS}
     rest = {key: value for key, value in content.items() if key not in BLOCK_KEYS}
     blocks = rest.pop("blocks", None) or [{}]

@@ -13,6 +13,7 @@ from typing import Any
 import pandas as pd
 import yaml
 
+from bench.core.documents import read_yaml
 from bench.core.params import UserError
 from bench.record import layout
 from bench.record.files import RunFiles
@@ -33,7 +34,7 @@ class Store(RunFiles):
 
     def suite(self) -> dict[str, Any]:
         """The resolved suite."""
-        content: dict[str, Any] = yaml.safe_load(self.read(layout.SUITE))
+        content: dict[str, Any] = read_yaml(self.read(layout.SUITE).decode())
         return content
 
     def save_table(self, name: str, frame: pd.DataFrame) -> None:

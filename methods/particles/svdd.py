@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, ClassVar
 
 from torch import Tensor
 
@@ -46,7 +47,7 @@ def latest(path: Tensor, _spent: Tensor, _last: bool) -> Tensor:
     return path[-1]
 
 
-class SVDD(Method[SVDDParams]):
+class SVDD(Method[Any]):
     """Soft value-based decoding: of M base steps choose one by its reward, at every step.
 
     Li et al. 2024 (arXiv 2408.08252), the variant without training: value = r(D_t), candidate m
@@ -61,7 +62,7 @@ class SVDD(Method[SVDDParams]):
     version = "2"
     summary = "at every step, one of M base steps, chosen by its look-ahead reward"
     standing = "baseline"
-    Params = SVDDParams
+    Params: ClassVar[type[Any]] = SVDDParams
     effort = ("candidates", "steps")
 
     @property
