@@ -37,10 +37,10 @@ class DTSParams:
     """A tree, the samples that are drawn from it, and when a node gets another child."""
 
     rollouts: int = param(4, low=1, high=100_000, log=True, help="rollouts I per sample of a tree")
-    samples: int = param(64, low=1, high=10_000, log=True, help="samples P drawn from one tree")
-    steps: int = param(20, low=5, high=2000, log=True, help="time steps K, the depth of the tree")
+    samples: int = param(16, low=1, high=10_000, log=True, help="samples P drawn from one tree")
+    steps: int = param(10, low=5, high=2000, log=True, help="time steps K, the depth of the tree")
     widening: float = param(
-        1.0, low=1e-3, high=1e9, log=True, help="C: a node has up to C N^power children"
+        4.0, low=1e-3, high=1e9, log=True, help="C: a node has up to C N^power children"
     )
     power: float = param(0.8, low=0.0, high=1.0, help="of the visits N of a node")
     start: float = start_param()
@@ -145,7 +145,7 @@ class Tree:
         self.value[j][rows, k] = FAR  # until the reward comes up
 
     def back_up(self, path: Tensor, reward: Tensor) -> None:
-        """The rewards (trees,) of the leaves, and the soft values above along path (depth, trees)."""
+        """Set the rewards (trees,) at the leaves of path (depth, trees), and the values above."""
         self.value[-1][self.rows, path[-1]] = reward
         self.visits[-1][self.rows, path[-1]] += 1
         for j in range(self.shape[0] - 2, -1, -1):

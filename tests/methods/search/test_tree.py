@@ -42,9 +42,9 @@ def test_the_widest_tree_is_importance_resampling_of_rollouts():
 
 
 def test_values_are_the_soft_bellman_equation_and_leaves_are_walks():
-    """Everywhere v = log mean e^v of the children; a leaf's weight is the product of its choices."""
+    """v = log mean e^v of the children; a leaf's weight is the product of its choices."""
     trees, rollouts, depth = 5, 30, 6
-    tree, _ = grown(gaussian_problem(trees), trees, rollouts, steps=depth)
+    tree, _ = grown(gaussian_problem(trees), trees, rollouts, steps=depth, widening=1.0)
     assert int(tree.children.max()) > 1 and int(tree.root_children.max()) < rollouts
     for i in range(trees):
         walk = {-1: 0.0}
@@ -104,7 +104,7 @@ def test_a_narrow_tree_underestimates_z():
 
 @pytest.mark.parametrize("variance", ["signal", "map"])
 def test_the_work_is_bounded_by_its_prediction(variance):
-    method = DTS.create(rollouts=6, samples=4, steps=5, variance=variance)
+    method = DTS.create(rollouts=6, samples=4, steps=5, widening=1.0, variance=variance)
     problem = problem_of(n=12)
     samples = method.sample(problem, 12)
     bound, used = method.work(ProblemSpec((2,))) * 12, problem.meter.work()
