@@ -19,6 +19,7 @@ fine-tuning  the trainable flow, and the state that a fit leaves
 """
 
 # contracts
+from bench.core.credibility import Accuracy, Credibility
 from bench.core.methods import FineTuning, Growth, Method, Need, Standing
 from bench.core.metrics import Measures, Metric, Target
 from bench.core.protocols import (
@@ -79,6 +80,7 @@ from bench.loops.posteriors import GAUSSIAN_WIDTHS, SAMPLERS, PosteriorChoice, s
 from bench.core.estimators import denoiser_shift, log_mean_exp, value_gradient
 from bench.core.quadratic import Quadratic
 from bench.loops.scoring import reward_work, rewards_of
+from bench.loops.shifted_draws import shifted_pool, tilt_work
 
 # isort: split
 # steering
@@ -156,8 +158,10 @@ __all__ = [
     "STEP_VARIANCES",
     "TRANSITIONS",
     "WIDE",
+    "Accuracy",
     "Budget",
     "Condition",
+    "Credibility",
     "EstimatedSteering",
     "EstimatedSteeringParams",
     "Estimator",
@@ -259,6 +263,7 @@ __all__ = [
     "sampled_in_blocks",
     "sampler_param",
     "scale_of",
+    "shifted_pool",
     "signal_level",
     "single_survivor",
     "start_param",
@@ -267,6 +272,7 @@ __all__ = [
     "steering_ratio",
     "systematic",
     "telescoped_potential",
+    "tilt_work",
     "trained_state",
     "transition_param",
     "uniform",

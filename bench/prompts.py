@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from bench.core.params import UserError
+from bench.reading.geneval2 import read_geneval2
 from bench.reading.tables import Row, csv_rows, tsv_rows
 from bench.reading.text import (
     json_lines,
@@ -24,7 +25,7 @@ from bench.reading.text import (
     sentence,
 )
 
-PromptKind = Literal["text", "jsonl", "hpdv2", "drawbench", "parti", "geneval"]
+PromptKind = Literal["text", "jsonl", "hpdv2", "drawbench", "parti", "geneval", "geneval2"]
 KIND_OF_ENDING: dict[str, PromptKind] = {
     "": "text",
     ".txt": "text",
@@ -98,7 +99,12 @@ def _guess(path: Path) -> PromptKind:
     if KIND_OF_ENDING[ending] != "jsonl":
         return KIND_OF_ENDING[ending]
     first = next(json_lines(read_text(path)), None)
-    return "geneval" if first and {"tag", "include"} <= set(first[1]) else "jsonl"
+    keys = set(first[1]) if first else set()
+    known: dict[PromptKind, set[str]] = {
+        "geneval": {"tag", "include"},
+        "geneval2": {"atom_count", "vqa_list"},
+    }
+    return next((kind for kind, own in known.items() if own <= keys), "jsonl")
 
 
 def _text(path: Path) -> list[PromptEntry]:
@@ -174,6 +180,11 @@ def _geneval(path: Path) -> list[PromptEntry]:
     return out
 
 
+def _geneval2(path: Path) -> list[PromptEntry]:
+    """The category is the number of atoms, by which the benchmark's analysis is split."""
+    return [PromptEntry(prompt.text, str(prompt.atoms)) for prompt in read_geneval2(path)]
+
+
 READERS: dict[PromptKind, Callable[[Path], list[PromptEntry]]] = {
     "text": _text,
     "jsonl": _jsonl,
@@ -181,4 +192,5 @@ READERS: dict[PromptKind, Callable[[Path], list[PromptEntry]]] = {
     "drawbench": _drawbench,
     "parti": _parti,
     "geneval": _geneval,
+    "geneval2": _geneval2,
 }

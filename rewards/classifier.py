@@ -33,6 +33,7 @@ class Classifier(PictureReward[ClassifierParams]):
     the shortest side is resized (bicubic) and the middle kept.
     """
 
+    learned = True
     Params = ClassifierParams
     scale: ClassVar[str] = "log-probability, at most 0"
 

@@ -14,10 +14,11 @@ from typing import ClassVar, Literal, TypeVar
 import torch
 from torch import Tensor, nn
 
-from bench.api import Condition, UserError, param
+from bench.api import Accuracy, Condition, UserError, param
 from bench.models import clip, external
 from bench.models.clip import ClipModel, Precision
 from bench.models.preprocess import Fit
+from rewards import accuracies
 from rewards.pictures import PictureParams, PictureReward, PromptedParams, PromptedReward
 
 
@@ -39,6 +40,7 @@ NetworkP = TypeVar("NetworkP", bound=NetworkParams)
 class ClipReward(PromptedReward[NetworkP]):
     """Cosine of picture and prompt in a CLIP model, times `factor`."""
 
+    learned = True
     architecture: ClassVar[str] = "ViT-H-14"
     fit: ClassVar[Fit | None] = None
 
@@ -98,6 +100,9 @@ class HPSv2(ClipReward[HPSParams]):
     def external(self) -> tuple[str, ...]:
         return (f"hpsv2-{self.params.release[1:]}",)
 
+    def accuracies(self) -> tuple[Accuracy, ...]:
+        return accuracies.HPS_V20 if self.params.release == "v2.0" else ()
+
 
 @dataclass(frozen=True)
 class UnitParams(NetworkParams):
@@ -122,6 +127,9 @@ class PickScore(ClipReward[UnitParams]):
 
     def external(self) -> tuple[str, ...]:
         return ("pickscore",)
+
+    def accuracies(self) -> tuple[Accuracy, ...]:
+        return accuracies.PICKSCORE
 
     def factor(self, model: ClipModel) -> float:
         return model.logit_scale if self.params.unit == "logit" else 1.0
@@ -159,6 +167,9 @@ class CLIPScore(ClipReward[CLIPParams]):
     def model_name(self) -> str:
         return self.params.model
 
+    def accuracies(self) -> tuple[Accuracy, ...]:
+        return accuracies.CLIP_H if self.params.model == "ViT-H-14" else ()
+
     def external(self) -> tuple[str, ...]:
         known = KNOWN_CLIPS.get(self.params.model)
         if known is None and not self.params.weights:
@@ -193,10 +204,14 @@ class Aesthetic(PictureReward[AestheticParams]):
     """
 
     Params = AestheticParams
+    learned = True
     scale: ClassVar[str] = "rating, typically 4 to 7"
 
     def external(self) -> tuple[str, ...]:
         return ("aesthetic", "clip-vit-l-14")
+
+    def accuracies(self) -> tuple[Accuracy, ...]:
+        return accuracies.AESTHETIC
 
     @cached_property
     def paths(self) -> tuple[Path, Path]:

@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from bench.api import Condition, Reward, Task, UserError, param, parse_name, plugins
+from bench.api import Condition, Credibility, Reward, Task, UserError, param, parse_name, plugins
 from bench.models.picture_folder import pillow
 from rewards.pictures import PromptedParams, PromptedReward
 
@@ -73,6 +73,14 @@ class WeightedSum(Reward[SumParams]):
             return None
         stacked = torch.stack(scores)
         return self._weights(stacked) @ stacked
+
+    def credibility(self) -> Credibility:
+        """Of each part that is learnt."""
+        said = [part.credibility() for part in self.parts]
+        named = zip(self.params.rewards, said, strict=True)
+        learned = [f"{name}: {one.accuracy}" for name, one in named if one.accuracy]
+        sources = dict.fromkeys(one.source for one in said if one.source)
+        return Credibility("; ".join(learned), "; ".join(sources))
 
     def bind(self, task: Task[Any]) -> None:
         for part in self.parts:
@@ -156,7 +164,11 @@ class PythonCallable(PromptedReward[CallableParams]):
 
     def __call__(self, x: Tensor, condition: Condition) -> Tensor:
         said = self.params.prompt or ("" if condition is None else str(condition))
-        pixels, prompts = self.unit(x), [said] * len(x)
+        return self.score_pairs(x, [said] * len(x))
+
+    def score_pairs(self, x: Tensor, prompts: list[str]) -> Tensor:
+        """Scores (n,) of pictures (n, 1 or 3, height, width), each with its own prompt."""
+        pixels = self.unit(x)
         if not self.params.gradient:
             pixels = pixels.detach()
         call = {"score": self._score, "batch": self._batch, "model": self._model}

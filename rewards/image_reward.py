@@ -10,11 +10,12 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from bench.api import Condition, UserError, param
+from bench.api import Accuracy, Condition, UserError, param
 from bench.models import external
 from bench.models.blip import BlipConfig, BlipScore
 from bench.models.clip import Precision
 from bench.models.preprocess import Preprocess
+from rewards import accuracies
 from rewards.pictures import PromptedParams, PromptedReward
 
 LONGEST_PROMPT = 35
@@ -43,11 +44,15 @@ class ImageReward(PromptedReward[ImageRewardParams]):
     """
 
     Params = ImageRewardParams
+    learned = True
     config: ClassVar[BlipConfig] = BlipConfig()
     scale: ClassVar[str] = "standardised, typically -2 to 2"
 
     def external(self) -> tuple[str, ...]:
         return ("image-reward", "bert-vocabulary")
+
+    def accuracies(self) -> tuple[Accuracy, ...]:
+        return accuracies.IMAGEREWARD
 
     @cached_property
     def paths(self) -> tuple[Path, Path]:

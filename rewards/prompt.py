@@ -34,6 +34,7 @@ class Prompt(Reward[PromptParams]):
     """
 
     Params = PromptParams
+    learned = True
 
     def __call__(self, x: Tensor, condition: Condition) -> Tensor:
         clip = clip_small.small_clip()

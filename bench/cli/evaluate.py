@@ -14,10 +14,10 @@ import typer
 from bench.cli import evaluate_prompts as source
 from bench.cli import options as o
 from bench.cli.console import wide_console
+from bench.cli.evaluate_preferences import agreement_rows, as_read, believed, pixel_range
+from bench.cli.evaluate_presets import quality_rows, read_preset
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from bench.cli.evaluate_prompts import Said
     from bench.metrics.image_row import Folder, PictureMetric
 
@@ -49,6 +49,13 @@ def evaluate(
     files: Annotated[
         Path | None, typer.Option("--files", help="Write a .csv of what was done with each file.")
     ] = None,
+    preset: Annotated[
+        str | None, typer.Option("--preset", help="A row that papers print: drawbench.")
+    ] = None,
+    preferences: Annotated[
+        Path | None,
+        typer.Option("--preferences", help="Measure judges on people's choices: .csv or .jsonl."),
+    ] = None,
     encoders: Annotated[str, typer.Option("--encoders", help="Comma-separated.")] = ENCODERS,
     weights: Annotated[
         list[str], typer.Option("--weights", metavar="ENCODER=PATH", help="Weights of an encoder.")
@@ -69,13 +76,25 @@ def evaluate(
     real = Folder.of(reference) if reference is not None else None
     if files is not None:
         write_files(files, [side.survey for side in (own, real) if side])
-    asked = [*reward, *(v for v in (prompts, prompt, pairs, write_pairs) if v is not None)]
+    if preferences is not None:
+        return _show(agreement_rows(own, preferences, reward), out, as_json)
+    given = (prompts, prompt, pairs, write_pairs, preset)
+    quality = read_preset(preset) if preset is not None else None
+    asked = [*reward, *(v for v in given if v is not None)]
     words = source.said(own.survey, prompts, prompt, pairs) if asked else None
     source.written(words, own.survey.contents.names(), write_pairs)
     rows = metric_rows(own, real, chosen)
     if words:
         rows.append(_prompts_row(words))
-    rows += [_score(text, own, words) for text in reward]
+    if quality is None:
+        rows += [_score(text, own, words) for text in reward]
+    else:
+        rows += quality_rows(quality, reward, words, lambda text: _score(text, own, words))
+    return _show(rows, out, as_json)
+
+
+def _show(rows: list[PictureMetric], out: Path | None, as_json: bool) -> None:
+    """Write the rows where that is asked for, and print them."""
     rows = [_finite(row) for row in rows]
     if out is not None:
         _write(rows, out)
@@ -126,7 +145,7 @@ def _score(text: str, own: Folder, words: Said | None) -> PictureMetric:
     scores = []
     with torch.no_grad():
         for k, picture in enumerate(read_pictures(own.paths)):
-            x = _as_read(picture, getattr(reward.params, "pixels", "signed"))
+            x = as_read(picture, pixel_range(reward))
             try:
                 scores.append(
                     finite_scores(reward(x, words.prompts[k] if words else None), name).double()
@@ -136,7 +155,7 @@ def _score(text: str, own: Folder, words: Said | None) -> PictureMetric:
     values = torch.cat(scores)
     error = float(values.std() / len(values) ** 0.5) if len(values) > 1 else None
     note = f"raw scale: {getattr(reward, 'scale', '') or 'as the reward defines it'}"
-    note = "; ".join(filter(None, (note, source.reading_note(reward, words))))
+    note = "; ".join(filter(None, (note, source.reading_note(reward, words), believed(reward))))
     label = format_name(name, {})
     return PictureMetric(
         f"reward {label}",
@@ -147,12 +166,6 @@ def _score(text: str, own: Folder, words: Said | None) -> PictureMetric:
         weights=weights,
         note=f"{note}; standard deviation {float(values.std()):.4g}" if error else note,
     )
-
-
-def _as_read(picture: Tensor, pixels: str) -> Tensor:
-    """uint8 (height, width, 3) in the range that the reward expects, (1, 3, height, width)."""
-    unit = picture.permute(2, 0, 1)[None].float() / 255
-    return unit if pixels == "unit" else 2 * unit - 1
 
 
 def _writer(out: Path) -> Callable[[Any], bytes]:

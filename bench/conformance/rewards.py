@@ -28,6 +28,12 @@ from bench.core.tasks import Reward, Task
 
 EXTREME = 1e3
 DIRECTIONS = 4
+SENTENCES = (
+    "a small red circle on a white background",
+    "two green squares",
+    "a photograph of a blue triangle, high quality",
+)
+"""Prompts that any scorer tells from one another, if it reads them."""
 STENCIL = ((-2.0, 1 / 12), (-1.0, -8 / 12), (1.0, 8 / 12), (2.0, -1 / 12))
 """Fourth-order central difference: offsets in units of the step, and weights."""
 
@@ -104,6 +110,53 @@ def batch_size(s: RewardSubject) -> None:
         gap <= CHECK_TOLERANCE,
         f"scores of single samples differ from those of a batch by {gap:.1e}",
     )
+
+
+def argument_order(s: RewardSubject) -> None:
+    """Each picture of a batch is scored against its own prompt, and both of them matter."""
+    score_pairs = getattr(s.reward, "score_pairs", None)
+    if score_pairs is None:
+        raise Skipped("the reward scores all pictures against one prompt")
+    x = s.points.get("real data", s.points["random points"])[: len(SENTENCES)]
+    rows = range(len(x))
+    table = torch.stack(
+        [torch.stack([score_pairs(x[i : i + 1], [t])[0] for t in SENTENCES]) for i in rows]
+    )
+    if float(table.max() - table.min()) == 0:
+        raise Skipped("all pictures and prompts score alike, so none can be told from another")
+    expect(
+        not bool((table == table[:1]).all()),
+        "the score does not depend on the picture: are its arguments swapped?",
+    )
+    if getattr(s.reward, "reads_prompts", False):
+        expect(
+            not bool((table == table[:, :1]).all()),
+            "the score does not depend on the prompt: are its arguments swapped?",
+        )
+    for shift in rows:
+        chosen = [(i + shift) % len(SENTENCES) for i in rows]
+        own = torch.stack([table[i, j] for i, j in zip(rows, chosen, strict=True)])
+        gap = apart(score_pairs(x, [SENTENCES[j] for j in chosen]), own)
+        expect(
+            gap <= CHECK_TOLERANCE,
+            "pictures and prompts of a batch are not paired in their order: scores differ by "
+            f"{gap:.1e} from those of each picture alone with its prompt",
+        )
+
+
+def scale(s: RewardSubject) -> None:
+    """Scores lie within the limits that the reward declares."""
+    limits = getattr(s.reward, "limits", None)
+    if limits is None:
+        raise Skipped("the reward declares no limits")
+    for name, x in s.points.items():
+        found = s(x)
+        for value in (float(found.min()), float(found.max())):
+            expect(
+                limits[0] <= value <= limits[1],
+                f"{name} score {value:.4g}, and the reward declares {limits[0]:g} to "
+                f"{limits[1]:g}: logits for probabilities, or per cent for shares?",
+            )
 
 
 def gradient(s: RewardSubject) -> None:
@@ -202,6 +255,8 @@ CHECKS: tuple[Check[RewardSubject], ...] = (
     parameters,
     repeatable,
     batch_size,
+    argument_order,
+    scale,
     gradient,
     foreign_shape,
     quadratic,

@@ -17,8 +17,9 @@ from bench.core.work import Budget, Work
 class Cell:
     """Everything that decides the samples, and how to run it.
 
-    `id` hashes the former; batch and time limit are the latter and are left out.  A cell of part
-    "fit" adapts the flow; a cell with a `fit` samples from what that cell left.
+    `id` hashes the former; batch, time limit and the `incidental` parameters of the reward are the
+    latter and are left out.  A cell of part "fit" adapts the flow; a cell with a `fit` samples from
+    what that cell left.
     """
 
     task: str
@@ -39,13 +40,16 @@ class Cell:
     seconds: float | None = None
     part: Literal["sample", "fit"] = "sample"
     fit: str = ""
+    incidental: tuple[str, ...] = ()
 
     @cached_property
     def id(self) -> str:
         """Hash of the canonical JSON of what decides the samples, worked out once."""
         decisive = dataclasses.asdict(self)
-        for name in ("batch", "seconds"):
+        for name in ("batch", "seconds", "incidental"):
             decisive.pop(name)
+        for name in self.incidental:
+            decisive["reward_params"].pop(name, None)
         for name, plain in (("part", "sample"), ("fit", "")):
             if decisive[name] == plain:
                 decisive.pop(name)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
+from bench.core.credibility import Credibility
 from bench.core.protocols import Condition
 from bench.core.tasks import Reward, Task
 from bench.core.values import Measurement, Samples
@@ -52,3 +53,7 @@ class Metric:
 
     def __call__(self, samples: Samples, task: Task[Any]) -> Measurement:
         raise NotImplementedError
+
+    def credibility(self) -> Credibility:
+        """How far people agree with what measures; empty where nothing learnt does."""
+        return Credibility()

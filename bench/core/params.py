@@ -32,6 +32,7 @@ class Range:
     """What a parameter may be: bounds or choices, and how to search it.
 
     searched: whether a sweep goes through the choices without being told to.
+    decides: whether samples depend on it; an address or a timeout is no part of the cell id.
     """
 
     low: float | None = None
@@ -41,6 +42,7 @@ class Range:
     tunable: bool = True
     help: str = ""
     searched: bool = True
+    decides: bool = True
 
 
 def param(
@@ -53,9 +55,10 @@ def param(
     tunable: bool = True,
     help: str = "",
     searched: bool = True,
+    decides: bool = True,
 ) -> Any:
     """A dataclass field with a default, a declared range and a help text."""
-    metadata = {"range": Range(low, high, choices, log, tunable, help, searched)}
+    metadata = {"range": Range(low, high, choices, log, tunable, help, searched, decides)}
     return dataclasses.field(default=default, metadata=metadata)
 
 
@@ -69,6 +72,11 @@ def range_of(cls: type[Any], name: str) -> Range:
     declared = {f.name: f.metadata.get("range", Range()) for f in dataclasses.fields(cls)}
     found: Range = declared[name]
     return found
+
+
+def incidental(cls: type[Any]) -> tuple[str, ...]:
+    """The parameters on which no sample depends."""
+    return tuple(f.name for f in dataclasses.fields(cls) if not range_of(cls, f.name).decides)
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Generic, Literal, TypeVar
 import torch
 from torch import Tensor, nn
 
+from bench.core.credibility import Accuracy, Credibility, credibility
 from bench.core.params import NoParams, UserError, build
 from bench.core.protocols import Condition, Flow, MetaFlowMap, Oracle, PosteriorSampler
 from bench.core.quadratic import Quadratic
@@ -24,6 +25,8 @@ class Reward(Generic[P]):
     version: ClassVar[str] = "1"
     differentiable: ClassVar[bool] = True
     wants: ClassVar[Literal["data", "latent", "pixels"]] = "data"
+    learned: ClassVar[bool] = False
+    """Whether the score comes from a network, so that how often people agree with it matters."""
 
     def __init__(self, params: P) -> None:
         self.params = params
@@ -54,6 +57,18 @@ class Reward(Generic[P]):
     def judge(self, x: Tensor, condition: Condition) -> Tensor | None:
         """A held-out score of the same wish, (batch,), never optimised; None if there is none."""
         return None
+
+    def accuracies(self) -> tuple[Accuracy, ...]:
+        """How often people choose as the score does, as published; () where nothing is."""
+        return ()
+
+    def credibility(self) -> Credibility:
+        """What a reader has to know before believing the score; a learned one always says it."""
+        return credibility(self.accuracies()) if self.learned else Credibility()
+
+    def judge_credibility(self) -> Credibility:
+        """The same of the held-out judge; a measurement needs none."""
+        return Credibility()
 
     def bind(self, task: Task[Any]) -> None:
         """Called once with the task before scoring, for rewards that depend on its shape."""

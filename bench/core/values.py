@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from bench.core.credibility import Credibility
+
 
 @dataclass(frozen=True)
 class Samples:
@@ -120,3 +122,4 @@ class Measurement:
     n: int = 0
     note: str = ""
     per_sample: Tensor | None = None
+    credibility: Credibility = Credibility()

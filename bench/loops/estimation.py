@@ -28,6 +28,7 @@ from bench.core.values import ProblemSpec, Samples
 from bench.core.work import Work, forward
 from bench.loops.posteriors import PosteriorChoice, sampler_param
 from bench.loops.scoring import reward_work, rewards_of
+from bench.loops.shifted_draws import shifted_pool, tilt_work
 from bench.loops.steering import SteeringParams, StepTerm, steer
 
 
@@ -45,17 +46,32 @@ class Estimator:
     """How the rewards of draws become a gradient of the value.
 
     gradient: whether it back-propagates through the draws.  pool: rewards (n, batch) -> those of
-    whose log-mean-exp the gradient is taken.
+    whose log-mean-exp the gradient is taken.  shifted: whether half of the draws are shifted by the
+    reward's expansion at the denoiser.
     """
 
     summary: str
     gradient: bool = True
     pool: Callable[[Tensor], Tensor] = lambda r: r
+    shifted: bool = False
+
+    @property
+    def needs(self) -> frozenset[Need]:
+        """What it needs of the reward."""
+        return frozenset({Need.REWARD_GRADIENT} if self.gradient or self.shifted else ())
+
+    def work(self, spec: ProblemSpec, draws: int) -> Work:
+        """Rows of the reward per step."""
+        tilt = tilt_work(spec) if self.shifted else Work()
+        return reward_work(spec, draws, self.gradient) + tilt
 
 
 ESTIMATORS: Mapping[str, Estimator] = {
     "G": Estimator("the gradient of the log-mean-exp reward"),
     "GF": Estimator("gradient-free, from two or more draws", gradient=False),
+    "shifted": Estimator(
+        "as GF, half of the draws from a shifted context", gradient=False, shifted=True
+    ),
     # The log-mean-exp of a single value is that value.
     "mean": Estimator("the gradient of the mean reward", pool=lambda r: r.mean(0, keepdim=True)),
 }
@@ -89,7 +105,17 @@ def estimated_term(
         r = rewards_of(problem, x1)
         return SteeringTerm(b, problem.interpolant.tilt(denoiser_shift(r, x1), t), _ess(r))
 
-    return gradient if estimator.gradient else gradient_free
+    @torch.no_grad()
+    def shifted(x: Tensor, t: Tensor, k: int) -> SteeringTerm:
+        b = flow.velocity(x, t)
+        point = problem.interpolant.denoiser(b, x, t)
+        pool = shifted_pool(problem, posterior, point, x, t, draws, problem.noise_at(k))
+        ess = {"draw_ess": float(pool.ess.mean())}
+        return SteeringTerm(b, problem.interpolant.tilt(pool.shift, t), ess)
+
+    if estimator.gradient:
+        return gradient
+    return shifted if estimator.shifted else gradient_free
 
 
 def _ess(rewards: Tensor) -> dict[str, float]:
@@ -120,18 +146,15 @@ class EstimatedSteering(Method[Any]):
 
     @property
     def needs(self) -> frozenset[Need]:
-        gradient = self.estimator.gradient
-        own = frozenset({Need.REWARD_GRADIENT} if gradient else ())
-        return own | self.choice.needs(gradient)
+        return self.estimator.needs | self.choice.needs(self.estimator.gradient)
 
     def least(self, name: str) -> int:
         # A single draw carries no gradient-free information: its weight is 1.
         return 2 if name == "draws" and not self.estimator.gradient else 1
 
     def work(self, spec: ProblemSpec) -> Work:
-        gradient = self.estimator.gradient
-        step = forward("flow") + self.choice.work(self.draws, gradient)
-        step = step + reward_work(spec, self.draws, gradient)
+        step = forward("flow") + self.choice.work(self.draws, self.estimator.gradient)
+        step = step + self.estimator.work(spec, self.draws)
         return step * float(self.params.steps)
 
     def sample(self, problem: Problem, n: int) -> Samples:

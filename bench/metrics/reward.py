@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from bench.core.credibility import Credibility
 from bench.core.metrics import Metric
 from bench.core.tasks import Task
 from bench.core.values import Measurement, Samples
@@ -44,6 +45,9 @@ class MeanReward(Metric):
     def __call__(self, samples: Samples, task: Task[Any]) -> Measurement:
         return weighted_mean(self.target.reward(samples.x, self.target.condition), samples)
 
+    def credibility(self) -> Credibility:
+        return self.target.reward.credibility()
+
 
 class JudgeReward(Metric):
     """Mean score of the reward's held-out judge, which no method optimises."""
@@ -60,3 +64,6 @@ class JudgeReward(Metric):
         if scores is None:
             return Measurement(None, note="this reward has no judge")
         return weighted_mean(scores, samples)
+
+    def credibility(self) -> Credibility:
+        return self.target.reward.judge_credibility()

@@ -12,7 +12,7 @@ from typing import Any
 from bench.core import plugins
 from bench.core.cells import About, Cell, Planned, plain_values
 from bench.core.methods import FineTuning, Method
-from bench.core.params import UserError, parse_name
+from bench.core.params import UserError, incidental, parse_name
 from bench.core.tasks import Task
 from bench.core.work import Budget, Work
 from bench.plan.binding import Bound, bind, lacking
@@ -179,6 +179,7 @@ def _problem_cell(problem: _Problem, condition: Any, seed: int) -> Cell:
         weights={**bound.task.weights(), **bound.reward.weights()},
         batch=block.batch,
         seconds=block.seconds,
+        incidental=incidental(type(bound.reward.params)),
     )
 
 

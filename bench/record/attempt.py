@@ -16,7 +16,10 @@ LOST = "WorkerLost"
 
 @dataclass(frozen=True)
 class MetricRow:
-    """One metric of a cell, with what its class declares; `value` is None where it refused."""
+    """One metric of a cell, with what its class declares; `value` is None where it refused.
+
+    accuracy: how often people choose as a learned judge does, as published, and where.
+    """
 
     metric: str
     version: str
@@ -30,6 +33,8 @@ class MetricRow:
     standard_error: float | None = None
     n: int = 0
     note: str = ""
+    accuracy: str = ""
+    accuracy_source: str = ""
 
     @property
     def key(self) -> str:

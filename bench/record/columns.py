@@ -93,6 +93,8 @@ METRICS: dict[str, Unknown] = {
     "standard_error": NAN,
     "n": 0.0,
     "note": "",
+    "accuracy": "",
+    "accuracy_source": "",
 }
 """One row per cell, metric and version."""
 

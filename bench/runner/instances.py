@@ -14,9 +14,9 @@ from bench.core import adapters, plugins
 from bench.core.cells import Cell, canonical
 from bench.core.methods import FineTuning, Method
 from bench.core.metrics import Target
-from bench.core.params import build
+from bench.core.params import UserError, build
 from bench.core.protocols import Flow
-from bench.core.tasks import Task
+from bench.core.tasks import Reward, Task
 
 
 @dataclass
@@ -53,11 +53,23 @@ def instances_of(cell: Cell, fitted: bytes | None = None) -> Instances:
     """
     task = cached_task(cell.task, canonical(cell.task_params))
     reward = make("rewards", cell.reward, cell.reward_params)
+    _as_planned(reward, cell)
     reward.bind(task)
     method = make("methods", cell.method, cell.method_params)
     adapted = _adapted(task, method, fitted) if isinstance(method, FineTuning) else None
     target = Target(reward, cell.strength, cell.condition, cell.seed)
     return Instances(task, target, method, adapted)
+
+
+def _as_planned(reward: Reward[Any], cell: Cell) -> None:
+    """Raise UserError unless the reward's weights are those under which the cell is stored."""
+    for name, found in reward.weights().items():
+        planned = cell.weights.get(name)
+        if planned != found:
+            raise UserError(
+                f"{name} of the reward '{cell.reward}' is {found} and was {planned} when the cell "
+                "was planned: plan again, with a new --name to keep both"
+            )
 
 
 def _adapted(task: Task[Any], method: FineTuning[Any], fitted: bytes | None) -> Flow:

@@ -85,6 +85,8 @@ def _row(name: str, cls: type[Metric], found: Measurement) -> MetricRow:
         standard_error=found.standard_error,
         n=found.n,
         note=found.note,
+        accuracy=found.credibility.accuracy,
+        accuracy_source=found.credibility.source,
     )
 
 
@@ -93,7 +95,9 @@ def _measure(cls: type[Metric], samples: Samples, instances: Instances) -> Measu
         note = f"{len(samples)} samples are too few (at least {cls.smallest_n})"
         return Measurement(None, n=len(samples), note=note)
     try:
-        return cls(instances.target)(samples, instances.task)
+        metric = cls(instances.target)
+        measured = metric(samples, instances.task)
+        return replace(measured, credibility=metric.credibility())
     except Exception as error:  # samples are good whatever a metric does
         note = f"the metric failed: {type(error).__name__}: {error}"
         return Measurement(None, n=len(samples), note=note)

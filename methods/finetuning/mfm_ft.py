@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -15,6 +14,7 @@ from bench.api import (
     MeteredModule,
     Need,
     PosteriorChoice,
+    PosteriorSampler,
     Problem,
     ProblemSpec,
     Remembered,
@@ -25,6 +25,8 @@ from bench.api import (
     reward_work,
     rewards_of,
     sampler_param,
+    shifted_pool,
+    tilt_work,
 )
 from methods.finetuning.loop import Losses, rows_of
 from methods.finetuning.regression import (
@@ -66,12 +68,90 @@ def mfm_residual(b_theta: Tensor, b: Tensor, rho: Tensor, push: Tensor) -> Tenso
     return expand(rho, b) * (b_theta - b) - push
 
 
-class Estimate(NamedTuple):
-    """Base velocity, rho and grad_x rho at the points, the last two divided by the scale."""
+@dataclass(frozen=True)
+class Points:
+    """What a target is made from: contexts, the base flow there, and the posterior's draws.
 
+    x, b and the denoiser `point` (batch, *event), t (batch,).  scale: log of what divides e^r.
+    variance: the name of sigma^2.
+    """
+
+    problem: Problem
+    x: Tensor
+    t: Tensor
     b: Tensor
-    rho: Tensor
-    gradient: Tensor
+    point: Tensor
+    sampler: PosteriorSampler
+    draws: int
+    step: int
+    scale: LogScale
+    variance: str
+
+    def drawn(self) -> Tensor:
+        """(draws, batch, *event)."""
+        return self.sampler.draw(self.x, self.t, self.draws, self.problem.noise_at(self.step))
+
+    @property
+    def half_variance(self) -> Tensor:
+        """sigma^2 / 2 of the target, shaped like x."""
+        return expand(HALF_VARIANCES[self.variance](self.problem.interpolant, self.t), self.x)
+
+
+Residual = Callable[[Points, Tensor], Tensor]
+"""(points, b_theta) -> b_theta minus its target."""
+
+
+def pathwise(points: Points, b_theta: Tensor) -> Tensor:
+    """The paper's: grad_x rho through the draws."""
+    rho = (rewards_of(points.problem, points.drawn()) - points.scale(points.point)).exp().mean(0)
+    (gradient,) = torch.autograd.grad(rho.sum(), points.x)
+    push = points.half_variance * gradient
+    return mfm_residual(b_theta, points.b, rho.detach(), push)
+
+
+@torch.no_grad()
+def weighted(points: Points, b_theta: Tensor) -> Tensor:
+    """grad_x E[rho | x] = (beta / alpha^2) E[rho (x1 - D) | x]: no gradient, as unbiased."""
+    x1, i = points.drawn(), points.problem.interpolant
+    rho = (rewards_of(points.problem, x1) - points.scale(points.point)).exp()
+    moved = (expand(rho, x1) * (x1 - points.point)).mean(0)
+    push = points.half_variance * i.value_gradient(moved, points.t)
+    return mfm_residual(b_theta, points.b, rho.mean(0), push)
+
+
+@torch.no_grad()
+def pooled(points: Points, b_theta: Tensor) -> Tensor:
+    """The self-normalised shift of D from a pool of which half is shifted: bias O(1/N)."""
+    noise, i = points.problem.noise_at(points.step), points.problem.interpolant
+    pool = shifted_pool(
+        points.problem, points.sampler, points.point, points.x, points.t, points.draws, noise
+    )
+    push = points.half_variance * i.value_gradient(pool.shift, points.t)
+    return b_theta - points.b - push
+
+
+@dataclass(frozen=True)
+class FitEstimator:
+    """How a target comes from draws; `gradient`: whether through them, `tilts`: whether r has to be
+    expanded at the denoiser.
+    """
+
+    summary: str
+    residual: Residual
+    gradient: bool = False
+    tilts: bool = False
+
+    @property
+    def needs(self) -> frozenset[Need]:
+        """What it needs of the reward."""
+        return frozenset({Need.REWARD_GRADIENT} if self.gradient or self.tilts else ())
+
+
+FIT_ESTIMATORS: Mapping[str, FitEstimator] = {
+    "G": FitEstimator("the gradient through the draws, as published", pathwise, gradient=True),
+    "GF": FitEstimator("reward-weighted draws, without a gradient", weighted),
+    "shifted": FitEstimator("draws, half of them from a shifted context", pooled, tilts=True),
+}
 
 
 @dataclass(frozen=True)
@@ -79,7 +159,8 @@ class MFMFTParams(RegressionParams):
     """MFM-FT: which posterior, how many draws, and the release's constant variance."""
 
     posterior: str = sampler_param("map")
-    draws: int = param(1, low=1, high=1024, log=True, help="posterior draws N per point")
+    draws: int = param(8, low=1, high=1024, log=True, help="posterior draws N per point")
+    estimator: str = named_param("GF", FIT_ESTIMATORS, "of the target")
     inner_steps: int = param(1, low=1, high=1000, help="steps inside one posterior draw")
     variance: str = named_param("schedule", HALF_VARIANCES, "sigma^2", tunable=False)
 
@@ -88,13 +169,18 @@ class MFMFineTuning(Regression):
     """MFM-FT: regress on the gradient of e^r through one-step posterior draws, off-policy.
 
     arXiv 2601.14430, Eq. 43.  The fixed point is b + (sigma^2/2) grad V of the posterior sampler:
-    the tilted velocity if that is exact.  Assumes a differentiable reward and pathwise draws; the
-    variance grows with |grad r|^2.  variance=release aims at another law (its constant is 200).
-    Fit per point, N draws: 2 flow forwards, 1 backward, N map and N + 1 reward forwards, N
-    backwards of map and reward.  Cost per sample: K flow rows of the sampler.
+    the tilted velocity if that is exact.  variance=release aims at another law (its constant is
+    200).  `estimator` is how the gradient comes from the draws: G is the paper's, through them,
+    whose variance grows with |grad r|^2 and is heavy-tailed where modes are apart; GF, the default,
+    weighs them instead, is as unbiased and needs no gradient; shifted takes half of them from a
+    shifted context, at a bias of O(1/N).
+    Fit per point, N draws: 2 flow forwards, 1 backward, N map and N + 1 reward forwards; with G the
+    N backwards of map and reward, with shifted 2 rewards forward and backward.
+    Cost per sample: K flow rows of the sampler.
     """
 
-    summary = "fine-tunes the flow on the gradient of e^r through one-step draws of the map"
+    version = "2"
+    summary = "fine-tunes the flow on the gradient of E[e^r | x], from one-step draws of the map"
     Params = MFMFTParams
 
     @property
@@ -103,38 +189,37 @@ class MFMFineTuning(Regression):
         return PosteriorChoice(self.params.posterior, self.params.inner_steps)
 
     @property
+    def estimator(self) -> FitEstimator:
+        """How a target comes from draws."""
+        return FIT_ESTIMATORS[self.params.estimator]
+
+    @property
     def needs(self) -> frozenset[Need]:
-        return super().needs | {Need.REWARD_GRADIENT} | self.choice.needs(True)
+        return super().needs | self.estimator.needs | self.choice.needs(self.estimator.gradient)
 
     def one_step(self, spec: ProblemSpec) -> Work:
-        draws = self.params.draws
-        return (
-            super().one_step(spec) + self.choice.work(draws, True) + reward_work(spec, draws, True)
-        )
+        draws, gradient = self.params.draws, self.estimator.gradient
+        own = self.choice.work(draws, gradient) + reward_work(spec, draws, gradient)
+        return super().one_step(spec) + own + (tilt_work(spec) if self.estimator.tilts else Work())
 
     def losses(self, problem: FitProblem) -> Losses:
-        p, base = self.params, problem.problem
+        p = self.params
         scale = log_scale(problem, self.rho_scale, p.iterations)
 
         def step(model: MeteredModule, k: int) -> Mapping[str, Tensor]:
             _, _, x, t = training_point(problem, p.batch, k, p.start)
-            estimate = self._estimate(rows_of(problem, p.batch), x, t, k, scale)
-            half = HALF_VARIANCES[p.variance](base.interpolant, t)
+            points = self._points(rows_of(problem, p.batch), x, t, k, scale)
             b_theta = model.velocity(x, t)
-            push = expand(half, x) * estimate.gradient
-            return {"match": pull(b_theta, mfm_residual(b_theta, estimate.b, estimate.rho, push))}
+            return {"match": pull(b_theta, self.estimator.residual(points, b_theta))}
 
         return step
 
-    def _estimate(
-        self, problem: Problem, x: Tensor, t: Tensor, k: int, scale: LogScale
-    ) -> Estimate:
-        flow = Remembered(problem.flow)
-        x = x.detach().requires_grad_()
-        with torch.set_grad_enabled(self.choice.differentiates_flow):
+    def _points(self, problem: Problem, x: Tensor, t: Tensor, k: int, scale: LogScale) -> Points:
+        flow, through = Remembered(problem.flow), self.estimator.gradient
+        x = x.detach().requires_grad_(through)
+        with torch.set_grad_enabled(through and self.choice.differentiates_flow):
             b = flow.velocity(x, t)
         point = problem.interpolant.denoiser(b, x, t).detach()
-        x1 = self.choice.build(problem, flow).draw(x, t, self.params.draws, problem.noise_at(k))
-        rho = (rewards_of(problem, x1) - scale(point)).exp().mean(0)
-        (gradient,) = torch.autograd.grad(rho.sum(), x)
-        return Estimate(b.detach(), rho.detach(), gradient)
+        sampler = self.choice.build(problem, flow)
+        p = self.params
+        return Points(problem, x, t, b.detach(), point, sampler, p.draws, k, scale, p.variance)

@@ -112,9 +112,9 @@ class Gibbs(Method[GibbsParams]):
     effective size is below P, every other round proposes from the posterior shifted by the
     quadratic tilt that fits the pool's rewards (`bench.core.shifted`): exact at any tilt for linear
     and isotropic quadratic rewards, a proposal like another else.  Assumes nothing of the reward,
-    not even a gradient.  A learned map adds its own error, at every round again.  Relatives: iterated
-    importance resampling, and particle Gibbs for diffusions (arXiv 2405.13794), whose moves are
-    whole paths.
+    not even a gradient.  A learned map adds its own error, at every round again.
+    Relatives: iterated importance resampling, and particle Gibbs for diffusions (arXiv
+    2405.13794), whose moves are whole paths.
     Cost per sample: 2 (N + J m) paper-nfe with one-jump draws of the map; the pool's mean of e^r
     estimates Z without bias.
     """

@@ -12,6 +12,7 @@ from bench.api import (
     EstimatedSteeringParams,
     Estimator,
     Growth,
+    named_param,
     param,
 )
 
@@ -28,12 +29,22 @@ class MFMGradient(EstimatedSteering):
     colour = "#0072b2"
 
 
+PROPOSALS: Mapping[str, Estimator] = {
+    "posterior": ESTIMATORS["GF"],
+    "both": ESTIMATORS["shifted"],
+}
+"""From where the draws come: the posterior, or half of them from a shifted context."""
+
+
 class MFMGradientFree(EstimatedSteering):
     """MFM-GF: steer by the self-normalised mean of one-step map draws; no reward gradient.
 
     arXiv 2601.14430, Eq. 20 with the plain mean as control variate; N = 1 is the base model.
-    Bias O(1/N), and the weights collapse when e^r varies much over the posterior.
-    Cost per sample: K + 2 N K paper-nfe.
+    Bias O(1/N), and the weights collapse when e^r varies much over the posterior.  With
+    proposal=both half of the draws come from the context that the reward's expansion at the
+    denoiser shifts x to (`bench.loops.shifted_draws`): at the floor at any tilt where the reward is
+    nearly quadratic over the posterior, for two reward gradients a step.
+    Cost per sample: K + 2 N K paper-nfe, and 4 K more with proposal=both.
     """
 
     summary = "gradient-free: reweights one-step posterior draws of a meta flow map"
@@ -44,9 +55,10 @@ class MFMGradientFree(EstimatedSteering):
         """As MFM-G; a single draw would be the base model."""
 
         draws: int = param(2, low=1, high=4096, log=True, help="posterior draws N per step")
+        proposal: str = named_param("posterior", PROPOSALS)
 
     split: ClassVar[Mapping[str, Growth]] = {"draws": Growth(20, 0.5), "steps": Growth(10, 0.5)}
 
     @property
     def estimator(self) -> Estimator:
-        return ESTIMATORS["GF"]
+        return PROPOSALS[self.params.proposal]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from typing import Any
 
@@ -58,6 +58,14 @@ class MethodInfo:
     colour: str = ""
 
 
+@dataclass(frozen=True)
+class JudgeCredibility:
+    """How often people choose as a learned judge does, as published, and where; else ""."""
+
+    accuracy: str = ""
+    source: str = ""
+
+
 @dataclass(frozen=True, eq=False)
 class Entry:
     """All cells (seeds and conditions) of one method at one budget on one problem."""
@@ -69,6 +77,7 @@ class Entry:
     cells: pd.DataFrame
     estimates: Mapping[str, MeanInterval]
     about: MethodInfo = MethodInfo()
+    credibility: Mapping[str, JudgeCredibility] = field(default_factory=dict)
 
     @property
     def is_floor(self) -> bool:
@@ -205,6 +214,11 @@ class Summary:
         found = self.metrics(problem)
         return next((m for m in self.measuring("judge") if m in found), "")
 
+    def credibility(self, problem: ProblemKey, metric: str) -> JudgeCredibility:
+        """How far a metric's judge can be believed on a problem; empty where it is not learnt."""
+        said = (entry.credibility.get(metric) for entry in self.of(problem))
+        return next(filter(None, said), JudgeCredibility())
+
     def find(self, problem: ProblemKey, name: str, budget: str) -> Entry | None:
         """The first entry of a method name at a budget."""
         return next((e for e in self.of(problem, budget) if e.name == name), None)
@@ -235,9 +249,17 @@ def _entries(cells: pd.DataFrame, metrics: pd.DataFrame) -> Iterator[Entry]:
     for group in sorted(groups, key=lambda group: _order(cells, group)):
         first: Any = group.iloc[0]
         problem = ProblemKey(first.task, first.reward, float(first.strength))
-        found = _estimates(values[values["cell"].isin(group["cell"])])
-        about = _about(first)
-        yield Entry(problem, first.method, first.method_name, first.budget, group, found, about)
+        own = values[values["cell"].isin(group["cell"])]
+        names = (first.method, first.method_name, first.budget)
+        about, believed = _about(first), _credibility(own)
+        yield Entry(problem, *names, group, _estimates(own), about, believed)
+
+
+def _credibility(values: pd.DataFrame) -> dict[str, JudgeCredibility]:
+    """By metric, of those that are learnt."""
+    learnt = values[values["accuracy"] != ""].drop_duplicates("metric")
+    rows = learnt[["metric", "accuracy", "accuracy_source"]].itertuples(index=False)
+    return {str(metric): JudgeCredibility(*said) for metric, *said in rows}
 
 
 def _about(cell: Any) -> MethodInfo:

@@ -12,12 +12,13 @@ from reports.text.numbers import fixed
 
 @dataclass(frozen=True)
 class Column:
-    """A heading; `over` is the heading above it that neighbours share."""
+    """A heading; `over` is that above it that neighbours share, `minor` a small line below."""
 
     title: str
     tip: str = ""
     over: str = ""
     numeric: bool = True
+    minor: str = ""
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from reports.data.summary import Entry, ProblemKey, Summary
 from reports.figures.palette import MethodLooks
 from reports.tables import grid
 from reports.tables.grid import Column, ImageCost, RowGroup, TableCell, TableGrid, TableRow
+from reports.text.credibility import credibility_notes
 from reports.text.labels import ARROWS, budget_label
 from reports.text.numbers import DASH, decimals, fixed, percent, seconds, short
 
@@ -72,7 +73,8 @@ def _metric(summary: Summary, problem: ProblemKey, metric: str) -> list[Made]:
     tops = winners(summary, problem, metric)
     made_by = f"measured by {info.implementation}, version {info.version}"
     tip = "; ".join(grid.unique([info.summary, made_by]))
-    column = Column(f"{metric}\u00a0{ARROWS.get(info.direction, '')}".strip(), tip)
+    title = f"{metric}\u00a0{ARROWS.get(info.direction, '')}".strip()
+    column = Column(title, tip, minor=summary.credibility(problem, metric).accuracy)
 
     def value(entry: Entry) -> TableCell:
         return grid.estimate_cell(entry.estimate(metric), places, entry in tops)
@@ -138,7 +140,8 @@ def _notes(summary: Summary, problem: ProblemKey, metrics: list[str]) -> list[st
     troubles = [
         f"`{e.method}` at `{budget_label(e.budget)}`: {e.trouble}" for e in entries if e.trouble
     ]
-    return grid.unique([*said, *troubles, _single(entries), underused_note(entries)])
+    believed = credibility_notes(summary, problem, metrics)
+    return grid.unique([*said, *believed, *troubles, _single(entries), underused_note(entries)])
 
 
 def _single(entries: list[Entry]) -> str:

@@ -15,6 +15,7 @@ from typing import Any, Literal
 from reports.data.overoptimisation import ladders, lost_share
 from reports.data.statistics import Difference, difference
 from reports.data.summary import Entry, ProblemKey, Summary
+from reports.text.credibility import credibility_notes
 from reports.text.numbers import percent, short
 
 FlagKind = Literal[
@@ -43,7 +44,8 @@ class Flag:
 def verdict(suite: Mapping[str, Any], summary: Summary, problem: ProblemKey) -> list[str]:
     """Who judges, and what they find, for the report."""
     held_out = held_out_judges(suite, summary, problem)
-    return [roles(suite, summary, problem), *warnings(summary, problem, held_out)]
+    believed = (f"{note}." for note in credibility_notes(summary, problem, held_out))
+    return [roles(suite, summary, problem), *believed, *warnings(summary, problem, held_out)]
 
 
 def warnings(summary: Summary, problem: ProblemKey, judges: Sequence[str]) -> list[str]:

@@ -149,9 +149,15 @@ def test_a_fit_is_a_function_of_its_seed_and_can_be_resumed(gmm, tmp_path, text,
 
 def test_what_a_method_needs():
     spelled = {
-        "mfm-ft": {Need.FIT, Need.REWARD_GRADIENT, Need.FLOW_MAP},
-        "mfm-ft:posterior=exact": {Need.FIT, Need.REWARD_GRADIENT, Need.PATHWISE_POSTERIOR},
-        "mfm-ft:posterior=glass": {Need.FIT, Need.REWARD_GRADIENT},
+        "mfm-ft": {Need.FIT, Need.FLOW_MAP},
+        "mfm-ft:posterior=exact": {Need.FIT, Need.POSTERIOR},
+        "mfm-ft:posterior=glass,estimator=shifted": {Need.FIT, Need.REWARD_GRADIENT},
+        "mfm-ft:estimator=G": {Need.FIT, Need.REWARD_GRADIENT, Need.FLOW_MAP},
+        "mfm-ft:posterior=exact,estimator=G": {
+            Need.FIT,
+            Need.REWARD_GRADIENT,
+            Need.PATHWISE_POSTERIOR,
+        },
         "itm": {Need.FIT},
         "adjoint-matching": {Need.FIT, Need.REWARD_GRADIENT},
         "draft-k": {Need.FIT, Need.REWARD_GRADIENT},
