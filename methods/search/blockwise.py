@@ -28,6 +28,7 @@ class CoDe(SVDD):
     """
 
     summary = "Best-of-N block by block: every few steps the most promising of N paths goes on"
+    params: CoDeParams
     Params = CoDeParams
     version = "1"
 

@@ -70,7 +70,7 @@ class SoP(LookAheadSearch):
     summary = "paths that branch by noise and run on by the ODE, of which the best are kept"
     standing = "baseline"
     Params = SoPParams
-    effort = ("candidates", "paths")
+    effort = ("candidates", "paths", "steps")
 
     def legs(self) -> list[tuple[float, float]]:
         """(s, u) of every round: noised back to s, carried on to u; the last u is 1."""

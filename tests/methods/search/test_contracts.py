@@ -14,17 +14,37 @@ from bench.core.methods import Need
 from bench.core.params import UserError
 from bench.core.values import ProblemSpec, Samples
 from bench.plan.matching import GOOD_USE, bounds, match
+from methods.particles.psi import Psi
 from methods.particles.svdd import SVDD
 from methods.search.best_of_n import BestOfN, BestOfNFewStep
+from methods.search.blockwise import CoDe
 from methods.search.demon import Demon
 from methods.search.mfm_search import MFMSearch
+from methods.search.paths import SoP
 from methods.search.pruning import PrunedBestOfN
 from methods.search.reno import ReNO
+from methods.search.rollover import RBF
 from methods.search.zero_order import ZeroOrder
+from methods.steering.diamond import Diamond
+from methods.steering.fmrg import FMRG
 from tests.worlds.one_gaussian import gaussian_problem
 from tests.worlds.search_problems import at_dimension, problem_of
 
-NEW = ["best-of-n", "best-of-n-pruned", "mfm-search", "zero-order", "reno", "demon"]
+NEW = [
+    "best-of-n",
+    "best-of-n-pruned",
+    "mfm-search",
+    "zero-order",
+    "reno",
+    "demon",
+    "code",
+    "sop",
+    "rbf",
+    "dts",
+    "psi-sampler",
+    "diamond",
+    "fmrg",
+]
 
 
 def in_batches(method, problem, size):
@@ -117,6 +137,19 @@ EVERYWHERE = [
     Demon.create(candidates=3, steps=5, lookahead="jump", adaptive=False, tau=0.3),
     Demon.create(candidates=3, steps=5, lookahead="ode", inner_steps=4),
     Demon.create(candidates=2, steps=5, lookahead="map", draws=3),
+    Demon.create(candidates=3, steps=6, noise="memoryless", ode_after=0.5),
+    CoDe.create(candidates=3, steps=7, block=3),
+    CoDe.create(candidates=3, steps=5, block=2, posterior="jump", variance="map"),
+    SoP.create(candidates=3),
+    SoP.create(candidates=2, paths=3, steps=2, first=0.5, back=0.2, forth=0.4, lookahead="ode"),
+    RBF.create(quota=3, initial=4, steps=6),
+    RBF.create(quota=2, initial=1, steps=5, variance="map"),
+    Psi.create(particles=2, steps=5, moves=3, output="draw"),
+    Psi.create(particles=2, steps=5, moves=2, output="draw", posterior="jump"),
+    Diamond.create(steps=5, draws=3),
+    Diamond.create(steps=5, draws=2, estimate="weighted"),
+    FMRG.create(particles=3, steps=7),
+    FMRG.create(particles=2, steps=3, stop=1.0, jacobian=False),
 ]
 WORLDS = [("gmm-paper", "linear", False), ("gmm-paper", "inverse", True), ("digits", "class", True)]
 
