@@ -12,7 +12,7 @@ from importlib.metadata import version as installed
 from pathlib import Path
 
 NAME = "hpsv3"
-SCALE = "mean of the preference, unbounded, typically 0 to 15"
+SCALE = "mean of the preference, unbounded"
 INDEX = "arXiv 2508.03789, as indexed at wizwand.com/paper/68fa7ad71e209131cea85763"
 ACCURACY = (
     ("HPD v2", 85.4, INDEX),

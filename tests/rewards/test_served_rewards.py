@@ -388,3 +388,19 @@ def test_an_answer_of_unified_reward_without_a_rating_is_no_rating():
 
 def test_health_of_the_double_is_that_of_the_server(server):
     assert set(HEALTH) <= set(vars(reward(server.url).health))
+
+
+def test_a_cell_is_scored_by_the_server_and_fails_in_one_sentence_without_it(tmp_path):
+    from bench.runner.cell import Job
+
+    scorer = tmp_path / "colours.py"
+    scorer.write_text(COLOURS.read_text())
+    with serving(scorer) as running:
+        cell = planned(f"{running.url},pause=0.01,prompt=red").cell
+        found = Job(cell, metrics=("reward",)).run()
+    (row,) = found.metrics
+    assert found.ok and -1 <= row.value <= 1 and row.accuracy == "not published"
+    assert len(found.scores["reward"]) == cell.n
+    lost = Job(cell, metrics=("reward",)).run()
+    assert lost.status == "failed" and "\n" not in lost.reason
+    assert running.url in lost.reason and "5 tries" in lost.reason
