@@ -22,7 +22,17 @@ from bench.metrics.arrays import Array
 from bench.metrics.encoders import Encoder
 from bench.metrics.frechet import INCEPTION_FLOOR, frechet_distance, moments, too_few
 from bench.metrics.image_statistics import STATISTICS
-from bench.metrics.intervals import SMALLEST_N, Interval, Kernel, cubic, gaussian, kernel_interval
+from bench.metrics.intervals import (
+    SMALLEST_GROUPS,
+    SMALLEST_N,
+    Groups,
+    Interval,
+    Kernel,
+    cubic,
+    gaussian,
+    kernel_interval,
+    mean_interval,
+)
 from bench.metrics.manifold import precision_recall
 from bench.models import external, inception
 from bench.reading.account import remarks
@@ -95,17 +105,26 @@ def folder_features(folder: Folder, encoder: Encoder) -> Array:
 
 
 def metric_rows(
-    folder: Folder, reference: Folder | None, encoders: dict[str, Encoder | str]
+    folder: Folder,
+    reference: Folder | None,
+    encoders: dict[str, Encoder | str],
+    groups: Groups | None = None,
 ) -> list[PictureMetric]:
-    """All rows; an encoder that is not there is given as the reason why."""
-    rows = [*account(folder, reference), *statistics(folder)]
+    """All rows; an encoder that is not there is given as the reason why.
+
+    `groups` says which pictures of the folder share a prompt, and are dependent.
+    """
+    rows = [*account(folder, reference), *statistics(folder, groups)]
     for name, encoder in encoders.items():
         if isinstance(encoder, str):
             rows.append(PictureMetric("(all)", name, n=len(folder.paths), note=encoder))
             continue
         x = folder_features(folder, encoder)
         y = None if reference is None else folder_features(reference, encoder)
-        made = [*_own(x, y, encoder), *([] if y is None else _distances(x, y, encoder))]
+        made = [
+            *_own(x, y, encoder, groups),
+            *([] if y is None else _distances(x, y, encoder, groups)),
+        ]
         about = {"encoder": encoder.name, "weights": encoder.weights, "n": len(x)}
         sizes = {"reference_n": 0 if y is None else len(y)}
         rows += [replace(row, **about, **sizes) for row in made]  # type: ignore[arg-type]
@@ -126,18 +145,40 @@ def account(folder: Folder, reference: Folder | None) -> Iterator[PictureMetric]
         yield PictureMetric("(warning)", n=len(own & real), note=note)
 
 
-def statistics(folder: Folder) -> Iterator[PictureMetric]:
-    """Brightness, saturation, high-frequency share and compressed size, with standard errors."""
+def statistics(folder: Folder, groups: Groups | None = None) -> Iterator[PictureMetric]:
+    """Brightness, saturation, high-frequency share and compressed size, with intervals."""
     # One picture at a time: a folder is larger than the memory.
     found = [[of(p) for of in STATISTICS.values()] for p in read_pictures(folder.paths)]
     for name, column in zip(STATISTICS, zip(*found, strict=True), strict=True):
-        values = np.array(column)
-        n = len(values)
-        error = float(values.std(ddof=1)) / n**0.5 if n > 1 else None
-        yield PictureMetric(name, value=float(values.mean()), standard_error=error, n=n)
+        yield mean_row(name, np.array(column), groups)
 
 
-def _own(x: Array, y: Array | None, encoder: Encoder) -> Iterator[PictureMetric]:
+def mean_row(metric: str, values: Array, groups: Groups | None = None) -> PictureMetric:
+    """The mean over pictures (n,) with its interval; pictures of one group are dependent.
+
+    Where all share a prompt, it is an interval over pictures of that prompt.
+    """
+    row = PictureMetric(metric, value=float(values.mean()), n=len(values))
+    if len(values) < 2:
+        return row
+    alone = groups is None or not groups.any()
+    found = mean_interval(values, None if alone else groups)
+    return replace(row, **found._asdict(), note=dependence(groups))
+
+
+def dependence(groups: Groups | None) -> str:
+    """What an interval takes to be independent, where it is not the pictures; else ""."""
+    count = 0 if groups is None else len(np.unique(groups))
+    if groups is None or count == len(groups):
+        return ""
+    if count == 1:
+        return "all pictures have one prompt: the interval is over pictures of it"
+    return f"{count} prompts: pictures of one are dependent"
+
+
+def _own(
+    x: Array, y: Array | None, encoder: Encoder, groups: Groups | None
+) -> Iterator[PictureMetric]:
     """What needs no reference."""
     yield PictureMetric("vendi", value=diversity.vendi_score(x))
     if len(x) > 1:
@@ -145,10 +186,10 @@ def _own(x: Array, y: Array | None, encoder: Encoder) -> Iterator[PictureMetric]
     if y is not None and len(y) > 1:
         yield PictureMetric("modes", value=float(diversity.mode_count(x, diversity.mode_radius(y))))
     if encoder.name == "inception-legacy":
-        yield _inception_score(x, encoder)
+        yield _inception_score(x, encoder, groups)
 
 
-def _inception_score(x: Array, encoder: Encoder) -> PictureMetric:
+def _inception_score(x: Array, encoder: Encoder, groups: Groups | None) -> PictureMetric:
     row = PictureMetric("inception-score", direction="higher", implementation="torchmetrics")
     if len(x) < INCEPTION_FLOOR:
         return replace(row, note=f"it needs {INCEPTION_FLOOR:,} samples, not {len(x):,}")
@@ -157,13 +198,18 @@ def _inception_score(x: Array, encoder: Encoder) -> PictureMetric:
     with torch.no_grad():
         logits = net.logits(torch.from_numpy(x).float()).double().numpy()
     mean, deviation = libraries.inception_score(logits)
+    shared = dependence(groups)
+    if shared:  # its splits are random, so that pictures of one prompt stand in several
+        return replace(row, value=mean, note=f"no error: {shared}")
     return replace(row, value=mean, standard_error=deviation / 10**0.5)
 
 
-def _distances(x: Array, y: Array, encoder: Encoder) -> Iterator[PictureMetric]:
+def _distances(
+    x: Array, y: Array, encoder: Encoder, groups: Groups | None = None
+) -> Iterator[PictureMetric]:
     """Frechet and kernel distances, precision and recall."""
     yield from _frechet(x, y, encoder)
-    yield from _kernel(x, y, encoder)
+    yield from _kernel(x, y, encoder, groups)
     if min(len(x), len(y)) > 10:
         precision, recall = precision_recall(x, y)
         yield PictureMetric("precision", value=precision, direction="higher")
@@ -191,13 +237,14 @@ def _frechet(x: Array, y: Array, encoder: Encoder) -> Iterator[PictureMetric]:
         yield row if refusal else replace(row, value=distance(x, y))
 
 
-def _kernel(x: Array, y: Array, encoder: Encoder) -> Iterator[PictureMetric]:
+def _kernel(x: Array, y: Array, encoder: Encoder, groups: Groups | None) -> Iterator[PictureMetric]:
     """Kernel distances with intervals, and KID as the libraries have it where they do."""
     if encoder.name == "clip":
-        yield _with_interval("cmmd", x, y, gaussian(CMMD_BANDWIDTH), CMMD_FACTOR)
+        scale = gaussian(CMMD_BANDWIDTH), CMMD_FACTOR
+        yield _with_interval("cmmd", x, y, *scale, groups)
         return
     name = "kid" if encoder.inception else "kernel-distance"
-    yield _with_interval(name, x, y, cubic, 1.0)
+    yield _with_interval(name, x, y, cubic, 1.0, groups)
     if encoder.inception:
         theirs = (
             ("clean-fid", libraries.clean_kernel)
@@ -209,12 +256,18 @@ def _kernel(x: Array, y: Array, encoder: Encoder) -> Iterator[PictureMetric]:
         )
 
 
-def _with_interval(name: str, x: Array, y: Array, kernel: Kernel, factor: float) -> PictureMetric:
+def _with_interval(
+    name: str, x: Array, y: Array, kernel: Kernel, factor: float, groups: Groups | None
+) -> PictureMetric:
     row = PictureMetric(name, direction="lower")
     if min(len(x), len(y)) < SMALLEST_N:
         return replace(row, note=f"an interval needs {SMALLEST_N} pictures on both sides")
-    found = Interval(*(factor * v for v in kernel_interval(x, y, kernel)))
-    return replace(row, **found._asdict(), note="90 % interval by halved blocks")
+    apart = None if groups is None or not groups.any() else groups
+    if apart is not None and len(np.unique(apart)) < SMALLEST_GROUPS:
+        return replace(row, note=f"an interval needs pictures of {SMALLEST_GROUPS} prompts")
+    found = Interval(*(factor * v for v in kernel_interval(x, y, kernel, groups=apart)))
+    note = "; ".join(filter(None, ("90 % interval by halved blocks", dependence(groups))))
+    return replace(row, **found._asdict(), note=note)
 
 
 def available(names: Sequence[str], weights: dict[str, str]) -> dict[str, Encoder | str]:
