@@ -147,6 +147,7 @@ def _score(text: str, own: Folder, words: Said | None) -> PictureMetric:
         f"raw scale: {getattr(reward, 'scale', '') or 'as the reward defines it'}",
         source.reading_note(reward, words),
         believed(reward),
+        getattr(reward, "doubt", str)(),
         row.note,
         f"standard deviation {float(values.std(ddof=1)):.4g}" if len(values) > 1 else "",
     )

@@ -122,7 +122,7 @@ def test_a_sum_is_a_sum_with_its_parts_weights_and_judges(path):
     parts = reward.members(x, "a cat")
     torch.testing.assert_close(reward(x, "a cat"), 10 * parts[0] + 0.5 * parts[1])
     assert reward.differentiable and reward.compatible(task) is None
-    assert list(reward.weights()) == ["0 hpsv2-2.1"]
+    assert set(reward.weights()) == {"0 version", "0 hpsv2-2.1", "1 version"}
     assert reward.judge(x, "a cat") is None  # a part has none
     same = WeightedSum.create(rewards=["picture-inpaint", "deblur"])
     same.bind(task)
