@@ -20,7 +20,8 @@ from bench.cli.evaluate_presets import quality_rows, read_preset
 if TYPE_CHECKING:
     from bench.cli.evaluate_prompts import Said
     from bench.metrics.arrays import Array
-    from bench.metrics.image_row import Folder, PictureMetric
+    from bench.metrics.image_row import Folder
+    from bench.metrics.picture_metric import PictureMetric
 
 EXAMPLE = "bench evaluate out/ --reference real/ -r hpsv2 --prompts prompts.txt"
 ENCODERS = "inception-clean,inception-legacy,dinov2,clip,pixels"
@@ -67,7 +68,8 @@ def evaluate(
     as_json: o.AsJson = False,
 ) -> None:
     """Distances to a reference, diversity, picture statistics and rewards of a folder."""
-    from bench.metrics.image_row import Folder, PictureMetric, available, metric_rows
+    from bench.metrics.image_row import Folder, available, metric_rows
+    from bench.metrics.picture_metric import PictureMetric
     from bench.reading.account import write_files
 
     if out is not None:
@@ -118,7 +120,7 @@ def _pairs(given: list[str]) -> dict[str, str]:
 
 
 def _prompts_row(words: Said) -> PictureMetric:
-    from bench.metrics.image_row import PictureMetric
+    from bench.metrics.picture_metric import PictureMetric
 
     return PictureMetric("(prompts)", n=len(words.prompts), note=words.source)
 
@@ -137,7 +139,7 @@ def _finite(row: PictureMetric) -> PictureMetric:
 def _score(text: str, own: Folder, words: Said | None) -> PictureMetric:
     """Mean raw reward over the folder, with its interval over prompts."""
     from bench.core.params import format_name
-    from bench.metrics.image_row import mean_row
+    from bench.metrics.picture_metric import mean_row
     from bench.plan.binding import make_reward
 
     name, reward, _ = make_reward(text)

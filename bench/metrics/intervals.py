@@ -95,10 +95,10 @@ def kernel_interval(
     if min(len(x), len(y)) < SMALLEST_N or min(sizes) < SMALLEST_GROUPS:
         raise ValueError(f"an interval needs {SMALLEST_N} rows on both sides")
     blocks, rng = min(BLOCKS, *(size // 2 for size in sizes)), np.random.default_rng(seed)
-    halves = (_halves(ids, blocks, rng) for ids in (own, theirs))
+    cut = (halves(ids, blocks, rng) for ids in (own, theirs))
     found = [
         _between_halves((x[a], x[b]), (y[c], y[d]), kernel)
-        for (a, b), (c, d) in zip(*halves, strict=True)
+        for (a, b), (c, d) in zip(*cut, strict=True)
     ]
     return mean_interval(np.array(found), level=level)
 
@@ -137,7 +137,7 @@ def _between_halves(x: tuple[Array, Array], y: tuple[Array, Array], kernel: Kern
     return sum(sign * float(kernel(a, b).mean()) for a, b, sign in pairs)
 
 
-def _halves(
+def halves(
     groups: Groups, blocks: int, rng: np.random.Generator
 ) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
     """Rows of the two halves of every block; groups stay whole."""

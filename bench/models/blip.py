@@ -185,10 +185,9 @@ class BlipScore(nn.Module):
         self.mlp = _Head(self.config)
 
     def forward(self, x: Tensor, ids: Tensor) -> Tensor:
-        pixels = x.to(self.blip["visual_encoder"].pos_embed.dtype)
-        picture = self.blip["visual_encoder"](pixels)
+        picture = self.blip["visual_encoder"](x.to(next(self.blip.parameters()).dtype))
         state = self.blip["text_encoder"](ids.expand(len(x), -1), picture)[:, 0]
-        head = cast(nn.Linear, self.mlp.layers["0"]).weight.dtype
+        head = next(self.mlp.parameters()).dtype
         return (cast(Tensor, self.mlp(state.to(head)))[:, 0] - MEAN) / STD
 
     def narrowed(self, dtype: torch.dtype) -> BlipScore:

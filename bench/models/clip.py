@@ -200,7 +200,7 @@ def narrowed(net: nn.Module, dtype: torch.dtype, name: str) -> nn.Module:
     for body in (one for tower in bodies for one in tower):
         body.to(dtype)
         body.register_forward_pre_hook(lambda _, given: tuple(_cast(x, dtype) for x in given))
-        body.register_forward_hook(lambda _, given, out: _cast(out, torch.float32))
+        body.register_forward_hook(lambda _, __, out: _cast(out, torch.float32))
     return net
 
 

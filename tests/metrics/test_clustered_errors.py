@@ -7,7 +7,8 @@ import pytest
 
 from bench.metrics import intervals
 from bench.metrics.agreement import agreement
-from bench.metrics.image_row import Folder, mean_row, statistics
+from bench.metrics.image_row import Folder, statistics
+from bench.metrics.picture_metric import mean_row
 from tests.worlds.picture_files import save
 
 RNG = np.random.default_rng
