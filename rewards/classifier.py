@@ -11,7 +11,8 @@ from torch import Tensor
 
 from bench.api import Condition, Task, UserError, nearest, param
 from bench.models import external
-from bench.models.preprocess import Preprocess
+from bench.models.clip_transforms import read_json
+from bench.models.preprocess import Fit, Preprocess
 from rewards.pictures import PictureParams, PictureReward
 
 
@@ -29,12 +30,13 @@ class Classifier(PictureReward[ClassifierParams]):
     """log p(label | x) of a timm classifier: ask for one class of pictures.
 
     r(x) = log softmax f(x)[label], at most 0; at strength 1 its tilted law is p(x | label) if the
-    classifier is calibrated.  Size, mean and deviation are those of the model's own configuration;
-    the shortest side is resized (bicubic) and the middle kept.
+    classifier is calibrated.  Pictures are prepared by timm's transform for evaluation: of the
+    configuration beside the weights (config.json), or of the model's own.
     """
 
     learned = True
     Params = ClassifierParams
+    version = "2"
     scale: ClassVar[str] = "log-probability, at most 0"
 
     @cached_property
@@ -77,6 +79,26 @@ def load_classifier(name: str, path: Path, classes: int) -> tuple[Any, Preproces
         raise UserError(f"timm has no model '{name}': {nearest(name, timm.list_models())}")
     net = timm.create_model(name, pretrained=False, num_classes=classes)
     external.load_strictly(net, external.read_state(path), path)
-    settings = timm.data.resolve_model_data_config(net)
-    shape = Preprocess(settings["input_size"][-1], "shortest", settings["mean"], settings["std"])
+    own = read_json(path.with_name("config.json")).get("pretrained_cfg")
+    config = {"pretrained_cfg": own} if isinstance(own, dict) else {"model": net}
+    shape = evaluation_transform(timm.data.resolve_data_config({}, **config), name)
     return net.requires_grad_(False).eval(), shape
+
+
+FITS: dict[str, Fit] = {"center": "shortest", "squash": "squash", "border": "longest"}
+"""timm's crop modes."""
+
+
+def evaluation_transform(settings: dict[str, Any], name: str) -> Preprocess:
+    """timm's transform for evaluation, from its configuration of the weights."""
+    height, width = settings["input_size"][-2:]
+    mode = settings.get("crop_mode") or "center"
+    if height != width or mode not in FITS or settings.get("crop_border_pixels"):
+        raise UserError(
+            f"{name} reads pictures of {height}x{width} cut by '{mode}', which is not known here: "
+            f"use a model with squares and one of {', '.join(FITS)}"
+        )
+    mean, std = tuple(settings["mean"]), tuple(settings["std"])
+    fill = tuple(round(255 * value) / 255 for value in mean)
+    how = settings["interpolation"], settings["crop_pct"] or 0.875
+    return Preprocess(height, FITS[mode], mean, std, *how, fill if mode == "border" else (0, 0, 0))

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from bench.api import Accuracy, Condition, UserError, param
-from bench.models import activations, clip, external
+from bench.models import clip, external
 from bench.models.activations import Asked
 from bench.models.clip import ClipModel, Precision
 from bench.models.preprocess import Fit
@@ -72,8 +72,7 @@ class ClipReward(PromptedReward[NetworkP]):
         return self.activation
 
     def doubt(self) -> str:
-        name, asked = self.model_name(), self.asked_activation()
-        return activations.check(name, self.path, clip.open_clip(), asked)
+        return clip.doubts(self.model_name(), self.path, self.asked_activation())
 
     def model(self, like: Tensor) -> ClipModel:
         """The frozen model on the device of the pictures."""
@@ -250,8 +249,7 @@ class Aesthetic(PictureReward[AestheticParams]):
         return head, body
 
     def doubt(self) -> str:
-        asked = self.params.activation
-        return activations.check(self.params.model, self.paths[1], clip.open_clip(), asked)
+        return clip.doubts(self.params.model, self.paths[1], self.params.activation)
 
     def __call__(self, x: Tensor, condition: Condition) -> Tensor:
         head, body = self.paths

@@ -9,12 +9,12 @@ for, or there is a doubt that is said.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any, Literal
 
 from bench.core.params import UserError
 from bench.models import external
+from bench.models.clip_transforms import read_json
 
 Activation = Literal["gelu", "quick-gelu"]
 Asked = Literal["", "gelu", "quick-gelu"]
@@ -64,24 +64,14 @@ def written_beside(path: Path) -> tuple[Activation | None, str]:
     for known, activation in PUBLISHED.items():
         if external.entry(known).file == path.name:
             return activation, f"published as {known}"
-    found = _read(path.with_name("open_clip_config.json")).get("model_cfg")
+    found = read_json(path.with_name("open_clip_config.json")).get("model_cfg")
     if isinstance(found, dict):
         return "quick-gelu" if found.get("quick_gelu", False) else "gelu", "open_clip_config.json"
-    vision = _read(path.with_name("config.json")).get("vision_config")
+    vision = read_json(path.with_name("config.json")).get("vision_config")
     if isinstance(vision, dict):  # quick_gelu is the default of transformers, which it leaves out
         quick = vision.get("hidden_act", "quick_gelu") == "quick_gelu"
         return "quick-gelu" if quick else "gelu", "config.json"
     return None, ""
-
-
-def _read(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        return {}
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError(f"{path} is not valid JSON ({error}): mend it or take it away") from error
-    return content if isinstance(content, dict) else {}
 
 
 def _twin(name: str, known: list[str]) -> str:

@@ -22,6 +22,7 @@ from torch.utils._python_dispatch import _disable_current_modes
 from bench.core.params import UserError, nearest
 from bench.models import activations, external
 from bench.models.activations import Asked
+from bench.models.clip_transforms import Transform, transform_of
 from bench.models.preprocess import Fit, Preprocess
 
 Precision = Literal["float32", "bfloat16"]
@@ -37,16 +38,18 @@ class ClipModel:
     projection, normalisation and the logit scale are in float32 whatever it is.
     """
 
-    def __init__(self, net: nn.Module, name: str, fit: Fit | None = None) -> None:
+    def __init__(
+        self, net: nn.Module, name: str, fit: Fit | None = None, how: Transform | None = None
+    ) -> None:
         self.net, self.name = net.requires_grad_(False).eval(), name
         self.narrow = any(p.dtype.itemsize < 4 for p in net.parameters())
-        visual = cast(Any, net).visual
-        settings = getattr(visual, "preprocess_cfg", {})
-        size = visual.image_size
+        size, known = cast(Any, net).visual.image_size, how or Transform()
         self.preprocess = Preprocess(
-            side=size[0] if isinstance(size, tuple | list) else size,
-            fit=fit or settings.get("resize_mode", "shortest"),
-            **{k: tuple(settings[k]) for k in ("mean", "std") if k in settings},
+            size[0] if isinstance(size, tuple | list) else size,
+            fit or known.fit,
+            known.mean,
+            known.std,
+            known.interpolation,
         )
         self._prompts: dict[str, Tensor] = {}
 
@@ -177,12 +180,23 @@ def _load(
     activation: Asked,
 ) -> ClipModel:
     net = make_clip(name)
-    doubt = activations.check(name, path, open_clip(), activation)
+    doubt = doubts(name, path, activation)
     if doubt:
         warnings.warn(doubt, stacklevel=2)
     state = external.read_state(path)
     external.load_strictly(net, as_open_clip(state), path)
-    return ClipModel(narrowed(net, getattr(torch, precision), name), name, fit)
+    how, _ = transform_of(name, path, open_clip())
+    return ClipModel(narrowed(net, getattr(torch, precision), name), name, fit, how)
+
+
+def doubts(name: str, path: Path, activation: Asked = "") -> str:
+    """What may be wrong with the weights of a file although they fit, or "".
+
+    Raises UserError for what is certainly wrong.
+    """
+    clip = open_clip()
+    about = activations.check(name, path, clip, activation), transform_of(name, path, clip)[1]
+    return "; ".join(filter(None, about))
 
 
 def narrowed(net: nn.Module, dtype: torch.dtype, name: str) -> nn.Module:

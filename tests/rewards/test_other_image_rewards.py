@@ -8,7 +8,6 @@ from safetensors.torch import save_file
 
 from bench.core.finite import finite_scores
 from bench.core.params import UserError
-from bench.models import preprocess
 from tests.worlds import tiny_networks
 from tests.worlds.tiny_networks import PICTURES
 
@@ -44,10 +43,7 @@ def test_classifier_is_timm_with_its_own_preprocessing(tmp_path):
     save_file(net.state_dict(), tmp_path / "vit.safetensors")
     made = {"model": "test_vit", "weights": str(tmp_path / "vit.safetensors"), "classes": 7}
     reward = Classifier.create(**made, label=3, pixels="unit")
-    settings = timm.data.resolve_model_data_config(net)
-    shape = preprocess.Preprocess(
-        settings["input_size"][-1], "shortest", settings["mean"], settings["std"]
-    )
+    shape = timm.data.create_transform(**timm.data.resolve_model_data_config(net))
     for kind in PICTURES.values():
         x = kind.clone().requires_grad_()
         scores = reward(x, None)
