@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from bench.api import Condition, Task, UserError, nearest, param
 from bench.models import external
-from bench.models.clip_transforms import read_json
+from bench.models.clip_transforms import beside, read_json
 from bench.models.preprocess import Fit, Preprocess
 from rewards.pictures import PictureParams, PictureReward
 
@@ -65,12 +66,24 @@ class Classifier(PictureReward[ClassifierParams]):
         return logits.float().log_softmax(-1)[:, label]
 
     def weights(self) -> dict[str, str]:
-        return {self.params.model: external.file_digest(self.path)}
+        return {self.params.model: external.file_digest(self.path), **beside(self.path, CONFIG)}
+
+    def doubt(self) -> str:
+        return doubt_of(self.params.model, self.path)
+
+
+CONFIG = "config.json"
+"""What timm writes beside weights."""
+
+
+def load_classifier(name: str, path: Path, classes: int) -> tuple[Any, Preprocess]:
+    """The frozen network and its preprocessing, made once per file and configuration."""
+    digests = external.file_digest(path), *beside(path, CONFIG).values()
+    return _load(name, path, digests, classes)
 
 
 @cache
-def load_classifier(name: str, path: Path, classes: int) -> tuple[Any, Preprocess]:
-    """The frozen network and its preprocessing."""
+def _load(name: str, path: Path, _digests: tuple[str, ...], classes: int) -> tuple[Any, Preprocess]:
     try:
         import timm
     except ImportError as error:
@@ -79,10 +92,35 @@ def load_classifier(name: str, path: Path, classes: int) -> tuple[Any, Preproces
         raise UserError(f"timm has no model '{name}': {nearest(name, timm.list_models())}")
     net = timm.create_model(name, pretrained=False, num_classes=classes)
     external.load_strictly(net, external.read_state(path), path)
-    own = read_json(path.with_name("config.json")).get("pretrained_cfg")
+    own = read_json(path.with_name(CONFIG)).get("pretrained_cfg")
     config = {"pretrained_cfg": own} if isinstance(own, dict) else {"model": net}
+    if doubt := doubt_of(name, path):
+        warnings.warn(doubt, stacklevel=2)
     shape = evaluation_transform(timm.data.resolve_data_config({}, **config), name)
     return net.requires_grad_(False).eval(), shape
+
+
+READ = ("input_size", "crop_pct", "crop_mode", "interpolation", "mean", "std")
+"""What of timm's configuration decides how pictures are prepared."""
+
+
+def doubt_of(name: str, path: Path) -> str:
+    """A doubt about which of the published weights of a model a file is, or "".
+
+    resnet18 alone stands for seven, of which some keep 0.875 of the side and some 0.95.
+    """
+    import timm
+
+    tags = [] if "." in name else timm.list_pretrained(f"{name}.*")
+    known = (timm.get_pretrained_cfg(tag).to_dict() for tag in tags)
+    ways = {tuple(config.get(key) for key in READ) for config in known}
+    if len(ways) < 2 or isinstance(read_json(path.with_name(CONFIG)).get("pretrained_cfg"), dict):
+        return ""
+    return (
+        f"published weights of {name} prepare pictures in {len(ways)} ways and nothing beside "
+        f"{path.name} says which is its own: put its {CONFIG} there, or name it as in "
+        f"model={tags[0]}"
+    )
 
 
 FITS: dict[str, Fit] = {"center": "shortest", "squash": "squash", "border": "longest"}

@@ -18,6 +18,7 @@ from bench.api import Accuracy, Condition, UserError, param
 from bench.models import clip, external
 from bench.models.activations import Asked
 from bench.models.clip import ClipModel, Precision
+from bench.models.clip_transforms import beside
 from bench.models.preprocess import Fit
 from rewards import accuracies
 from rewards.pictures import PictureParams, PictureReward, PromptedParams, PromptedReward
@@ -72,7 +73,7 @@ class ClipReward(PromptedReward[NetworkP]):
         return self.activation
 
     def doubt(self) -> str:
-        return clip.doubts(self.model_name(), self.path, self.asked_activation())
+        return clip.doubts(self.model_name(), self.path, self.asked_activation(), self.fit)
 
     def model(self, like: Tensor) -> ClipModel:
         """The frozen model on the device of the pictures."""
@@ -94,7 +95,7 @@ class ClipReward(PromptedReward[NetworkP]):
         return clip.tokens_cut(self.model_name(), self.prompt(condition))
 
     def weights(self) -> dict[str, str]:
-        return {self.external()[0]: external.file_digest(self.path)}
+        return {self.external()[0]: external.file_digest(self.path), **beside(self.path)}
 
 
 @dataclass(frozen=True)
@@ -261,7 +262,8 @@ class Aesthetic(PictureReward[AestheticParams]):
 
     def weights(self) -> dict[str, str]:
         paths = zip(self.external(), self.paths, strict=True)
-        return {name: external.file_digest(path) for name, path in paths}
+        files = {name: external.file_digest(path) for name, path in paths}
+        return files | beside(self.paths[1])
 
 
 @cache

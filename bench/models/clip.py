@@ -22,7 +22,7 @@ from torch.utils._python_dispatch import _disable_current_modes
 from bench.core.params import UserError, nearest
 from bench.models import activations, external
 from bench.models.activations import Asked
-from bench.models.clip_transforms import Transform, transform_of
+from bench.models.clip_transforms import Transform, beside, transform_of
 from bench.models.preprocess import Fit, Preprocess
 
 Precision = Literal["float32", "bfloat16"]
@@ -164,23 +164,25 @@ def load_clip(
 ) -> Any:
     """The model with the weights of a file, made once per file, precision and fit.
 
-    Warns where the weights may be for the other activation and `activation` does not say.
+    Warns where the weights may be for the other activation and `activation` does not say, and
+    where they may read pictures in another way and `fit` does not say.
     """
     stat = path.stat()
-    return _load(name, path, (stat.st_size, stat.st_mtime_ns), precision, fit, activation)
+    version = (stat.st_size, stat.st_mtime_ns, *beside(path).items())
+    return _load(name, path, version, precision, fit, activation)
 
 
 @cache
 def _load(
     name: str,
     path: Path,
-    _version: tuple[int, int],
+    _version: tuple[Any, ...],
     precision: Precision,
     fit: Fit | None,
     activation: Asked,
 ) -> ClipModel:
     net = make_clip(name)
-    doubt = doubts(name, path, activation)
+    doubt = doubts(name, path, activation, fit)
     if doubt:
         warnings.warn(doubt, stacklevel=2)
     state = external.read_state(path)
@@ -189,14 +191,15 @@ def _load(
     return ClipModel(narrowed(net, getattr(torch, precision), name), name, fit, how)
 
 
-def doubts(name: str, path: Path, activation: Asked = "") -> str:
+def doubts(name: str, path: Path, activation: Asked = "", fit: Fit | None = None) -> str:
     """What may be wrong with the weights of a file although they fit, or "".
 
-    Raises UserError for what is certainly wrong.
+    Whoever names a `fit` knows how pictures are prepared.  Raises UserError for what is certainly
+    wrong.
     """
     clip = open_clip()
-    about = activations.check(name, path, clip, activation), transform_of(name, path, clip)[1]
-    return "; ".join(filter(None, about))
+    shown = "" if fit else transform_of(name, path, clip)[1]
+    return "; ".join(filter(None, (activations.check(name, path, clip, activation), shown)))
 
 
 def narrowed(net: nn.Module, dtype: torch.dtype, name: str) -> nn.Module:

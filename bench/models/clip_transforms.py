@@ -14,10 +14,14 @@ from pathlib import Path
 from typing import Any, cast
 
 from bench.core.params import UserError
+from bench.models import external
 from bench.models.preprocess import CLIP_MEAN, CLIP_STD, Fit, Interpolation
 
 RESAMPLING: dict[int, Interpolation] = {2: "bilinear", 3: "bicubic"}
 """Pillow's numbers, which transformers writes."""
+
+CONFIGURATIONS = ("open_clip_config.json", "preprocessor_config.json")
+"""What open_clip and transformers write beside weights; the first one decides."""
 
 
 @dataclass(frozen=True)
@@ -49,11 +53,19 @@ def transform_of(name: str, path: Path, clip: Any) -> tuple[Transform, str]:
     return next(iter(published), Transform()), ""
 
 
+def beside(path: Path, *names: str) -> dict[str, str]:
+    """SHA-256 of the configurations beside some weights: scores depend on them as on the weights.
+
+    Names default to those that decide how a CLIP reads pictures.
+    """
+    files = {name: path.with_name(name) for name in names or CONFIGURATIONS}
+    return {name: external.file_digest(file) for name, file in files.items() if file.is_file()}
+
+
 def _written_beside(path: Path) -> Iterator[Transform]:
-    own = read_json(path.with_name("open_clip_config.json")).get("preprocess_cfg")
-    if isinstance(own, dict):
-        yield _of_open_clip(own)
-    theirs = read_json(path.with_name("preprocessor_config.json"))
+    own, theirs = (read_json(path.with_name(name)) for name in CONFIGURATIONS)
+    if isinstance(settings := own.get("preprocess_cfg"), dict):
+        yield _of_open_clip(settings)
     if "image_mean" in theirs:
         yield _of_transformers(theirs)
 

@@ -9,10 +9,10 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from bench.core.params import UserError
-from bench.models import clip, clip_transforms
+from bench.models import clip, clip_transforms, external
 from bench.models.preprocess import CLIP_MEAN, Preprocess
 from rewards.classifier import Classifier, evaluation_transform
-from rewards.clip_scores import CLIPScore, HPSv2
+from rewards.clip_scores import CLIPScore, HPSv2, PickScore
 from tests.worlds import tiny_networks
 from tests.worlds.tiny_networks import NAME, SHAPES
 
@@ -145,3 +145,66 @@ def test_a_configuration_beside_the_file_wins(tiny, tmp_path, name, content):
 
 def test_a_reward_with_its_own_fit_keeps_it(path):
     assert HPSv2.create(weights=path).model(torch.zeros(1)).preprocess.fit == "longest"
+
+
+# -- what stands beside the file is part of it ----------------------------------------------------
+
+
+def copied(tiny, folder):
+    file = folder / "mine.safetensors"
+    file.write_bytes((tiny / "tiny.safetensors").read_bytes())
+    return file
+
+
+def test_a_configuration_that_comes_later_is_another_cell_and_another_model(tiny, tmp_path):
+    file = copied(tiny, tmp_path)
+    reward = CLIPScore.create(weights=str(file), model=NAME, pixels="unit")
+    keys, shapes = [reward.weights()], [reward.model(torch.zeros(1)).preprocess]
+    for mean in ((0.5, 0.5, 0.5), (0.4, 0.5, 0.5)):
+        content = {"preprocess_cfg": SIGLIP | {"mean": mean}}
+        (tmp_path / "open_clip_config.json").write_text(json.dumps(content))
+        keys.append(reward.weights())
+        shapes.append(reward.model(torch.zeros(1)).preprocess)
+        assert shapes[-1].mean == mean
+    assert len({json.dumps(key) for key in keys}) == 3
+
+
+def test_a_configuration_that_comes_later_is_another_classifier(tmp_path):
+    torch.manual_seed(0)
+    net = timm.create_model("test_vit", num_classes=7)
+    save_file(net.state_dict(), tmp_path / "vit.safetensors")
+    made = {"model": "test_vit", "classes": 7, "weights": str(tmp_path / "vit.safetensors")}
+    reward, x = Classifier.create(**made, label=3, pixels="unit"), torch.rand(1, 3, 90, 70)
+    before = reward.weights(), float(reward(x, None))
+    config = timm.models.get_pretrained_cfg("test_vit").to_dict() | {"crop_pct": 0.6}
+    content = json.dumps({"pretrained_cfg": config}, default=str)
+    (tmp_path / "config.json").write_text(content)
+    assert reward.weights() != before[0] and abs(float(reward(x, None)) - before[1]) > 1e-4
+
+
+def test_features_are_kept_under_the_configuration(tiny, tmp_path):
+    from bench.metrics import encoders
+
+    file, versions = copied(tiny, tmp_path), []
+    for mean in ((0.5, 0.5, 0.5), (0.4, 0.5, 0.5)):
+        content = {"preprocess_cfg": SIGLIP | {"mean": mean}}
+        (tmp_path / "open_clip_config.json").write_text(json.dumps(content))
+        versions.append(encoders.clip(str(file), NAME).version)
+    assert len({*versions, "1", "2"}) == 4
+
+
+def test_only_what_is_unknown_is_doubted(tmp_path):
+    """The published files of HPSv2 and PickScore, and a classifier that is named, are known."""
+    import open_clip
+
+    assert clip_transforms.transform_of("ViT-H-14", tmp_path / "HPS.pt", open_clip)[1]
+    for known in ("hpsv2-2.0", "hpsv2-2.1", "pickscore"):
+        file = tmp_path / external.entry(known).file
+        cls = PickScore if known == "pickscore" else HPSv2
+        file.touch()
+        assert cls.create(weights=str(file)).doubt() == ""
+    other = CLIPScore.create(model="ViT-H-14", weights=str(file), activation="gelu")
+    assert "2 ways" in other.doubt()
+    for name, doubted in (("resnet18", True), ("resnet18.tv_in1k", False), ("test_vit", False)):
+        found = Classifier.create(model=name, weights=str(file)).doubt()
+        assert ("ways" in found and "model=resnet18.a1_in1k" in found) == doubted, name
