@@ -16,7 +16,9 @@ from torch import Tensor, nn
 
 from bench.api import Accuracy, Condition, UserError, param
 from bench.models import clip, external
+from bench.models.activations import Asked
 from bench.models.clip import ClipModel, Precision
+from bench.models.clip_transforms import beside
 from bench.models.preprocess import Fit
 from rewards import accuracies
 from rewards.pictures import PictureParams, PictureReward, PromptedParams, PromptedReward
@@ -34,14 +36,27 @@ class NetworkParams(PromptedParams):
     )
 
 
+def activation_param() -> Asked:
+    """A field that says what the weights of a file were trained with."""
+    made: Asked = param(
+        "",
+        tunable=False,
+        decides=False,
+        help="gelu or quick-gelu: what the weights of a file of yours were trained with",
+    )
+    return made
+
+
 NetworkP = TypeVar("NetworkP", bound=NetworkParams)
 
 
 class ClipReward(PromptedReward[NetworkP]):
     """Cosine of picture and prompt in a CLIP model, times `factor`."""
 
+    version = "2"
     learned = True
     architecture: ClassVar[str] = "ViT-H-14"
+    activation: ClassVar[Asked] = "gelu"
     fit: ClassVar[Fit | None] = None
 
     def model_name(self) -> str:
@@ -53,9 +68,17 @@ class ClipReward(PromptedReward[NetworkP]):
         """The weight file."""
         return external.locate(self.external()[0], self.params.weights)
 
+    def asked_activation(self) -> Asked:
+        """What is known of the weights without looking at the file."""
+        return self.activation
+
+    def doubt(self) -> str:
+        return clip.doubts(self.model_name(), self.path, self.asked_activation(), self.fit)
+
     def model(self, like: Tensor) -> ClipModel:
         """The frozen model on the device of the pictures."""
-        found = clip.load_clip(self.model_name(), self.path, self.params.precision, self.fit)
+        how = self.params.precision, self.fit, self.asked_activation()
+        found = clip.load_clip(self.model_name(), self.path, *how)
         loaded: ClipModel = found.to(like.device)
         return loaded
 
@@ -72,7 +95,7 @@ class ClipReward(PromptedReward[NetworkP]):
         return clip.tokens_cut(self.model_name(), self.prompt(condition))
 
     def weights(self) -> dict[str, str]:
-        return {self.external()[0]: external.file_digest(self.path)}
+        return {self.external()[0]: external.file_digest(self.path), **beside(self.path)}
 
 
 @dataclass(frozen=True)
@@ -143,6 +166,7 @@ class CLIPParams(UnitParams):
         "cosine", tunable=False, help="cosine, or cosine times the learnt logit scale"
     )
     model: str = param("ViT-B-32", tunable=False, help="a model of open_clip")
+    activation: Asked = activation_param()
 
 
 KNOWN_CLIPS = {
@@ -167,6 +191,9 @@ class CLIPScore(ClipReward[CLIPParams]):
     def model_name(self) -> str:
         return self.params.model
 
+    def asked_activation(self) -> Asked:
+        return self.params.activation
+
     def accuracies(self) -> tuple[Accuracy, ...]:
         return accuracies.CLIP_H if self.params.model == "ViT-H-14" else ()
 
@@ -190,6 +217,7 @@ class AestheticParams(PictureParams):
     head: str = param("", tunable=False, help="path of the head; default: the prefetched one")
     weights: str = param("", tunable=False, help="path of the CLIP; default: the prefetched one")
     model: str = param("ViT-L-14-quickgelu", tunable=False, help="the CLIP's name in open_clip")
+    activation: Asked = activation_param()
     precision: Precision = param(
         "float32", tunable=False, help="of the network; scores are float32"
     )
@@ -204,6 +232,7 @@ class Aesthetic(PictureReward[AestheticParams]):
     """
 
     Params = AestheticParams
+    version = "2"
     learned = True
     scale: ClassVar[str] = "rating, typically 4 to 7"
 
@@ -220,16 +249,21 @@ class Aesthetic(PictureReward[AestheticParams]):
         head, body = (external.locate(*pair) for pair in zip(names, given, strict=True))
         return head, body
 
+    def doubt(self) -> str:
+        return clip.doubts(self.params.model, self.paths[1], self.params.activation)
+
     def __call__(self, x: Tensor, condition: Condition) -> Tensor:
         head, body = self.paths
-        model: ClipModel = clip.load_clip(self.params.model, body, self.params.precision)
+        how = self.params.precision, None, self.params.activation
+        model: ClipModel = clip.load_clip(self.params.model, body, *how)
         features = model.to(x.device).image(self.unit(x))
         weight, bias = affine_head(head)
         return features @ weight.to(features) + bias.to(features)
 
     def weights(self) -> dict[str, str]:
         paths = zip(self.external(), self.paths, strict=True)
-        return {name: external.file_digest(path) for name, path in paths}
+        files = {name: external.file_digest(path) for name, path in paths}
+        return files | beside(self.paths[1])
 
 
 @cache

@@ -107,11 +107,19 @@ class WeightedSum(Reward[SumParams]):
         counts = [getattr(part, "tokens_cut", None) for part in self.parts]
         return max((count(condition) for count in counts if count), default=0)
 
+    def doubt(self) -> str:
+        """Of all parts."""
+        said = (getattr(part, "doubt", str)() for part in self.parts)
+        return "; ".join(filter(None, said))
+
     def weights(self) -> dict[str, str]:
-        found = [
-            (k, name, sha) for k, p in enumerate(self.parts) for name, sha in p.weights().items()
-        ]
-        return {f"{k} {name}": sha for k, name, sha in found}
+        """Of the parts, and their versions: a part that computes something else is another sum."""
+        found = {}
+        for k, (text, part) in enumerate(zip(self.params.rewards, self.parts, strict=True)):
+            name = text.partition(";")[0].partition(":")[0]
+            found[f"{k} version"] = plugins.version_of("rewards", name)
+            found |= {f"{k} {file}": sha for file, sha in part.weights().items()}
+        return found
 
 
 Signature = Literal["score", "batch", "model"]

@@ -44,6 +44,7 @@ class ImageReward(PromptedReward[ImageRewardParams]):
     """
 
     Params = ImageRewardParams
+    version = "2"
     learned = True
     config: ClassVar[BlipConfig] = BlipConfig()
     scale: ClassVar[str] = "standardised, typically -2 to 2"
@@ -67,7 +68,7 @@ class ImageReward(PromptedReward[ImageRewardParams]):
         net = load_blip(weights, self.config, self.params.precision).to(x.device)
         ids = token_ids(self.prompt(condition), vocabulary).to(x.device)
         inputs = Preprocess(self.config.side)(self.unit(x))
-        scores: Tensor = net(inputs.to(getattr(torch, self.params.precision)), ids)
+        scores: Tensor = net(inputs, ids)
         return scores
 
     def tokens_cut(self, condition: Condition) -> int:
@@ -87,7 +88,7 @@ def load_blip(path: Path, config: BlipConfig, precision: Precision = "float32") 
     # 0, 1, 2, ...: a buffer of the package's BERT, not a weight.
     state.pop("blip.text_encoder.embeddings.position_ids", None)
     external.load_strictly(net, state, path)
-    return net.requires_grad_(False).to(getattr(torch, precision)).eval()
+    return net.requires_grad_(False).narrowed(getattr(torch, precision)).eval()
 
 
 @cache

@@ -44,6 +44,10 @@ class PictureReward(Reward[PictureP]):
         """Names of the published weights that `bench prefetch` fetches for these parameters."""
         return ()
 
+    def doubt(self) -> str:
+        """What may be wrong with the score although everything fits, or ""."""
+        return ""
+
     def compatible(self, task: Task[Any]) -> str | None:
         shape = tuple(task.data_shape)
         if len(shape) != 3 or shape[0] not in (1, 3):

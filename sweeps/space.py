@@ -113,7 +113,8 @@ def read_change(content: Any, name: str) -> Change:
         unknown = set(content) - {"low", "high", "log", "choices", "when"}
         if unknown:
             raise UserError(f"the space of {name} has no key '{min(unknown)}'")
-        return dict(content)
+        ends = {key: _bound(content[key], name) for key in ("low", "high") if key in content}
+        return {**content, **ends}
     if content in ("off", False, None):  # YAML reads off as false
         return None
     body, _, scale = str(content).partition(":")
@@ -123,7 +124,15 @@ def read_change(content: Any, name: str) -> Change:
     low, _, high = body.partition("..")
     if scale not in ("", "log", "linear"):
         raise UserError(f"the scale of {name} is log or linear, not '{scale}'")
-    return {"low": parse_value(low), "high": parse_value(high), "log": scale == "log"}
+    return {"low": _bound(low, name), "high": _bound(high, name), "log": scale == "log"}
+
+
+def _bound(value: Any, name: str) -> float:
+    """An end of a range; raises UserError for what is no finite number."""
+    found = parse_value(value.strip()) if isinstance(value, str) else value
+    if isinstance(found, bool) or not isinstance(found, int | float) or not math.isfinite(found):
+        raise UserError(f"the range of {name} ends at finite numbers, not at '{value}'")
+    return float(found)
 
 
 def changes_for(method: str, wanted: Mapping[str, Any], params: type[Any]) -> dict[str, Change]:
@@ -202,12 +211,14 @@ def _axis(
     if hint is bool and not said["choices"]:
         said["choices"] = (False, True)
     if said["choices"]:
-        named = tuple(said["choices"])
-        for choice in named:
-            build(type(params), {name: choice}, label)
+        built = (build(type(params), {name: choice}, label) for choice in said["choices"])
+        named = tuple(getattr(one, name) for one in built)  # 1 is 1.0 where the field is a float
         return _inside(label, Axis(name, "choice", default, choices=named, when=when))
     if hint not in (int, float) or said["low"] is None or said["high"] is None:
         return None
+    for end in (said["low"], said["high"]):
+        if hint is int and end != round(end):
+            raise UserError(f"the range of {name} of {label} is of whole numbers, not {end:g}")
     low, high = hint(said["low"]), hint(said["high"])
     for bound in (low, high):
         build(type(params), {name: bound}, label)

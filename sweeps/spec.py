@@ -9,14 +9,14 @@ from typing import Any
 
 from bench.core import plugins
 from bench.core.cells import digest
-from bench.core.params import UserError, build, nearest, param, parse_name
+from bench.core.params import UserError, build, nearest, param, parse_name, respelled
 from bench.core.tasks import Task
 from bench.core.work import Budget
 from bench.plan.binding import bind
-from bench.plan.budgets import parse_budget
+from bench.plan.budgets import parse_budget, respelled_budget
 from bench.runner.measuring import wanted_metrics
 from sweeps.samplers import make_sampler
-from sweeps.space import check_known
+from sweeps.space import check_known, read_change
 
 TUNING_SEED = 1_000_000
 """Seeds from here on are for tuning; those of reports lie below."""
@@ -96,7 +96,7 @@ class Spec:
 
     def identity(self) -> dict[str, Any]:
         """What makes two commands the same sweep: neither its length nor where it reports."""
-        decisive = asdict(self)
+        decisive = asdict(respelled_spec(self))
         for name in ("trials", "seeds", "batch"):
             decisive.pop(name)
         return decisive | {"sampler": make_sampler(self.sampler).describe()}
@@ -107,8 +107,22 @@ class Spec:
         return f"sweep-{digest(self.identity() | {'optuna': version('optuna')})[:8]}"
 
 
+def respelled_spec(spec: Spec) -> Spec:
+    """The spec with every number in one spelling: another one is no other study."""
+    return replace(
+        spec,
+        task=respelled(spec.task),
+        reward=respelled(spec.reward),
+        methods=tuple(map(respelled, spec.methods)),
+        budget=respelled_budget(spec.budget),
+        prune=None if spec.prune is None else respelled(spec.prune),
+        space={name: read_change(content, name) for name, content in spec.space.items()},
+    )
+
+
 def checked(spec: Spec) -> Spec:
     """The spec with its objectives filled in; UserError for whatever cannot be swept."""
+    spec = respelled_spec(spec)
     bound = bind(spec.task, spec.reward)
     if bound.refusal:
         raise UserError(f"{spec.reward} cannot be asked on {spec.task}: {bound.refusal}")

@@ -19,7 +19,9 @@ from bench.cli.evaluate_presets import quality_rows, read_preset
 
 if TYPE_CHECKING:
     from bench.cli.evaluate_prompts import Said
-    from bench.metrics.image_row import Folder, PictureMetric
+    from bench.metrics.arrays import Array
+    from bench.metrics.image_row import Folder
+    from bench.metrics.picture_metric import PictureMetric
 
 EXAMPLE = "bench evaluate out/ --reference real/ -r hpsv2 --prompts prompts.txt"
 ENCODERS = "inception-clean,inception-legacy,dinov2,clip,pixels"
@@ -67,6 +69,7 @@ def evaluate(
 ) -> None:
     """Distances to a reference, diversity, picture statistics and rewards of a folder."""
     from bench.metrics.image_row import Folder, available, metric_rows
+    from bench.metrics.picture_metric import PictureMetric
     from bench.reading.account import write_files
 
     if out is not None:
@@ -83,7 +86,10 @@ def evaluate(
     asked = [*reward, *(v for v in given if v is not None)]
     words = source.said(own.survey, prompts, prompt, pairs) if asked else None
     source.written(words, own.survey.contents.names(), write_pairs)
-    rows = metric_rows(own, real, chosen)
+    known, lost = (words, "") if asked else source.recorded(own.survey)
+    rows = metric_rows(own, real, chosen, known.groups if known else None)
+    if lost:
+        rows.append(PictureMetric("(warning)", note=f"pictures are taken as independent: {lost}"))
     if words:
         rows.append(_prompts_row(words))
     if quality is None:
@@ -114,7 +120,7 @@ def _pairs(given: list[str]) -> dict[str, str]:
 
 
 def _prompts_row(words: Said) -> PictureMetric:
-    from bench.metrics.image_row import PictureMetric
+    from bench.metrics.picture_metric import PictureMetric
 
     return PictureMetric("(prompts)", n=len(words.prompts), note=words.source)
 
@@ -131,41 +137,44 @@ def _finite(row: PictureMetric) -> PictureMetric:
 
 
 def _score(text: str, own: Folder, words: Said | None) -> PictureMetric:
-    """Mean raw reward over the folder, with its standard error."""
+    """Mean raw reward over the folder, with its interval over prompts."""
+    from bench.core.params import format_name
+    from bench.metrics.picture_metric import mean_row
+    from bench.plan.binding import make_reward
+
+    name, reward, _ = make_reward(text)
+    values = _scores(name, reward, own, words)
+    row = mean_row(f"reward {format_name(name, {})}", values, words.groups if words else None)
+    said = (
+        f"raw scale: {getattr(reward, 'scale', '') or 'as the reward defines it'}",
+        source.reading_note(reward, words),
+        believed(reward),
+        getattr(reward, "doubt", str)(),
+        row.note,
+        f"standard deviation {float(values.std(ddof=1)):.4g}" if len(values) > 1 else "",
+    )
+    weights = " ".join(f"{k}:{v[:12]}" for k, v in reward.weights().items())
+    note = "; ".join(filter(None, said))
+    return replace(row, direction="higher", weights=weights, note=note)
+
+
+def _scores(name: str, reward: Any, own: Folder, words: Said | None) -> Array:
+    """Raw scores (n,) of the pictures, each under its sentence."""
     import torch
 
     from bench.core.finite import finite_scores
-    from bench.core.params import format_name
-    from bench.metrics.image_row import PictureMetric
-    from bench.plan.binding import make_reward
     from bench.reading.picture import read_pictures
 
-    name, reward, _ = make_reward(text)
-    weights = " ".join(f"{k}:{v[:12]}" for k, v in reward.weights().items())
     scores = []
     with torch.no_grad():
         for k, picture in enumerate(read_pictures(own.paths)):
             x = as_read(picture, pixel_range(reward))
             try:
-                scores.append(
-                    finite_scores(reward(x, words.prompts[k] if words else None), name).double()
-                )
+                found = finite_scores(reward(x, words.prompts[k] if words else None), name)
             except FloatingPointError as broken:
                 raise FloatingPointError(f"{broken} ({own.paths[k].name})") from broken
-    values = torch.cat(scores)
-    error = float(values.std() / len(values) ** 0.5) if len(values) > 1 else None
-    note = f"raw scale: {getattr(reward, 'scale', '') or 'as the reward defines it'}"
-    note = "; ".join(filter(None, (note, source.reading_note(reward, words), believed(reward))))
-    label = format_name(name, {})
-    return PictureMetric(
-        f"reward {label}",
-        value=float(values.mean()),
-        standard_error=error,
-        n=len(values),
-        direction="higher",
-        weights=weights,
-        note=f"{note}; standard deviation {float(values.std()):.4g}" if error else note,
-    )
+            scores.append(found.double())
+    return torch.cat(scores).numpy()
 
 
 def _writer(out: Path) -> Callable[[Any], bytes]:

@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from bench.metrics.agreement import Agreement
-    from bench.metrics.image_row import Folder, PictureMetric
+    from bench.metrics.image_row import Folder
+    from bench.metrics.picture_metric import PictureMetric
     from bench.reading.preferences import Preference
 
 
@@ -30,7 +31,7 @@ def agreement_rows(folder: Folder, path: Path, rewards: list[str]) -> list[Pictu
 
 def _row(text: str, folder: Folder, found: list[Preference]) -> PictureMetric:
     from bench.metrics.agreement import agreement
-    from bench.metrics.image_row import PictureMetric
+    from bench.metrics.picture_metric import PictureMetric
     from bench.plan.binding import make_reward
     from bench.prompts import identity
 

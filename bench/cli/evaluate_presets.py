@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from bench.cli.evaluate_prompts import Said
-    from bench.metrics.image_row import PictureMetric
+    from bench.metrics.picture_metric import PictureMetric
 
 FOLDER = Path(__file__).parent / "presets"
 
@@ -69,7 +69,7 @@ def quality_rows(
 
 def _count(preset: Preset, words: Said) -> Iterator[PictureMetric]:
     """A warning where the prompts cannot be those of the published rows."""
-    from bench.metrics.image_row import PictureMetric
+    from bench.metrics.picture_metric import PictureMetric
     from bench.prompts import identity
 
     distinct = len(set(map(identity, words.prompts)))
@@ -84,7 +84,7 @@ def _count(preset: Preset, words: Said) -> Iterator[PictureMetric]:
 def _own(text: str, score: Callable[[str], PictureMetric]) -> PictureMetric:
     """The score, or why there is none: a row that lacks weights is still a row."""
     from bench.core.params import UserError
-    from bench.metrics.image_row import PictureMetric
+    from bench.metrics.picture_metric import PictureMetric
 
     try:
         return score(text)
@@ -94,7 +94,7 @@ def _own(text: str, score: Callable[[str], PictureMetric]) -> PictureMetric:
 
 def _beside(preset: Preset, text: str) -> Iterator[PictureMetric]:
     """Published values of the same reward."""
-    from bench.metrics.image_row import PictureMetric
+    from bench.metrics.picture_metric import PictureMetric
 
     name = _key(text)
     row = PictureMetric(f"published {name}", n=preset.prompts, direction="higher")

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from bench.metrics.intervals import Groups
     from bench.reading.survey import Survey
 
 
@@ -17,6 +18,15 @@ class Said:
     prompts: tuple[str, ...]
     source: str
     doubt: str = ""
+
+    @property
+    def groups(self) -> Groups:
+        """(n,) ids of the sentences: pictures of one are dependent."""
+        import numpy as np
+
+        from bench.prompts import identity
+
+        return np.unique([identity(one) for one in self.prompts], return_inverse=True)[1]
 
 
 def said(
@@ -42,6 +52,16 @@ def said(
         return Said((sentence(prompt, "--prompt"),) * len(names), "one for all, from --prompt")
     except ValueError as error:
         raise UserError(str(error)) from error
+
+
+def recorded(survey: Survey) -> tuple[Said | None, str]:
+    """What metadata.jsonl says where no prompts are needed, or why it cannot be used."""
+    from bench.core.params import UserError
+
+    try:
+        return _recorded(survey, survey.contents.names()), ""
+    except UserError as error:
+        return None, str(error)
 
 
 def _recorded(survey: Survey, names: list[str]) -> Said | None:

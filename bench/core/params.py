@@ -192,7 +192,34 @@ def _format_value(value: Any) -> str:
         return "null"
     if isinstance(value, bool):
         return str(value).lower()
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    if isinstance(value, str):
+        return _quoted(value)
+    return spelled(value) if isinstance(value, float) else str(value)
+
+
+def _quoted(text: str) -> str:
+    """A text as it is where that reads as itself, in quotation marks where it reads as a number."""
+    try:
+        plain = "|" in text or parse_value(text) == text
+    except UserError:
+        plain = False
+    return text if plain else "'" + text.replace("'", "''") + "'"
+
+
+def spelled(value: float) -> str:
+    """The shortest text that is this number: unlike numbers never share a name."""
+    short = f"{value:g}"
+    return short if float(short) == value or value != value else repr(value)
+
+
+def respelled(text: str) -> str:
+    """A name with its numbers in the one spelling that tables and identities use.
+
+    `dps:guidance=1e-2` and `dps:guidance=.01` are both `dps:guidance=0.01`.
+    """
+    read = parse_name(text)
+    out = format_name(*read)
+    return out if parse_name(out) == read else text
 
 
 def changed(params: Any) -> dict[str, Any]:

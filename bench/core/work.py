@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from bench.core.params import spelled
 from bench.core.units import KINDS, ROLES, UNITS, Kind, Role
 
 PLACE: dict[tuple[Role, Kind], int] = {
@@ -200,6 +201,6 @@ class Budget:
 
     def __str__(self) -> str:
         extra = {"fit": self.fit_budget, "served": self.n_served}
-        given = ",".join(f"{key}={value:g}" for key, value in extra.items() if value is not None)
+        given = ",".join(f"{key}={spelled(v)}" for key, v in extra.items() if v is not None)
         run = "/run" if self.per == "run" else ""
-        return f"{self.unit}={self.amount:g}{run}" + (f":{given}" if given else "")
+        return f"{self.unit}={spelled(self.amount)}{run}" + (f":{given}" if given else "")

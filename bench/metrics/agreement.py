@@ -8,8 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-LEVEL = 0.9
-"""Of the interval."""
+from bench.metrics.intervals import INTERVAL_LEVEL, clustered_error
 
 
 @dataclass(frozen=True)
@@ -28,11 +27,11 @@ class Agreement:
 def agreement(margins: Sequence[float], prompts: Sequence[str]) -> Agreement:
     """Of margins, score of the preferred picture minus that of the other; equal scores count half.
 
-    Pairs of one prompt are dependent.  The variance is that of clusters,
-    v = C / (C - 1) sum_c (sum_{i in c} (a_i - p))^2 / n^2, and the interval that of Clopper and
-    Pearson at the effective number of pairs p (1 - p) / v, reduced by the clusters' degrees of
-    freedom and never more than n (Korn and Graubard, Survey Methodology 24, 1998).  Where all
-    agree, or none, every prompt counts once.
+    Pairs of one prompt are dependent.  The variance v is that of groups
+    (`bench.metrics.intervals`), and the interval that of Clopper and Pearson at the effective
+    number of pairs p (1 - p) / v, reduced by the clusters' degrees of freedom and never more than n
+    (Korn and Graubard, Survey Methodology 24, 1998).  Where all agree, or none, every prompt counts
+    once.
     """
     agreed = (np.sign(margins) + 1) / 2
     groups = np.unique(prompts, return_inverse=True)[1]
@@ -40,24 +39,23 @@ def agreement(margins: Sequence[float], prompts: Sequence[str]) -> Agreement:
     undecided = int((agreed == 0.5).sum())
     if clusters < 2:
         return Agreement(p, None, None, None, n, clusters, undecided)
-    sums = np.bincount(groups, agreed - p)
-    variance = clusters / (clusters - 1) * float(sums @ sums) / n**2
-    low, high = clopper_pearson(p, _effective(p, variance, n, clusters))
-    return Agreement(p, variance**0.5, low, high, n, clusters, undecided)
+    error = clustered_error(agreed - p, groups)
+    low, high = clopper_pearson(p, _effective(p, error**2, n, clusters))
+    return Agreement(p, error, low, high, n, clusters, undecided)
 
 
 def _effective(p: float, variance: float, n: int, clusters: int) -> float:
     """How many independent pairs would tell as much."""
     if variance == 0:
         return float(clusters)
-    tail = (1 + LEVEL) / 2
+    tail = (1 + INTERVAL_LEVEL) / 2
     ratio = stats.t.ppf(tail, n - 1) / stats.t.ppf(tail, clusters - 1)
     return float(min(n, p * (1 - p) / variance * ratio**2))
 
 
 def clopper_pearson(p: float, n: float) -> tuple[float, float]:
     """The exact interval of a proportion p of n, which need not be whole."""
-    tail, hits = (1 - LEVEL) / 2, p * n
+    tail, hits = (1 - INTERVAL_LEVEL) / 2, p * n
     low = 0.0 if hits <= 0 else float(stats.beta.ppf(tail, hits, n - hits + 1))
     high = 1.0 if hits >= n else float(stats.beta.ppf(1 - tail, hits + 1, n - hits))
     return low, high

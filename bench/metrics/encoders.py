@@ -19,6 +19,7 @@ from torch import Tensor
 from bench.core.params import UserError, nearest
 from bench.metrics.arrays import Array
 from bench.models import external
+from bench.models.clip_transforms import beside
 from bench.models.preprocess import Preprocess, resize, squash
 
 PICTURES_AT_ONCE = 32
@@ -145,7 +146,9 @@ def clip(weights: str = "", name: str = "ViT-L-14-336-quickgelu") -> Encoder:
         return squash(channels_first(picture), side)[0]
 
     dimension = model.text("").shape[0]
-    return Encoder("clip", dimension, prepare, model.image, external.file_digest(path))
+    digest = external.file_digest(path)
+    version = "-".join(("2", *(sha[:12] for sha in beside(path).values())))
+    return Encoder("clip", dimension, prepare, model.image, digest, version=version)
 
 
 PIXEL_SIDE = 8

@@ -12,6 +12,8 @@ from bench.core.tasks import Task
 from bench.core.values import Measurement, Samples
 from bench.metrics.arrays import Array
 from bench.metrics.distance import resampled
+from bench.metrics.duplicates import copies_note, distinct_rows
+from bench.metrics.manifold import balls
 from bench.metrics.two_sample import mean_pairwise_distance
 
 MOST = 1000
@@ -38,10 +40,11 @@ def pairwise_distance(features: Array) -> float:
 
 
 def mode_radius(reference: Array) -> float:
-    """Median distance of a row to its nearest neighbour."""
-    distances = torch.cdist(torch.from_numpy(reference[:MOST]), torch.from_numpy(reference[:MOST]))
-    distances.fill_diagonal_(torch.inf)
-    return float(distances.amin(1).median())
+    """Median distance of a row to its nearest neighbour that is no copy of it.
+
+    Raises UserError where all rows are the same.
+    """
+    return float(balls(reference[:MOST], 1).radii.median())
 
 
 def mode_count(features: Array, radius: float) -> int:
@@ -50,7 +53,8 @@ def mode_count(features: Array, radius: float) -> int:
     At most n; with the radius of real data, about the share of samples that are not repetitions.
     """
     x = torch.from_numpy(features[:MOST])
-    near = torch.cdist(x, x) < radius
+    centred = x - x.mean(0)
+    near = torch.cdist(centred, centred) <= radius
     covered, kept = torch.zeros(len(x), dtype=torch.bool), 0
     for k in range(len(x)):
         if not covered[k]:
@@ -78,9 +82,13 @@ class Modes(Metric):
     rank = 150
     measures = "diversity"
 
+    version = "2"
+
     def __call__(self, samples: Samples, task: Task[Any]) -> Measurement:
         data = task.data("held-out")
         if data is None:
             return Measurement(None, note="the task has no real data to take the radius from")
         real, own = (x.flatten(1).double().cpu().numpy() for x in (data, resampled(samples)))
-        return Measurement(float(mode_count(own, mode_radius(real))), None, len(samples))
+        copies = len(real[:MOST]) - len(distinct_rows(real[:MOST]))
+        note = copies_note(copies, "real data")
+        return Measurement(float(mode_count(own, mode_radius(real))), None, len(samples), note)

@@ -47,6 +47,7 @@ class EnsembleDisagreement(Metric):
     rank = 170
     measures = "disagreement"
 
+    version = "2"
     smallest_n: ClassVar[int] = 20
 
     @torch.no_grad()
@@ -58,6 +59,8 @@ class EnsembleDisagreement(Metric):
             return Measurement(None, note=why)
         usual = members(real[:1000], self.target.condition).double()
         scores = members(samples.x, self.target.condition).double()
-        scale = usual.std(1, keepdim=True).clamp(min=1e-12)
+        scale = usual.std(1, keepdim=True)
+        if not bool((scale > 0).all()):
+            return Measurement(None, note="a member scores all real data alike: it has no unit")
         standard = (scores - usual.mean(1, keepdim=True)) / scale
         return weighted_mean(standard.std(0, unbiased=False), samples)

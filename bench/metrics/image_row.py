@@ -7,48 +7,24 @@ honestly is a row without a value and with the reason.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from bench.core import atomic
 from bench.core.params import UserError, nearest
-from bench.metrics import feature_diversity as diversity
-from bench.metrics import libraries
 from bench.metrics.arrays import Array
 from bench.metrics.encoders import Encoder
-from bench.metrics.frechet import INCEPTION_FLOOR, frechet_distance, moments, too_few
+from bench.metrics.image_distances import distances, own_rows
 from bench.metrics.image_statistics import STATISTICS
-from bench.metrics.intervals import SMALLEST_N, Interval, Kernel, cubic, gaussian, kernel_interval
-from bench.metrics.manifold import precision_recall
-from bench.models import external, inception
+from bench.metrics.intervals import Groups
+from bench.metrics.picture_metric import PictureMetric, mean_row
+from bench.models import external
 from bench.reading.account import remarks
 from bench.reading.picture import read_pictures
 from bench.reading.survey import Survey, survey
-
-CMMD_BANDWIDTH, CMMD_FACTOR = 10.0, 1000.0
-"""Of the Gaussian kernel on unit CLIP features, and the factor on the result (2401.09603)."""
-
-
-@dataclass(frozen=True)
-class PictureMetric:
-    """One number, or why there is none; low and high are the ends of a 90 % interval."""
-
-    metric: str
-    encoder: str = ""
-    value: float | None = None
-    standard_error: float | None = None
-    low: float | None = None
-    high: float | None = None
-    n: int = 0
-    reference_n: int = 0
-    direction: str = "none"
-    implementation: str = "tiltbench"
-    weights: str = ""
-    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -95,17 +71,24 @@ def folder_features(folder: Folder, encoder: Encoder) -> Array:
 
 
 def metric_rows(
-    folder: Folder, reference: Folder | None, encoders: dict[str, Encoder | str]
+    folder: Folder,
+    reference: Folder | None,
+    encoders: dict[str, Encoder | str],
+    groups: Groups | None = None,
 ) -> list[PictureMetric]:
-    """All rows; an encoder that is not there is given as the reason why."""
-    rows = [*account(folder, reference), *statistics(folder)]
+    """All rows; an encoder that is not there is given as the reason why.
+
+    `groups` says which pictures of the folder share a prompt, and are dependent.
+    """
+    rows = [*account(folder, reference), *statistics(folder, groups)]
     for name, encoder in encoders.items():
         if isinstance(encoder, str):
             rows.append(PictureMetric("(all)", name, n=len(folder.paths), note=encoder))
             continue
         x = folder_features(folder, encoder)
         y = None if reference is None else folder_features(reference, encoder)
-        made = [*_own(x, y, encoder), *([] if y is None else _distances(x, y, encoder))]
+        made = [*own_rows(x, y, encoder, groups)]
+        made += [] if y is None else distances(x, y, encoder, groups)
         about = {"encoder": encoder.name, "weights": encoder.weights, "n": len(x)}
         sizes = {"reference_n": 0 if y is None else len(y)}
         rows += [replace(row, **about, **sizes) for row in made]  # type: ignore[arg-type]
@@ -126,95 +109,12 @@ def account(folder: Folder, reference: Folder | None) -> Iterator[PictureMetric]
         yield PictureMetric("(warning)", n=len(own & real), note=note)
 
 
-def statistics(folder: Folder) -> Iterator[PictureMetric]:
-    """Brightness, saturation, high-frequency share and compressed size, with standard errors."""
+def statistics(folder: Folder, groups: Groups | None = None) -> Iterator[PictureMetric]:
+    """Brightness, saturation, high-frequency share and compressed size, with intervals."""
     # One picture at a time: a folder is larger than the memory.
     found = [[of(p) for of in STATISTICS.values()] for p in read_pictures(folder.paths)]
     for name, column in zip(STATISTICS, zip(*found, strict=True), strict=True):
-        values = np.array(column)
-        n = len(values)
-        error = float(values.std(ddof=1)) / n**0.5 if n > 1 else None
-        yield PictureMetric(name, value=float(values.mean()), standard_error=error, n=n)
-
-
-def _own(x: Array, y: Array | None, encoder: Encoder) -> Iterator[PictureMetric]:
-    """What needs no reference."""
-    yield PictureMetric("vendi", value=diversity.vendi_score(x))
-    if len(x) > 1:
-        yield PictureMetric("pairwise", value=diversity.pairwise_distance(x))
-    if y is not None and len(y) > 1:
-        yield PictureMetric("modes", value=float(diversity.mode_count(x, diversity.mode_radius(y))))
-    if encoder.name == "inception-legacy":
-        yield _inception_score(x, encoder)
-
-
-def _inception_score(x: Array, encoder: Encoder) -> PictureMetric:
-    row = PictureMetric("inception-score", direction="higher", implementation="torchmetrics")
-    if len(x) < INCEPTION_FLOOR:
-        return replace(row, note=f"it needs {INCEPTION_FLOOR:,} samples, not {len(x):,}")
-    net = encoder.encode
-    assert isinstance(net, inception.FIDInception)
-    with torch.no_grad():
-        logits = net.logits(torch.from_numpy(x).float()).double().numpy()
-    mean, deviation = libraries.inception_score(logits)
-    return replace(row, value=mean, standard_error=deviation / 10**0.5)
-
-
-def _distances(x: Array, y: Array, encoder: Encoder) -> Iterator[PictureMetric]:
-    """Frechet and kernel distances, precision and recall."""
-    yield from _frechet(x, y, encoder)
-    yield from _kernel(x, y, encoder)
-    if min(len(x), len(y)) > 10:
-        precision, recall = precision_recall(x, y)
-        yield PictureMetric("precision", value=precision, direction="higher")
-        yield PictureMetric("recall", value=recall, direction="higher")
-
-
-Frechets = dict[str, Callable[[Array, Array], float]]
-
-
-def _ours(x: Array, y: Array) -> float:
-    return frechet_distance(moments(x), moments(y))
-
-
-def _frechet(x: Array, y: Array, encoder: Encoder) -> Iterator[PictureMetric]:
-    """The Frechet distance of every implementation that this encoder's resizing belongs to."""
-    name = {"dinov2": "fd-dinov2"}.get(encoder.name, "fid" if encoder.inception else "frechet")
-    libraries_of: dict[str, Frechets] = {
-        "inception-clean": {"clean-fid": libraries.clean_frechet},
-        "inception-legacy": {"torchmetrics": libraries.torchmetrics_frechet},
-    }
-    found: Frechets = libraries_of.get(encoder.name, {}) | {"tiltbench": _ours}
-    refusal = too_few(min(len(x), len(y)), x.shape[1], encoder.inception)
-    for implementation, distance in found.items():
-        row = PictureMetric(name, direction="lower", implementation=implementation, note=refusal)
-        yield row if refusal else replace(row, value=distance(x, y))
-
-
-def _kernel(x: Array, y: Array, encoder: Encoder) -> Iterator[PictureMetric]:
-    """Kernel distances with intervals, and KID as the libraries have it where they do."""
-    if encoder.name == "clip":
-        yield _with_interval("cmmd", x, y, gaussian(CMMD_BANDWIDTH), CMMD_FACTOR)
-        return
-    name = "kid" if encoder.inception else "kernel-distance"
-    yield _with_interval(name, x, y, cubic, 1.0)
-    if encoder.inception:
-        theirs = (
-            ("clean-fid", libraries.clean_kernel)
-            if encoder.name == "inception-clean"
-            else ("torchmetrics", libraries.torchmetrics_kernel)
-        )
-        yield PictureMetric(
-            name, value=theirs[1](x, y), direction="lower", implementation=theirs[0]
-        )
-
-
-def _with_interval(name: str, x: Array, y: Array, kernel: Kernel, factor: float) -> PictureMetric:
-    row = PictureMetric(name, direction="lower")
-    if min(len(x), len(y)) < SMALLEST_N:
-        return replace(row, note=f"an interval needs {SMALLEST_N} pictures on both sides")
-    found = Interval(*(factor * v for v in kernel_interval(x, y, kernel)))
-    return replace(row, **found._asdict(), note="90 % interval by halved blocks")
+        yield mean_row(name, np.array(column), groups)
 
 
 def available(names: Sequence[str], weights: dict[str, str]) -> dict[str, Encoder | str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -43,7 +44,9 @@ class MeanReward(Metric):
 
     @torch.no_grad()
     def __call__(self, samples: Samples, task: Task[Any]) -> Measurement:
-        return weighted_mean(self.target.reward(samples.x, self.target.condition), samples)
+        found = weighted_mean(self.target.reward(samples.x, self.target.condition), samples)
+        doubt = getattr(self.target.reward, "doubt", str)()
+        return replace(found, note="; ".join(filter(None, (found.note, doubt))))
 
     def credibility(self) -> Credibility:
         return self.target.reward.credibility()

@@ -170,7 +170,11 @@ class _Head(nn.Module):
 
 
 class BlipScore(nn.Module):
-    """Pictures (n, 3, side, side) and token ids (1, length) to standardised scores (n,)."""
+    """Pictures (n, 3, side, side) and token ids (1, length) to standardised scores (n,).
+
+    The two encoders may be narrower than float32 (`narrowed`); the head never is, since in bfloat16
+    a score between 1 and 2 is one of 128 numbers.
+    """
 
     def __init__(self, config: BlipConfig | None = None) -> None:
         super().__init__()
@@ -181,6 +185,13 @@ class BlipScore(nn.Module):
         self.mlp = _Head(self.config)
 
     def forward(self, x: Tensor, ids: Tensor) -> Tensor:
-        picture = self.blip["visual_encoder"](x)
+        picture = self.blip["visual_encoder"](x.to(next(self.blip.parameters()).dtype))
         state = self.blip["text_encoder"](ids.expand(len(x), -1), picture)[:, 0]
-        return (cast(Tensor, self.mlp(state))[:, 0].float() - MEAN) / STD
+        head = next(self.mlp.parameters()).dtype
+        return (cast(Tensor, self.mlp(state.to(head)))[:, 0] - MEAN) / STD
+
+    def narrowed(self, dtype: torch.dtype) -> BlipScore:
+        """The network with its encoders in `dtype` and its head at least in float32."""
+        self.blip.to(dtype)
+        self.mlp.to(torch.promote_types(dtype, torch.float32))
+        return self

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import re
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -19,50 +20,60 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import _disable_current_modes
 
 from bench.core.params import UserError, nearest
-from bench.models import external
+from bench.models import activations, external
+from bench.models.activations import Asked
+from bench.models.clip_transforms import Transform, beside, transform_of
 from bench.models.preprocess import Fit, Preprocess
 
 Precision = Literal["float32", "bfloat16"]
+
+BODIES = ("transformer", "trunk", "layer1", "layer2", "layer3", "layer4")
+"""The layers of a tower by their names in open_clip; they hold nearly all of its work."""
 
 
 class ClipModel:
     """A frozen CLIP: pictures and prompts to unit vectors.
 
-    Features are normalised in float32 whatever the precision of the network.
+    A precision below float32 is that of the layers of both towers; embeddings, the last norm, the
+    projection, normalisation and the logit scale are in float32 whatever it is.
     """
 
-    def __init__(self, net: nn.Module, name: str, fit: Fit | None = None) -> None:
+    def __init__(
+        self, net: nn.Module, name: str, fit: Fit | None = None, how: Transform | None = None
+    ) -> None:
         self.net, self.name = net.requires_grad_(False).eval(), name
-        visual = cast(Any, net).visual
-        settings = getattr(visual, "preprocess_cfg", {})
-        size = visual.image_size
+        self.narrow = any(p.dtype.itemsize < 4 for p in net.parameters())
+        size, known = cast(Any, net).visual.image_size, how or Transform()
         self.preprocess = Preprocess(
-            side=size[0] if isinstance(size, tuple | list) else size,
-            fit=fit or settings.get("resize_mode", "shortest"),
-            **{k: tuple(settings[k]) for k in ("mean", "std") if k in settings},
+            size[0] if isinstance(size, tuple | list) else size,
+            fit or known.fit,
+            known.mean,
+            known.std,
+            known.interpolation,
         )
         self._prompts: dict[str, Tensor] = {}
 
     @property
     def logit_scale(self) -> float:
         """exp of the learnt temperature."""
-        return float(cast(Any, self.net).logit_scale.detach().float().exp())
+        return float(cast(Any, self.net).logit_scale.detach().double().exp())
 
     @property
     def dtype(self) -> torch.dtype:
-        return next(self.net.parameters()).dtype
+        """Of what goes in and comes out; the layers between may be narrower."""
+        return cast(torch.dtype, cast(Any, self.net).logit_scale.dtype)
 
     def image(self, unit: Tensor) -> Tensor:
         """Unit vectors (n, d), float32, of RGB pictures in [0, 1]."""
         net: Any = self.net
         inputs = self.preprocess(unit).to(self.dtype)
-        with _countable_attention():
+        with _plain_attention(self.narrow):
             return _unit_vectors(net.encode_image(inputs))
 
     def text(self, prompt: str) -> Tensor:
         """The unit vector (d,), float32, of a prompt; computed once, so no call's price."""
         if prompt not in self._prompts:
-            with torch.no_grad(), _disable_current_modes():
+            with torch.no_grad(), _disable_current_modes(), _plain_attention(self.narrow):
                 net: Any = self.net
                 ids = tokenizer(self.name)([prompt]).to(next(self.net.parameters()).device)
                 self._prompts[prompt] = _unit_vectors(net.encode_text(ids))[0]
@@ -82,11 +93,14 @@ def _unit_vectors(features: Tensor) -> Tensor:
 
 
 @contextmanager
-def _countable_attention() -> Iterator[None]:
-    """While FLOPs are counted, do without torch's inference-only kernels, which count as zero."""
+def _plain_attention(narrow: bool) -> Iterator[None]:
+    """Do without torch's inference-only kernels where they count no FLOPs or sum too narrowly.
+
+    They count as zero, and in bfloat16 their softmax is one of bfloat16.
+    """
     before = torch.backends.mha.get_fastpath_enabled()
     counting = torch._C._len_torch_dispatch_stack() > 0  # no public query exists
-    torch.backends.mha.set_fastpath_enabled(before and not counting)
+    torch.backends.mha.set_fastpath_enabled(before and not counting and not narrow)
     try:
         yield
     finally:
@@ -142,21 +156,75 @@ def make_clip(name: str, device: str = "cpu") -> nn.Module:
 
 
 def load_clip(
-    name: str, path: Path, precision: Precision = "float32", fit: Fit | None = None
+    name: str,
+    path: Path,
+    precision: Precision = "float32",
+    fit: Fit | None = None,
+    activation: Asked = "",
 ) -> Any:
-    """The model with the weights of a file, made once per file, precision and fit."""
+    """The model with the weights of a file, made once per file, precision and fit.
+
+    Warns where the weights may be for the other activation and `activation` does not say, and
+    where they may read pictures in another way and `fit` does not say.
+    """
     stat = path.stat()
-    return _load(name, path, (stat.st_size, stat.st_mtime_ns), precision, fit)
+    version = (stat.st_size, stat.st_mtime_ns, *beside(path).items())
+    return _load(name, path, version, precision, fit, activation)
 
 
 @cache
 def _load(
-    name: str, path: Path, _version: tuple[int, int], precision: Precision, fit: Fit | None
+    name: str,
+    path: Path,
+    _version: tuple[Any, ...],
+    precision: Precision,
+    fit: Fit | None,
+    activation: Asked,
 ) -> ClipModel:
     net = make_clip(name)
+    doubt = doubts(name, path, activation, fit)
+    if doubt:
+        warnings.warn(doubt, stacklevel=2)
     state = external.read_state(path)
     external.load_strictly(net, as_open_clip(state), path)
-    return ClipModel(net.to(getattr(torch, precision)), name, fit)
+    how, _ = transform_of(name, path, open_clip())
+    return ClipModel(narrowed(net, getattr(torch, precision), name), name, fit, how)
+
+
+def doubts(name: str, path: Path, activation: Asked = "", fit: Fit | None = None) -> str:
+    """What may be wrong with the weights of a file although they fit, or "".
+
+    Whoever names a `fit` knows how pictures are prepared.  Raises UserError for what is certainly
+    wrong.
+    """
+    clip = open_clip()
+    shown = "" if fit else transform_of(name, path, clip)[1]
+    return "; ".join(filter(None, (activations.check(name, path, clip, activation), shown)))
+
+
+def narrowed(net: nn.Module, dtype: torch.dtype, name: str) -> nn.Module:
+    """The net in `dtype`; where that is narrower than float32, its bodies alone.
+
+    Raises UserError for an architecture whose bodies are not known.
+    """
+    if dtype.itemsize >= 4:
+        return net.to(dtype)
+    owner = cast(Any, net)
+    towers = (owner.visual, getattr(owner, "text", net))
+    bodies = [[getattr(t, n) for n in BODIES if hasattr(t, n)] for t in towers]
+    if not all(bodies):
+        raise UserError(f"{name} can only run in float32: leave precision out")
+    for body in (one for tower in bodies for one in tower):
+        body.to(dtype)
+        body.register_forward_pre_hook(lambda _, given: tuple(_cast(x, dtype) for x in given))
+        body.register_forward_hook(lambda _, __, out: _cast(out, torch.float32))
+    return net
+
+
+def _cast(value: Any, dtype: torch.dtype) -> Any:
+    """A tensor of real numbers in `dtype`; anything else as it is."""
+    real = isinstance(value, Tensor) and value.is_floating_point()
+    return value.to(dtype) if real else value
 
 
 # -- names of transformers ------------------------------------------------------------------------

@@ -33,6 +33,12 @@ def parse_budget(text: str) -> Budget | None:
         raise UserError(str(error)) from error
 
 
+def respelled_budget(text: str) -> str:
+    """A budget in the one spelling that tables and identities use: `paper-nfe=1e2` is 100."""
+    found = parse_budget(text)
+    return "none" if found is None else str(found)
+
+
 def _number(amount: str, text: str) -> float:
     try:
         value = float(amount)
@@ -56,4 +62,6 @@ def _fit_terms(tail: str, text: str) -> tuple[float | None, int | None]:
             )
         terms[key] = _number(amount, text)
     served = terms.get("served")
+    if served is not None and served != round(served):
+        raise UserError(f"a fit serves a whole number of samples, not {served:g}: '{text}'")
     return terms.get("fit"), None if served is None else int(served)

@@ -20,10 +20,10 @@ from pydantic import (
 
 from bench.core import plugins
 from bench.core.documents import not_finite, read_yaml
-from bench.core.params import UserError, nearest, parse_name, parse_value
+from bench.core.params import UserError, nearest, parse_name, parse_value, respelled
 from bench.core.work import Budget
 from bench.plan import presets
-from bench.plan.budgets import parse_budget
+from bench.plan.budgets import parse_budget, respelled_budget
 
 COMPANIONS = ("prior", "best-of-n", "best-of-n-fewstep")
 """What everybody would ask about: added to a comparison that is made on the command line."""
@@ -85,6 +85,16 @@ class Block(BaseModel):
     @classmethod
     def _listed(cls, value: Any) -> Any:
         return value if isinstance(value, list) else [value]
+
+    @field_validator("tasks", "rewards", "methods")
+    @classmethod
+    def _respelled(cls, value: list[str]) -> list[str]:
+        return [respelled(text) for text in value]
+
+    @field_validator("budgets")
+    @classmethod
+    def _respelled_budgets(cls, value: list[str]) -> list[str]:
+        return [respelled_budget(text) for text in value]
 
     @field_validator("seeds")
     @classmethod

@@ -1,16 +1,20 @@
-"""Intervals over seeds, paired differences and adjusted p values.
+"""Intervals over seeds and prompts, paired differences and adjusted p values.
 
 All methods of a problem are run on common random numbers, so a difference between two of them is
 taken seed by seed: what the seeds share cancels.
+
+Where a problem has several prompts, all samples of one have it in common, and more seeds do not
+average that out.  The means of the C prompts are C observations, with the t quantile of C - 1
+degrees of freedom; the wider of the interval over them and the one over seeds is given.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from scipy import stats
@@ -21,16 +25,16 @@ COVERAGE = 0.95
 SMALLEST_FOR_WILCOXON = 6
 """With fewer pairs the signed-rank test cannot give p < 0.05, whatever the data."""
 
-Source = Literal["seeds", "cell", "none"]
+Source = Literal["seeds", "prompts", "cell", "none"]
 
 
 @dataclass(frozen=True)
 class MeanInterval:
     """A mean with its standard error.
 
-    source says where the error comes from: the spread over seeds, the one cell's own standard
-    error, or nowhere.  by_seed keeps the values for paired differences.  note says what a reader
-    has to know, above all why there is no value.
+    source says where the error comes from: the spread over seeds or over prompts, the one cell's
+    own standard error, or nowhere.  by_seed and by_prompt keep the values for paired differences.
+    note says what a reader has to know, above all why there is no value.
     """
 
     mean: float
@@ -39,6 +43,7 @@ class MeanInterval:
     source: Source = "none"
     by_seed: Mapping[int, float] = field(default_factory=dict)
     note: str = ""
+    by_prompt: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def known(self) -> bool:
@@ -92,11 +97,27 @@ def over_seeds(
     return MeanInterval(float(x[0]), own, math.inf, source, found, note)
 
 
+def over_prompts(found: MeanInterval, values: Mapping[str, float]) -> MeanInterval:
+    """An estimate with the interval of its prompts' means, for C >= 2, where that is the wider."""
+    known = {prompt: value for prompt, value in values.items() if math.isfinite(value)}
+    if len(known) < 2 or not found.known:
+        return found
+    x = np.array(list(known.values()))
+    error = float(x.std(ddof=1)) / math.sqrt(len(x))
+    own = replace(found, error=error, freedom=len(x) - 1, source="prompts", by_prompt=known)
+    return replace(found, by_prompt=known) if found.half >= own.half else own
+
+
 def difference(a: MeanInterval, b: MeanInterval) -> Difference:
-    """a - b, paired by seed where at least two seeds are shared, else from both errors."""
-    shared = sorted(a.by_seed.keys() & b.by_seed.keys())
-    if len(shared) >= 2:
-        return paired(np.array([a.by_seed[s] - b.by_seed[s] for s in shared]))
+    """a - b, paired by seed and by prompt where at least two are shared, else from both errors.
+
+    Of two ways to pair, the one with the wider interval.
+    """
+    ways = _gaps(a.by_seed, b.by_seed), _gaps(a.by_prompt, b.by_prompt)
+    gaps = [found for found in ways if len(found) >= 2]
+    if gaps:
+        return max(map(paired, gaps), key=lambda gap: gap.half)
+    shared = a.by_seed.keys() & b.by_seed.keys()
     error = math.hypot(a.error, b.error)
     gap, freedom = a.mean - b.mean, min(a.freedom, b.freedom)
     if not math.isfinite(error):
@@ -104,6 +125,11 @@ def difference(a: MeanInterval, b: MeanInterval) -> Difference:
     return Difference(
         gap, _quantile(freedom) * error, _t_test(gap, error, freedom), len(shared), "unpaired"
     )
+
+
+def _gaps(a: Mapping[Any, float], b: Mapping[Any, float]) -> np.ndarray:
+    """Differences of what both have, in order."""
+    return np.array([a[key] - b[key] for key in sorted(a.keys() & b.keys())])
 
 
 def paired(gaps: np.ndarray) -> Difference:

@@ -15,7 +15,7 @@ from typing import Any
 
 import pandas as pd
 
-from reports.data.statistics import MeanInterval, over_seeds
+from reports.data.statistics import MeanInterval, over_prompts, over_seeds
 
 KEYS = ["task", "reward", "strength", "method", "budget"]
 
@@ -243,7 +243,7 @@ def summarise(cells: pd.DataFrame, metrics: pd.DataFrame) -> Summary:
 
 
 def _entries(cells: pd.DataFrame, metrics: pd.DataFrame) -> Iterator[Entry]:
-    values = metrics.merge(cells[["cell", "seed", "status"]], on="cell")
+    values = metrics.merge(cells[["cell", "seed", "condition", "status"]], on="cell")
     values = values[values["status"] == "ok"]
     groups = [group for _, group in cells.groupby(KEYS, sort=False)]
     for group in sorted(groups, key=lambda group: _order(cells, group)):
@@ -288,11 +288,18 @@ def _estimates(values: pd.DataFrame) -> dict[str, MeanInterval]:
 
 
 def _estimate(group: pd.DataFrame) -> MeanInterval:
-    """Average over conditions within a seed, then over seeds."""
+    """Average over conditions within a seed, then over seeds; over prompts if that is wider."""
     seeds: list[Any] = list(group.groupby("seed"))
     means = {int(seed): float(g["value"].mean()) for seed, g in seeds}
     errors = {int(seed): math.hypot(*g["standard_error"]) / len(g) for seed, g in seeds}
     notes = [note for note in dict.fromkeys(group["note"]) if note]
     infinite = sum(math.isinf(value) for value in group["value"])
     notes += [f"infinite in {infinite} of {len(group)} cells"] if infinite else []
-    return over_seeds(means, errors, "; ".join(notes))
+    found = over_seeds(means, errors, "; ".join(notes))
+    return over_prompts(found, _by_prompt(group))
+
+
+def _by_prompt(group: pd.DataFrame) -> dict[str, float]:
+    """Means by condition, of sentences: labels are all there are, and no sample of any more."""
+    said = group[~group["condition"].str.fullmatch(r"[-+\d.]*")]
+    return {str(prompt): float(g["value"].mean()) for prompt, g in said.groupby("condition")}

@@ -111,6 +111,7 @@ def unique(notes: Iterable[str]) -> list[str]:
 def _explain(value: MeanInterval) -> str:
     sources = {
         "seeds": f"95 % interval over {len(value.by_seed)} seeds",
+        "prompts": f"95 % interval over {len(value.by_prompt)} prompts",
         "cell": "one seed: 95 % interval from the cell's own standard error",
         "none": "one seed, and no standard error of its own: no interval",
     }

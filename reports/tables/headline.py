@@ -147,11 +147,15 @@ def _notes(summary: Summary, problem: ProblemKey, metrics: list[str]) -> list[st
 def _single(entries: list[Entry]) -> str:
     """Where an interval does not come from the spread over seeds, the reader has to know."""
     sources = {found.source for e in entries for found in e.estimates.values() if found.known}
-    return (
-        "values of a single seed carry the interval of the cell's own standard error, if it has one"
-        if sources & {"cell", "none"}
-        else ""
+    said = (
+        (
+            {"cell", "none"},
+            "values of a single seed carry the interval of the cell's own standard error, if it "
+            "has one",
+        ),
+        ({"prompts"}, "intervals are over prompts where those differ by more than the seeds do"),
     )
+    return "; ".join(text for known, text in said if sources & known)
 
 
 def underused_note(entries: list[Entry]) -> str:

@@ -184,12 +184,12 @@ def test_the_row_has_distances_with_intervals_and_refusals(folders):
 
 def test_a_500_sample_inception_fid_is_refused_and_implementations_stay_apart():
     from bench.metrics.encoders import Encoder
-    from bench.metrics.image_row import _distances
+    from bench.metrics.image_distances import distances
 
     x, y = RNG(0).standard_normal((2, 500, 8))
     for name, library in (("inception-clean", "clean-fid"), ("inception-legacy", "torchmetrics")):
         encoder = Encoder(name, 8, lambda x: x, lambda x: x, inception=True)
-        rows = list(_distances(x, y, encoder))
+        rows = list(distances(x, y, encoder))
         fids = [r for r in rows if r.metric == "fid"]
         assert {r.implementation for r in fids} == {library, "tiltbench"}
         assert all(r.value is None and "2,048" in r.note for r in fids)
@@ -197,7 +197,7 @@ def test_a_500_sample_inception_fid_is_refused_and_implementations_stay_apart():
         assert set(kids) == {library, "tiltbench"}
         assert kids["tiltbench"].low < kids["tiltbench"].high
         many = RNG(1).standard_normal((2, 2048, 8))
-        given = [r.value for r in _distances(*many, encoder) if r.metric == "fid"]
+        given = [r.value for r in distances(*many, encoder) if r.metric == "fid"]
         assert given == pytest.approx([given[0]] * 2, rel=1e-6)
 
 

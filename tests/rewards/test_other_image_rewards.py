@@ -8,7 +8,6 @@ from safetensors.torch import save_file
 
 from bench.core.finite import finite_scores
 from bench.core.params import UserError
-from bench.models import preprocess
 from tests.worlds import tiny_networks
 from tests.worlds.tiny_networks import PICTURES
 
@@ -44,10 +43,7 @@ def test_classifier_is_timm_with_its_own_preprocessing(tmp_path):
     save_file(net.state_dict(), tmp_path / "vit.safetensors")
     made = {"model": "test_vit", "weights": str(tmp_path / "vit.safetensors"), "classes": 7}
     reward = Classifier.create(**made, label=3, pixels="unit")
-    settings = timm.data.resolve_model_data_config(net)
-    shape = preprocess.Preprocess(
-        settings["input_size"][-1], "shortest", settings["mean"], settings["std"]
-    )
+    shape = timm.data.create_transform(**timm.data.resolve_model_data_config(net))
     for kind in PICTURES.values():
         x = kind.clone().requires_grad_()
         scores = reward(x, None)
@@ -122,7 +118,7 @@ def test_a_sum_is_a_sum_with_its_parts_weights_and_judges(path):
     parts = reward.members(x, "a cat")
     torch.testing.assert_close(reward(x, "a cat"), 10 * parts[0] + 0.5 * parts[1])
     assert reward.differentiable and reward.compatible(task) is None
-    assert list(reward.weights()) == ["0 hpsv2-2.1"]
+    assert set(reward.weights()) == {"0 version", "0 hpsv2-2.1", "1 version"}
     assert reward.judge(x, "a cat") is None  # a part has none
     same = WeightedSum.create(rewards=["picture-inpaint", "deblur"])
     same.bind(task)

@@ -106,9 +106,12 @@ def blip_files(tmp_path):
     return tmp_path
 
 
-def small_image_reward(folder):
+def small_image_reward(folder, **params):
     reward = image_reward.ImageReward.create(
-        weights=str(folder / "blip.pt"), vocabulary=str(folder / "vocab.txt"), pixels="unit"
+        weights=str(folder / "blip.pt"),
+        vocabulary=str(folder / "vocab.txt"),
+        pixels="unit",
+        **params,
     )
     reward.config = SMALL
     return reward
