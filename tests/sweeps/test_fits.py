@@ -14,12 +14,12 @@ from sweeps.planner import Planner
 from sweeps.spec import TUNING_SEED
 from tests.worlds.small_sweep import small_sweep
 
-FIT = 6000.0
+FIT = 12000.0
 SMALL = {"ema": "off", "clip": "off", "start": "off", "batch": "16..512:log"}
 
 
 def spec(method, **changes):
-    space = {**SMALL, **({"draws": "1..4", "inner_steps": "off"} if method == "mfm-ft" else {})}
+    space = {**SMALL, **({"draws": "1..8", "inner_steps": "off"} if method == "mfm-ft" else {})}
     asked = small_sweep(method, f"paper-nfe=20:fit={FIT:g}", trials=5, space=space)
     return replace(asked, **changes)
 
