@@ -17,6 +17,9 @@ from bench.core.metrics import Metric
 from bench.core.tasks import Task
 from bench.core.values import Measurement, Samples
 from bench.metrics.distance import reference_for, resampled, systematic_rows, too_light
+from bench.metrics.frechet import moments
+from bench.metrics.geometry import Geometry, geometry
+from bench.metrics.manifold import DENSITY_NEIGHBOURS, balls
 from bench.metrics.two_sample import mmd2
 from bench.models import digits
 from bench.models.digits_data import real_digits
@@ -86,6 +89,12 @@ def frechet(x: Tensor, y: Tensor) -> float:
     return float(metric.compute())
 
 
+def geometry_of(reference: Tensor) -> Geometry:
+    """How digits lie in the features: of weighted ones, rows as often as they weigh."""
+    features = digit_features(reference).double().numpy()
+    return geometry(moments(features).covariance, balls(features, DENSITY_NEIGHBOURS))
+
+
 class _ToWeighted(Metric):
     """Distances to the real digits weighted by e^r."""
 
@@ -102,12 +111,16 @@ class _ToWeighted(Metric):
         if (refusal := too_light(reference, "real digits")) is not None:
             return refusal
         found = self.compare(resampled(samples), reference.x, reference.weight)
-        note = f"reference: {reference.effective_size:.0f} effective digits"
+        about = f"reference: {reference.effective_size:.0f} effective digits"
+        note = ", ".join(filter(None, (about, found.note)))
         return Measurement(found.value, found.standard_error, found.n, note)
 
 
 class Frechet(_ToWeighted):
-    """Frechet distance to the tilted digits in a 12-feature network (ten samples per feature)."""
+    """Frechet distance to the tilted digits in a 12-feature network (ten samples per feature).
+
+    The note says how the reference lies in the features, on which such a distance depends.
+    """
 
     summary = "Frechet distance to real data weighted by the tilt"
     rank = 70
@@ -118,7 +131,7 @@ class Frechet(_ToWeighted):
 
     def compare(self, x: Tensor, y: Tensor, weight: Tensor) -> Measurement:
         reference = y[systematic_rows(weight, REFERENCE_DRAWS)]
-        return Measurement(frechet(x, reference), None, len(x))
+        return Measurement(frechet(x, reference), None, len(x), str(geometry_of(reference)))
 
 
 class FeatureMMD(_ToWeighted):
