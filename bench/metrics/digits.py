@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 from contextlib import redirect_stderr
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import torch
@@ -16,7 +17,13 @@ from torch import Tensor, nn
 from bench.core.metrics import Metric
 from bench.core.tasks import Task
 from bench.core.values import Measurement, Samples
-from bench.metrics.distance import reference_for, resampled, systematic_rows, too_light
+from bench.metrics.distance import (
+    of_dependent,
+    reference_for,
+    resampled,
+    systematic_rows,
+    too_light,
+)
 from bench.metrics.frechet import moments
 from bench.metrics.geometry import Geometry, geometry
 from bench.metrics.manifold import DENSITY_NEIGHBOURS, balls
@@ -37,6 +44,7 @@ class ClassError(Metric):
     summary = "L2 distance of the class frequencies to those of the tilted law"
     rank = 100
     measures = "distance"
+    version = "2"
 
     direction = "lower"
     smallest_n: ClassVar[int] = 50
@@ -58,7 +66,8 @@ class ClassError(Metric):
         unit = gap / max(error, 1e-12)
         mean = float(frequency @ unit)
         variance = float(frequency @ unit.square()) - mean**2
-        return Measurement(error, (max(variance, 0.0) / len(labels)) ** 0.5, len(labels))
+        deviation = (max(variance, 0.0) / len(labels)) ** 0.5
+        return of_dependent(Measurement(error, deviation, len(labels)), samples)
 
 
 def digit_features(x: Tensor) -> Tensor:
@@ -113,7 +122,7 @@ class _ToWeighted(Metric):
         found = self.compare(resampled(samples), reference.x, reference.weight)
         about = f"reference: {reference.effective_size:.0f} effective digits"
         note = ", ".join(filter(None, (about, found.note)))
-        return Measurement(found.value, found.standard_error, found.n, note)
+        return of_dependent(replace(found, note=note), samples)
 
 
 class Frechet(_ToWeighted):
@@ -140,6 +149,7 @@ class FeatureMMD(_ToWeighted):
     summary = "unbiased squared MMD in feature space to real data weighted by the tilt"
     rank = 80
     measures = "distance"
+    version = "2"
 
     smallest_n: ClassVar[int] = 20
 
@@ -154,6 +164,7 @@ class DataMMD(Metric):
     summary = "unbiased squared MMD in feature space to the untilted data: drift, not error"
     rank = 110
     measures = "shift"
+    version = "2"
 
     direction = "none"
     smallest_n: ClassVar[int] = 20
@@ -161,4 +172,5 @@ class DataMMD(Metric):
     @torch.no_grad()
     def __call__(self, samples: Samples, task: Task[Any]) -> Measurement:
         estimate = mmd2(digit_features(resampled(samples)), digit_features(real_digits("all").x))
-        return Measurement(estimate.value, estimate.standard_error, len(samples))
+        found = Measurement(estimate.value, estimate.standard_error, len(samples))
+        return of_dependent(found, samples)

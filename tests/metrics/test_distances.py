@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from bench.core import plugins
 from bench.core.map_posterior import MapPosterior
 from bench.core.metrics import Target
 from bench.core.noise import NoiseSource
@@ -162,3 +163,22 @@ def test_posterior_distances_notice_a_wrong_context():
     a, b = (draws_at(sampler, x, 0.5, 32, salt) for salt in ("a", "b"))
     shuffled = draws_at(sampler, x.roll(1, 0), 0.5, 32, "a")
     assert energy_distance(shuffled, b).mean() > 10 * energy_distance(a, b).mean().abs()
+
+
+@pytest.mark.parametrize(
+    ("kind", "where"),
+    [("mmd2", "gmm-paper"), ("mmd2-data", "digits"), ("mmd2-features", "digits"),
+     ("class-error", "digits")],
+)  # fmt: skip
+def test_dependent_samples_have_no_error_of_independent_ones(kind, where):
+    """Populations of an SMC method, and weighted draws: the value stays, the error is refused."""
+    task, target = target_of(where, "inverse" if where == "gmm-paper" else "class-mixture")
+    x = torch.randn(400, 2) if where == "gmm-paper" else real_digits("train").x[:400]
+    metric = plugins.load("metrics", kind)(target)
+    free = metric(Samples(x, group=torch.arange(400)), task)
+    grouped = metric(Samples(x, group=torch.arange(400) // 4), task)
+    weighted = metric(Samples(x, log_weight=torch.linspace(0, 2, 400)), task)
+    assert free.standard_error > 0 and "dependent" not in free.note
+    assert grouped.value == free.value
+    for found in (grouped, weighted):
+        assert found.standard_error is None and "dependent or weighted" in found.note
