@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 from contextlib import redirect_stderr
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import torch
@@ -16,7 +17,16 @@ from torch import Tensor, nn
 from bench.core.metrics import Metric
 from bench.core.tasks import Task
 from bench.core.values import Measurement, Samples
-from bench.metrics.distance import reference_for, resampled, systematic_rows, too_light
+from bench.metrics.distance import (
+    of_dependent,
+    reference_for,
+    resampled,
+    systematic_rows,
+    too_light,
+)
+from bench.metrics.frechet import moments
+from bench.metrics.geometry import Geometry, geometry
+from bench.metrics.manifold import DENSITY_NEIGHBOURS, balls
 from bench.metrics.two_sample import mmd2
 from bench.models import digits
 from bench.models.digits_data import real_digits
@@ -34,6 +44,7 @@ class ClassError(Metric):
     summary = "L2 distance of the class frequencies to those of the tilted law"
     rank = 100
     measures = "distance"
+    version = "2"
 
     direction = "lower"
     smallest_n: ClassVar[int] = 50
@@ -55,7 +66,8 @@ class ClassError(Metric):
         unit = gap / max(error, 1e-12)
         mean = float(frequency @ unit)
         variance = float(frequency @ unit.square()) - mean**2
-        return Measurement(error, (max(variance, 0.0) / len(labels)) ** 0.5, len(labels))
+        deviation = (max(variance, 0.0) / len(labels)) ** 0.5
+        return of_dependent(Measurement(error, deviation, len(labels)), samples)
 
 
 def digit_features(x: Tensor) -> Tensor:
@@ -86,6 +98,12 @@ def frechet(x: Tensor, y: Tensor) -> float:
     return float(metric.compute())
 
 
+def geometry_of(reference: Tensor) -> Geometry:
+    """How digits lie in the features: of weighted ones, rows as often as they weigh."""
+    features = digit_features(reference).double().numpy()
+    return geometry(moments(features).covariance, balls(features, DENSITY_NEIGHBOURS))
+
+
 class _ToWeighted(Metric):
     """Distances to the real digits weighted by e^r."""
 
@@ -102,12 +120,16 @@ class _ToWeighted(Metric):
         if (refusal := too_light(reference, "real digits")) is not None:
             return refusal
         found = self.compare(resampled(samples), reference.x, reference.weight)
-        note = f"reference: {reference.effective_size:.0f} effective digits"
-        return Measurement(found.value, found.standard_error, found.n, note)
+        about = f"reference: {reference.effective_size:.0f} effective digits"
+        note = ", ".join(filter(None, (about, found.note)))
+        return of_dependent(replace(found, note=note), samples)
 
 
 class Frechet(_ToWeighted):
-    """Frechet distance to the tilted digits in a 12-feature network (ten samples per feature)."""
+    """Frechet distance to the tilted digits in a 12-feature network (ten samples per feature).
+
+    The note says how the reference lies in the features, on which such a distance depends.
+    """
 
     summary = "Frechet distance to real data weighted by the tilt"
     rank = 70
@@ -118,7 +140,7 @@ class Frechet(_ToWeighted):
 
     def compare(self, x: Tensor, y: Tensor, weight: Tensor) -> Measurement:
         reference = y[systematic_rows(weight, REFERENCE_DRAWS)]
-        return Measurement(frechet(x, reference), None, len(x))
+        return Measurement(frechet(x, reference), None, len(x), str(geometry_of(reference)))
 
 
 class FeatureMMD(_ToWeighted):
@@ -127,6 +149,7 @@ class FeatureMMD(_ToWeighted):
     summary = "unbiased squared MMD in feature space to real data weighted by the tilt"
     rank = 80
     measures = "distance"
+    version = "2"
 
     smallest_n: ClassVar[int] = 20
 
@@ -141,6 +164,7 @@ class DataMMD(Metric):
     summary = "unbiased squared MMD in feature space to the untilted data: drift, not error"
     rank = 110
     measures = "shift"
+    version = "2"
 
     direction = "none"
     smallest_n: ClassVar[int] = 20
@@ -148,4 +172,5 @@ class DataMMD(Metric):
     @torch.no_grad()
     def __call__(self, samples: Samples, task: Task[Any]) -> Measurement:
         estimate = mmd2(digit_features(resampled(samples)), digit_features(real_digits("all").x))
-        return Measurement(estimate.value, estimate.standard_error, len(samples))
+        found = Measurement(estimate.value, estimate.standard_error, len(samples))
+        return of_dependent(found, samples)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import torch
@@ -51,6 +52,22 @@ def resampled(samples: Samples, seed: int = 0) -> Tensor:
     return samples.x[systematic_rows(samples.log_weight.softmax(0), len(samples), seed)]
 
 
+DEPENDENT = "samples are dependent or weighted: no standard error of one run"
+
+
+def of_dependent(found: Measurement, samples: Samples) -> Measurement:
+    """A distance without its standard error where that of independent rows would be too small.
+
+    Rows of one group came out of one population, and resampling repeats rows.
+    """
+    groups = len(samples) if samples.group is None else len(torch.unique(samples.group))
+    free = groups == len(samples) and samples.log_weight is None
+    if free or found.standard_error is None:
+        return found
+    note = "; ".join(filter(None, (found.note, DEPENDENT)))
+    return replace(found, standard_error=None, note=note)
+
+
 def systematic_rows(weight: Tensor, n: int, seed: int = 0) -> Tensor:
     """n indices drawn in proportion to `weight` with one uniform offset."""
     offset = torch.rand(1, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
@@ -71,7 +88,8 @@ class _ToExact(Metric):
         reference = reference_for(self.target, task, len(samples))
         if reference is None or not reference.exact:
             return Measurement(None, note="the tilted law has no exact samples here")
-        return self.compare(resampled(samples).flatten(1), reference.x.flatten(1))
+        found = self.compare(resampled(samples).flatten(1), reference.x.flatten(1))
+        return of_dependent(found, samples)
 
 
 class SlicedWasserstein(_ToExact):
@@ -98,6 +116,7 @@ class MMD(_ToExact):
     summary = "unbiased squared MMD to exact samples of the tilted law (zero when the laws agree)"
     rank = 60
     measures = "distance"
+    version = "2"
 
     smallest_n: ClassVar[int] = 20
 

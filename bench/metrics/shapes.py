@@ -14,7 +14,7 @@ from torch import Tensor
 from bench.core.metrics import Metric, Target
 from bench.core.tasks import Task
 from bench.core.values import Measurement, Samples
-from bench.metrics.distance import reference_for, resampled, too_light
+from bench.metrics.distance import of_dependent, reference_for, resampled, too_light
 from bench.metrics.reward import weighted_mean
 from bench.metrics.two_sample import mmd2
 from bench.models.shapes_judge import Attributes, measure
@@ -114,6 +114,7 @@ class PixelMMD(Metric):
     summary = "unbiased squared MMD, on thumbnails, to renders weighted by the tilt"
     rank = 90
     measures = "distance"
+    version = "2"
 
     direction = "lower"
     smallest_n: ClassVar[int] = 20
@@ -126,4 +127,4 @@ class PixelMMD(Metric):
         assert reference is not None
         x, y = thumbnails(resampled(samples)), thumbnails(reference.x)
         estimate = mmd2(x, y, reference.weight)
-        return Measurement(estimate.value, estimate.standard_error, len(x))
+        return of_dependent(Measurement(estimate.value, estimate.standard_error, len(x)), samples)

@@ -1,15 +1,18 @@
 """Metrics: independent computations, coverage, refusals."""
 
 import math
+import re
 
+import numpy as np
 import pytest
 import torch
 
+from bench.core import plugins
 from bench.core.map_posterior import MapPosterior
 from bench.core.metrics import Target
 from bench.core.noise import NoiseSource
 from bench.core.values import Samples
-from bench.metrics.digits import ClassError, Frechet, frechet
+from bench.metrics.digits import ClassError, Frechet, digit_features, frechet
 from bench.metrics.distance import SlicedWasserstein, systematic_rows
 from bench.metrics.posterior_quality import (
     Contexts,
@@ -67,7 +70,6 @@ def test_weighted_mmd_is_that_of_the_weighted_law():
 
 def test_frechet_agrees_with_an_independent_float64_computation():
     """Through torchmetrics, on the features; tr sqrt by SciPy's matrix square root."""
-    import numpy as np
     from scipy.linalg import sqrtm
 
     x, y = real_digits("train").x[:400], real_digits("held-out").x
@@ -107,8 +109,14 @@ def test_frechet_of_the_tilted_digits_themselves_is_small():
     reference = task.reference(target.reward, 1.0, None, 0, 0)
     pick = systematic_rows(reference.weight, 1500, seed=3)
     own = Frechet(target)(Samples(reference.x[pick]), task).value
-    base = Frechet(target)(Samples(reference.x), task).value
-    assert own < 0.05 * base
+    base = Frechet(target)(Samples(reference.x), task)
+    assert own < 0.05 * base.value
+    # Beside the distance: in how many of the 12 directions the reference varies.
+    rank = re.search(r"effective digits, effective rank (\d+\.\d), density", base.note)
+    features = digit_features(reference.x[systematic_rows(reference.weight, 20_000)])
+    shares = np.linalg.eigvalsh(np.cov(features.detach().double().numpy().T))
+    shares = shares / shares.sum()
+    assert float(rank[1]) == pytest.approx(np.exp(-(shares * np.log(shares)).sum()), abs=0.051)
 
 
 def test_exact_distance_uses_the_tilted_law():
@@ -155,3 +163,22 @@ def test_posterior_distances_notice_a_wrong_context():
     a, b = (draws_at(sampler, x, 0.5, 32, salt) for salt in ("a", "b"))
     shuffled = draws_at(sampler, x.roll(1, 0), 0.5, 32, "a")
     assert energy_distance(shuffled, b).mean() > 10 * energy_distance(a, b).mean().abs()
+
+
+@pytest.mark.parametrize(
+    ("kind", "where"),
+    [("mmd2", "gmm-paper"), ("mmd2-data", "digits"), ("mmd2-features", "digits"),
+     ("class-error", "digits")],
+)  # fmt: skip
+def test_dependent_samples_have_no_error_of_independent_ones(kind, where):
+    """Populations of an SMC method, and weighted draws: the value stays, the error is refused."""
+    task, target = target_of(where, "inverse" if where == "gmm-paper" else "class-mixture")
+    x = torch.randn(400, 2) if where == "gmm-paper" else real_digits("train").x[:400]
+    metric = plugins.load("metrics", kind)(target)
+    free = metric(Samples(x, group=torch.arange(400)), task)
+    grouped = metric(Samples(x, group=torch.arange(400) // 4), task)
+    weighted = metric(Samples(x, log_weight=torch.linspace(0, 2, 400)), task)
+    assert free.standard_error > 0 and "dependent" not in free.note
+    assert grouped.value == free.value
+    for found in (grouped, weighted):
+        assert found.standard_error is None and "dependent or weighted" in found.note
