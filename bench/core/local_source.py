@@ -10,9 +10,9 @@ from __future__ import annotations
 import ast
 import hashlib
 import importlib.util
+import sys
 import sysconfig
 from collections.abc import Iterator
-from importlib.machinery import ModuleSpec
 from pathlib import Path
 
 INSTALLED = tuple(
@@ -37,20 +37,25 @@ def digest_of(module: str) -> str:
 
 
 def _collect(module: str, found: dict[str, Path | None]) -> None:
-    spec = importlib.util.find_spec(module)
-    if spec is None:
-        raise ModuleNotFoundError(f"No module named '{module}'", name=module)
-    found[module] = path = _source(spec)
+    found[module] = path = _file(module)
     if path is None:
         return
-    package = module if spec.submodule_search_locations else module.rpartition(".")[0]
+    package = module if path.name == "__init__.py" else module.rpartition(".")[0]
     above = module.rpartition(".")[0]  # importing a module runs the packages that hold it
     for name in sorted({*_imports(path, package), *([above] if above else [])}):
         if name not in found and (inner := _local(name)):
             _collect(inner, found)
 
 
-def _source(spec: ModuleSpec) -> Path | None:
+def _file(module: str) -> Path | None:
+    """The source file of a module; of one that is loaded without a spec, the file that it names."""
+    loaded = sys.modules.get(module)
+    if loaded is not None and loaded.__spec__ is None:
+        named = getattr(loaded, "__file__", None)
+        return Path(named).resolve() if named else None
+    spec = importlib.util.find_spec(module)
+    if spec is None:
+        raise ModuleNotFoundError(f"No module named '{module}'", name=module)
     if not spec.has_location or spec.origin is None or not spec.origin.endswith(".py"):
         return None
     return Path(spec.origin).resolve()
@@ -59,10 +64,9 @@ def _source(spec: ModuleSpec) -> Path | None:
 def _local(name: str) -> str | None:
     """The name, if it is a module whose source is local."""
     try:
-        spec = importlib.util.find_spec(name)
+        path = _file(name)
     except (ImportError, AttributeError, ValueError):
         return None
-    path = None if spec is None else _source(spec)
     if path is None or path.is_relative_to(OURS / "bench"):
         return None
     return None if any(path.is_relative_to(folder) for folder in INSTALLED) else name

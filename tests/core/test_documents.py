@@ -1,6 +1,7 @@
 """Numbers are numbers in every spelling, and finite; local sources decide what is cached."""
 
 import sys
+import types
 
 import pytest
 
@@ -104,3 +105,12 @@ def test_what_is_not_imported_or_not_local_does_not_count(scorers):
     assert digest_of("sys") == digest_of("sys")  # without a source file
     with pytest.raises(ModuleNotFoundError):
         digest_of("my_scorers.missing")
+
+
+def test_a_module_that_was_made_by_hand_counts_with_the_file_that_it_names(tmp_path, monkeypatch):
+    by_hand = types.ModuleType("by_hand")
+    monkeypatch.setitem(sys.modules, "by_hand", by_hand)
+    bare = digest_of("by_hand")
+    by_hand.__file__ = str(tmp_path / "by_hand.py")
+    (tmp_path / "by_hand.py").write_text("x = 1\n")
+    assert digest_of("by_hand") != bare

@@ -183,7 +183,7 @@ BASE = ["-t", "gmm-paper", "-r", "inverse", "-m", "dps", "-b", "paper-nfe=100"]
     [
         (["-t", "digit", "-r", "template", "-m", "dps"], "did you mean 'digits'"),
         (["-t", "digits", "-r", "templat", "-m", "dps"], "did you mean 'template'"),
-        (["-t", "digits", "-r", "template", "-m", "dsp"], "did you mean 'dps'"),
+        (["-t", "digits", "-r", "template", "-m", "dpz"], "did you mean 'dps'"),
         ([*BASE[:-4], "-m", "dps:scal=exact"], "did you mean 'scale'"),
         ([*BASE[:-4], "-m", "dps:scale=big"], "must be one of exact, rescale, clip"),
         ([*BASE[:-4], "-m", "dps:steps=0"], "must be at least 5"),
