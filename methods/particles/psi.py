@@ -56,7 +56,7 @@ class Psi(Twisted):
     one-step model's does, and where the chain remembers its start; the exact denoiser of noise is
     E[x1] for every x0, and the memoryless chain forgets, so that here its cost buys little.  No
     estimate of Z: the normaliser of the founders is unknown.
-    Cost per particle: that of `tds`, and (J + 1) (flow + reward), forward and backward.
+    Cost per sample: that of `tds`, and (J + 1) (flow + reward), forward and backward.
     """
 
     summary = "the twisted sampler from initial noises that MCMC moves towards the reward"
