@@ -14,7 +14,7 @@ from bench.api import Condition, Task, UserError, nearest, param
 from bench.models import external
 from bench.models.clip_transforms import beside, read_json
 from bench.models.preprocess import Fit, Preprocess
-from rewards.pictures import PictureParams, PictureReward
+from rewards.pictures import PictureParams, PictureReward, Scale
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,8 @@ class Classifier(PictureReward[ClassifierParams]):
     learned = True
     Params = ClassifierParams
     version = "2"
-    scale: ClassVar[str] = "log-probability, at most 0"
+    said = ("model", "label")
+    scales: ClassVar[dict[str, Scale]] = {"": Scale("log-probability", high=0)}
 
     @cached_property
     def path(self) -> Path:

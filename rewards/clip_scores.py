@@ -21,7 +21,7 @@ from bench.models.clip import ClipModel, Precision
 from bench.models.clip_transforms import beside
 from bench.models.preprocess import Fit
 from rewards import accuracies
-from rewards.pictures import PictureParams, PictureReward, PromptedParams, PromptedReward
+from rewards.pictures import PictureParams, PictureReward, PromptedParams, PromptedReward, Scale
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,8 @@ class HPSv2(ClipReward[HPSParams]):
 
     Params = HPSParams
     fit: ClassVar[Fit | None] = "longest"
-    scale: ClassVar[str] = "cosine, typically 0.2 to 0.35"
+    said = ("release",)
+    scales: ClassVar[dict[str, Scale]] = {"": Scale("cosine", 0.2, 0.35)}
 
     def external(self) -> tuple[str, ...]:
         return (f"hpsv2-{self.params.release[1:]}",)
@@ -146,13 +147,20 @@ class PickScore(ClipReward[UnitParams]):
 
     Params = UnitParams
     fit: ClassVar[Fit | None] = "shortest"
-    scale: ClassVar[str] = "cosine times logit scale, typically 18 to 24"
+    said = ("unit",)
+    scales: ClassVar[dict[str, Scale]] = {
+        "cosine": Scale("cosine", 0.18, 0.24),
+        "logit": Scale("cosine times logit scale", 18, 24),
+    }
 
     def external(self) -> tuple[str, ...]:
         return ("pickscore",)
 
     def accuracies(self) -> tuple[Accuracy, ...]:
         return accuracies.PICKSCORE
+
+    def scale_name(self) -> str:
+        return self.params.unit
 
     def factor(self, model: ClipModel) -> float:
         return model.logit_scale if self.params.unit == "logit" else 1.0
@@ -186,7 +194,11 @@ class CLIPScore(ClipReward[CLIPParams]):
     """
 
     Params = CLIPParams
-    scale: ClassVar[str] = "cosine, typically 0.15 to 0.35"
+    said = ("model", "unit")
+    scales: ClassVar[dict[str, Scale]] = {
+        "cosine": Scale("cosine", 0.15, 0.35),
+        "logit": Scale("cosine times logit scale", 15, 35),
+    }
 
     def model_name(self) -> str:
         return self.params.model
@@ -205,6 +217,9 @@ class CLIPScore(ClipReward[CLIPParams]):
                 f"{', '.join(KNOWN_CLIPS)}"
             )
         return (known or self.params.model,)
+
+    def scale_name(self) -> str:
+        return self.params.unit
 
     def factor(self, model: ClipModel) -> float:
         return model.logit_scale if self.params.unit == "logit" else 1.0
@@ -234,7 +249,7 @@ class Aesthetic(PictureReward[AestheticParams]):
     Params = AestheticParams
     version = "2"
     learned = True
-    scale: ClassVar[str] = "rating, typically 4 to 7"
+    scales: ClassVar[dict[str, Scale]] = {"": Scale("rating", 4, 7)}
 
     def external(self) -> tuple[str, ...]:
         return ("aesthetic", "clip-vit-l-14")

@@ -23,7 +23,7 @@ from bench.api import (
     plugins,
 )
 from bench.models.picture_folder import pillow
-from rewards.pictures import PromptedParams, PromptedReward
+from rewards.pictures import PromptedParams, PromptedReward, Scale
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class WeightedSum(Reward[SumParams]):
     """
 
     Params = SumParams
-    scale: ClassVar[str] = "sum of the parts' raw scores times their weights"
+    scale: ClassVar[Scale] = Scale("sum of the parts' raw scores times their weights")
 
     def __init__(self, params: SumParams) -> None:
         super().__init__(params)
@@ -159,7 +159,7 @@ class PythonCallable(PromptedReward[CallableParams]):
     """
 
     Params = CallableParams
-    scale: ClassVar[str] = "as the callable defines it"
+    scales: ClassVar[dict[str, Scale]] = {"": Scale("as the callable defines it")}
 
     def __init__(self, params: CallableParams) -> None:
         super().__init__(params)

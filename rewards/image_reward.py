@@ -16,7 +16,7 @@ from bench.models.blip import BlipConfig, BlipScore
 from bench.models.clip import Precision
 from bench.models.preprocess import Preprocess
 from rewards import accuracies
-from rewards.pictures import PromptedParams, PromptedReward
+from rewards.pictures import PromptedParams, PromptedReward, Scale
 
 LONGEST_PROMPT = 35
 """Tokens that ImageReward reads, the first and the last included."""
@@ -47,7 +47,7 @@ class ImageReward(PromptedReward[ImageRewardParams]):
     version = "2"
     learned = True
     config: ClassVar[BlipConfig] = BlipConfig()
-    scale: ClassVar[str] = "standardised, typically -2 to 2"
+    scales: ClassVar[dict[str, Scale]] = {"": Scale("standardised score", -2, 2)}
 
     def external(self) -> tuple[str, ...]:
         return ("image-reward", "bert-vocabulary")

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from bench.api import Condition, Reward, Task, UserError, param
+from rewards.pictures import Scale
 
 NOISE_SEED = 20_260
 InverseP = TypeVar("InverseP", bound="InverseParams")
@@ -34,7 +35,7 @@ class InverseProblem(Reward[InverseP]):
     the task's own units.
     """
 
-    scale: ClassVar[str] = "log-likelihood up to a constant, at most 0"
+    scale: ClassVar[Scale] = Scale("log-likelihood up to a constant", high=0)
 
     def observe(self, x: Tensor) -> Tensor:
         """A x, linear in x."""

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from bench.api import Condition
 from bench.models.picture_folder import jpeg_bytes
-from rewards.pictures import PictureParams, PictureReward
+from rewards.pictures import PictureParams, PictureReward, Scale
 
 
 class Compressibility(PictureReward[PictureParams]):
@@ -21,7 +21,7 @@ class Compressibility(PictureReward[PictureParams]):
 
     Params = PictureParams
     differentiable = False
-    scale: ClassVar[str] = "kB, negative"
+    scales: ClassVar[dict[str, Scale]] = {"": Scale("kB, negative", high=0)}
     sign: ClassVar[float] = -1.0
 
     @torch.no_grad()
@@ -41,5 +41,5 @@ class Incompressibility(Compressibility):
     r(x) = bytes / 1000.  Not differentiable.
     """
 
-    scale: ClassVar[str] = "kB"
+    scales: ClassVar[dict[str, Scale]] = {"": Scale("kB", low=0)}
     sign: ClassVar[float] = 1.0

@@ -10,6 +10,27 @@ from torch import Tensor
 from bench.api import Condition, Reward, Task, UserError, param
 from bench.models.preprocess import Pixels, to_unit
 
+
+@dataclass(frozen=True)
+class Scale:
+    """What a raw score counts, and between which numbers it usually lies."""
+
+    unit: str
+    low: float | None = None
+    high: float | None = None
+
+    @property
+    def usual(self) -> str:
+        """The usual range in words; "" where none is known."""
+        if self.low is None or self.high is None:
+            ends = {"at least": self.low, "at most": self.high}
+            return " ".join(f"{word} {end:g}" for word, end in ends.items() if end is not None)
+        return f"{self.low:g} to {self.high:g}"
+
+    def __str__(self) -> str:
+        return f"{self.unit}, usually {self.usual}" if self.usual else self.unit
+
+
 PictureP = TypeVar("PictureP", bound="PictureParams")
 
 
@@ -33,8 +54,23 @@ class PictureReward(Reward[PictureP]):
     """A reward of pictures (n, 1 or 3, height, width)."""
 
     wants = "pixels"
-    scale: ClassVar[str] = ""
-    """What the raw score means and how large it typically is."""
+    said: ClassVar[tuple[str, ...]] = ()
+    """Parameters that stand in every label, since scores at different values cannot be compared."""
+    scales: ClassVar[dict[str, Scale]] = {}
+    """Units and usual ranges by what they depend on; see `scale`."""
+
+    def labelled(self) -> dict[str, Any]:
+        """Parameters by name, default or not, that every label of the reward says."""
+        return {name: getattr(self.params, name) for name in self.said}
+
+    @property
+    def scale(self) -> Scale | str:
+        """What the raw score means at these parameters, and how large it usually is."""
+        return self.scales[self.scale_name()]
+
+    def scale_name(self) -> str:
+        """Which of the scales holds; of a reward with one it is the only one."""
+        return next(iter(self.scales))
 
     def unit(self, x: Tensor) -> Tensor:
         """RGB in [0, 1], float32, never clipped."""

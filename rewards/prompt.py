@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -12,6 +12,7 @@ from bench.api import Condition, Reward, Task, UserError, param
 from bench.models import clip_small, shapes_judge, weights
 from bench.models.shapes import DATA_SHAPE
 from bench.models.shapes_prompts import parse
+from rewards.pictures import Scale
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,19 @@ class Prompt(Reward[PromptParams]):
 
     Params = PromptParams
     learned = True
+    scales: ClassVar[dict[str, Scale]] = {
+        "cosine": Scale("cosine", -1, 1),
+        "logit": Scale("cosine times logit scale"),
+    }
+
+    @property
+    def scale(self) -> Scale:
+        """At these parameters."""
+        return self.scales[self.params.unit]
+
+    def labelled(self) -> dict[str, Any]:
+        """What every label says."""
+        return {"unit": self.params.unit}
 
     def __call__(self, x: Tensor, condition: Condition) -> Tensor:
         clip = clip_small.small_clip()

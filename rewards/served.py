@@ -73,7 +73,7 @@ class Served(PromptedReward[ServedParams]):
         return self.client.health()
 
     @property
-    def scale(self) -> str:  # type: ignore[override]
+    def scale(self) -> str:
         """In the scorer's own words."""
         return self.health.scale
 
@@ -83,6 +83,10 @@ class Served(PromptedReward[ServedParams]):
         return (
             None if self.health.limits is None else (self.health.limits[0], self.health.limits[1])
         )
+
+    def labelled(self) -> dict[str, Any]:
+        """The scorer, wherever it runs."""
+        return {"name": self.health.name}
 
     def accuracies(self) -> tuple[Accuracy, ...]:
         return tuple(Accuracy(*one) for one in self.health.accuracy)

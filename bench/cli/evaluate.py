@@ -138,15 +138,15 @@ def _finite(row: PictureMetric) -> PictureMetric:
 
 def _score(text: str, own: Folder, words: Said | None) -> PictureMetric:
     """Mean raw reward over the folder, with its interval over prompts."""
-    from bench.core.params import format_name
     from bench.metrics.picture_metric import mean_row
-    from bench.plan.binding import make_reward
+    from bench.plan.binding import label_of, make_reward
 
     name, reward, _ = make_reward(text)
     values = _scores(name, reward, own, words)
-    row = mean_row(f"reward {format_name(name, {})}", values, words.groups if words else None)
+    row = mean_row(f"reward {label_of(name, reward)}", values, words.groups if words else None)
+    scale = getattr(reward, "scale", "") or "as the reward defines it"
     said = (
-        f"raw scale: {getattr(reward, 'scale', '') or 'as the reward defines it'}",
+        f"raw scale: {scale}",
         source.reading_note(reward, words),
         believed(reward),
         getattr(reward, "doubt", str)(),
@@ -155,7 +155,8 @@ def _score(text: str, own: Folder, words: Said | None) -> PictureMetric:
     )
     weights = " ".join(f"{k}:{v[:12]}" for k, v in reward.weights().items())
     note = "; ".join(filter(None, said))
-    return replace(row, direction="higher", weights=weights, note=note)
+    unit, usual = str(getattr(scale, "unit", scale)), str(getattr(scale, "usual", ""))
+    return replace(row, direction="higher", weights=weights, note=note, unit=unit, usual=usual)
 
 
 def _scores(name: str, reward: Any, own: Folder, words: Said | None) -> Array:

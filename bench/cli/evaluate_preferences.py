@@ -32,7 +32,7 @@ def agreement_rows(folder: Folder, path: Path, rewards: list[str]) -> list[Pictu
 def _row(text: str, folder: Folder, found: list[Preference]) -> PictureMetric:
     from bench.metrics.agreement import agreement
     from bench.metrics.picture_metric import PictureMetric
-    from bench.plan.binding import make_reward
+    from bench.plan.binding import label_of, make_reward
     from bench.prompts import identity
 
     name, reward, _ = make_reward(text)
@@ -47,7 +47,7 @@ def _row(text: str, folder: Folder, found: list[Preference]) -> PictureMetric:
     said = Said(tuple(one.prompt for one in decided), "")
     about = (reading_note(reward, said), believed(reward))
     return PictureMetric(
-        f"agreement {text}",
+        f"agreement {label_of(name, reward)}",
         value=measured.value,
         standard_error=measured.standard_error,
         low=measured.low,

@@ -85,11 +85,14 @@ def _own(text: str, score: Callable[[str], PictureMetric]) -> PictureMetric:
     """The score, or why there is none: a row that lacks weights is still a row."""
     from bench.core.params import UserError
     from bench.metrics.picture_metric import PictureMetric
+    from bench.plan.binding import label_of, make_reward
 
     try:
         return score(text)
     except UserError as error:
-        return PictureMetric(f"reward {text}", direction="higher", note=str(error))
+        name, reward, _ = make_reward(text)
+        label = f"reward {label_of(name, reward)}"
+        return PictureMetric(label, direction="higher", note=str(error))
 
 
 def _beside(preset: Preset, text: str) -> Iterator[PictureMetric]:

@@ -45,8 +45,10 @@ class MeanReward(Metric):
     @torch.no_grad()
     def __call__(self, samples: Samples, task: Task[Any]) -> Measurement:
         found = weighted_mean(self.target.reward(samples.x, self.target.condition), samples)
+        scale = getattr(self.target.reward, "scale", "")
+        unit = f"the reward is in {scale}" if scale else ""
         doubt = getattr(self.target.reward, "doubt", str)()
-        return replace(found, note="; ".join(filter(None, (found.note, doubt))))
+        return replace(found, note="; ".join(filter(None, (found.note, unit, doubt))))
 
     def credibility(self) -> Credibility:
         return self.target.reward.credibility()

@@ -7,7 +7,7 @@ from typing import Any
 
 from bench.core import plugins
 from bench.core.methods import Method, Need
-from bench.core.params import UserError, changed, format_name, parse_name
+from bench.core.params import UserError, changed, format_name, parse_name, range_of
 from bench.core.tasks import Reward, Task
 from bench.core.values import ProblemSpec
 
@@ -40,6 +40,20 @@ def make_reward(text: str) -> tuple[str, Reward[Any], float]:
     if not isinstance(strength, int | float):
         raise UserError(f"{name}: strength must be a number, not '{strength}'")
     return name, plugins.load("rewards", name).create(**values), float(strength)
+
+
+def label_of(name: str, reward: Reward[Any]) -> str:
+    """The reward with every parameter that its numbers depend on and a reader cannot know.
+
+    Those that it always says, and those that differ from their defaults.
+    """
+    always: dict[str, Any] = getattr(reward, "labelled", dict)()
+    decisive = {
+        key: value
+        for key, value in changed(reward.params).items()
+        if range_of(type(reward.params), key).decides
+    }
+    return format_name(name, always | decisive)
 
 
 def declares(task: Task[Any], name: str) -> bool:

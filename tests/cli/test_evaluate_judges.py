@@ -130,7 +130,7 @@ def test_the_row_stands_beside_the_published_ones(folder):
     assert all("flow_grpo/issues" in row["note"] for row in aesthetic)
     assert {row["implementation"] for row in aesthetic} == {"published"}
     places = [row["metric"] for row in found]
-    assert places.index("published pickscore") == places.index("reward pickscore") + 1
+    assert places.index("published pickscore") == places.index("reward pickscore:unit=logit") + 1
     assert any("these are 1" in row["note"] for row in found if row["metric"] == "(warning)")
 
 

@@ -178,15 +178,3 @@ def test_three_signatures_of_callables_give_one_score(tmp_path, monkeypatch):
         PythonCallable.create(function="someones_rewards:wrong")(x, None)
     with pytest.raises(UserError, match="cannot load"):
         PythonCallable.create(function="someones_rewards:nothing").function  # noqa: B018
-
-
-def test_every_picture_reward_states_its_scale():
-    from bench.core import plugins
-
-    names = [
-        "hpsv2", "pickscore", "clip", "aesthetic", "image-reward", "jpeg-compressibility",
-        "jpeg-incompressibility", "classifier", "picture-inpaint", "super-resolution", "deblur",
-        "sum", "callable",
-    ]  # fmt: skip
-    for name in names:
-        assert plugins.load("rewards", name).scale, name
