@@ -81,7 +81,7 @@ from bench.loops.posteriors import GAUSSIAN_WIDTHS, SAMPLERS, PosteriorChoice, s
 from bench.core.estimators import denoiser_shift, log_mean_exp, value_gradient
 from bench.core.quadratic import Quadratic
 from bench.loops.scoring import reward_work, rewards_of
-from bench.loops.shifted_draws import shifted_pool, tilt_work
+from bench.loops.shifted_draws import shifted_pool, slope_of, tilt_work
 
 # isort: split
 # steering
@@ -132,6 +132,7 @@ from bench.loops.candidates import (
     candidate_noise,
     candidates_at,
     look_ahead_param,
+    rows_taken,
 )
 
 # isort: split
@@ -260,6 +261,7 @@ __all__ = [
     "reward_work",
     "rewards_of",
     "row_blocks",
+    "rows_taken",
     "safe",
     "sample_populations",
     "sampled_in_blocks",
@@ -268,6 +270,7 @@ __all__ = [
     "shifted_pool",
     "signal_level",
     "single_survivor",
+    "slope_of",
     "start_param",
     "steer",
     "steered_step",

@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -18,6 +18,7 @@ from bench.core.choices import named_param
 from bench.core.estimators import log_mean_exp
 from bench.core.integrate import euler, filled, integrate, uniform_grid
 from bench.core.methods import Method, Need
+from bench.core.paths import expand
 from bench.core.posterior import Remembered
 from bench.core.problem import Problem
 from bench.core.protocols import Noise
@@ -25,6 +26,9 @@ from bench.core.values import ProblemSpec
 from bench.core.work import Work, forward
 from bench.loops.posteriors import SAMPLERS, PosteriorChoice
 from bench.loops.scoring import reward_work, rewards_of
+
+R = TypeVar("R")
+"""A dataclass of tensors, one row per sample."""
 
 
 def candidate_noise(problem: Problem, name: str, others: str, step: int, count: int) -> Tensor:
@@ -42,6 +46,15 @@ def candidates_at(x: Tensor, index: Tensor) -> Tensor:
 def best_candidate(x: Tensor, reward: Tensor) -> Tensor:
     """The candidate of highest reward: x (rows, count, ...), reward (rows, count)."""
     return candidates_at(x, reward.argmax(1, keepdim=True))[:, 0]
+
+
+def rows_taken(taken: Tensor, theirs: R, own: R) -> R:
+    """The rows of `theirs` that are taken (rows,), and the own ones elsewhere.
+
+    Both are dataclasses of tensors (rows, ...).
+    """
+    pairs = zip(vars(theirs).values(), vars(own).values(), strict=True)
+    return type(own)(*(torch.where(expand(taken, a), a, b) for a, b in pairs))
 
 
 # -- looking ahead --------------------------------------------------------------------------------

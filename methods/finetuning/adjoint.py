@@ -22,7 +22,6 @@ from bench.api import (
     Interpolant,
     MeteredModule,
     Need,
-    Problem,
     ProblemSpec,
     Work,
     ancestral,
@@ -35,6 +34,7 @@ from bench.api import (
     param,
     reward_work,
     safe,
+    slope_of,
     uniform,
 )
 from methods.finetuning.loop import FineTuned, FitParams, Losses, rows_of
@@ -167,7 +167,7 @@ class AdjointMatching(FineTuned):
             z = base.noise("fit-step", k, (p.fit_steps, *base.event_shape))
             x0 = base.noise("fit-x0", k, base.event_shape)
             path = rollout(model, i, x0, grid, z)
-            adjoints = lean_adjoints(base.flow, i, path, reward_gradient(base, path.states[-1]))
+            adjoints = lean_adjoints(base.flow, i, path, slope_of(base.reward, path.states[-1]))
             u = uniform(base.noise("fit-match", k, (p.matched,), range(1)))[0]
             return {"match": self._loss(model, i, path, adjoints, strata(u, p.fit_steps - 1))}
 
@@ -183,11 +183,3 @@ class AdjointMatching(FineTuned):
         target = adjoints.b[at].flatten(0, 1) + expand(half, x) * adjoints.a[at].flatten(0, 1)
         gap = (model.velocity(x, t) - target).flatten(1).square().sum(-1)
         return (WEIGHTINGS[self.params.weighting](half) * gap).mean()
-
-
-def reward_gradient(problem: Problem, x: Tensor) -> Tensor:
-    """grad r(x), shape of x."""
-    x = x.detach().requires_grad_()
-    # Not the leaf itself: a network that is fed a leaf cannot be audited by the FLOP counter.
-    (gradient,) = torch.autograd.grad(problem.reward(x * 1).sum(), x)
-    return gradient

@@ -68,8 +68,8 @@ class ForwardProcess(FineTuned):
 
     Params: ClassVar[type[Any]] = ForwardParams
 
-    def loss(self, v: Tensor, seen: Seen, interpolant: Interpolant) -> Mapping[str, Tensor]:
-        """Named losses of the velocity v at the points."""
+    def policy_loss(self, v: Tensor, seen: Seen, interpolant: Interpolant) -> Tensor:
+        """What pulls the velocity v at the points towards good samples, ()."""
         raise NotImplementedError
 
     @property
@@ -90,7 +90,9 @@ class ForwardProcess(FineTuned):
             if k % p.updates == 0:
                 memory[:] = [self._seen(problem, model, k // p.updates)]
             seen = memory[0]
-            return self.loss(model.velocity(seen.x, seen.t), seen, i)
+            v = model.velocity(seen.x, seen.t)
+            kl = self.params.beta * mean_square(v - seen.base).mean()
+            return {"policy": self.policy_loss(v, seen, i), "kl": kl}
 
         return step
 
@@ -177,11 +179,10 @@ class DiffusionNFT(ForwardProcess):
     )
     Params = NFTParams
 
-    def loss(self, v: Tensor, seen: Seen, interpolant: Interpolant) -> Mapping[str, Tensor]:
+    def policy_loss(self, v: Tensor, seen: Seen, interpolant: Interpolant) -> Tensor:
         p, scale = self.params, interpolant.alpha(seen.t) / interpolant.wronskian(seen.t)
         square = REGRESSIONS[p.regression]
-        policy = nft_losses(v, seen, p.mix, p.widest, lambda gap: square(gap, scale))
-        return {"policy": policy.mean(), "kl": p.beta * mean_square(v - seen.base).mean()}
+        return nft_losses(v, seen, p.mix, p.widest, lambda gap: square(gap, scale)).mean()
 
 
 # -- advantage-weighted matching ------------------------------------------------------------------
@@ -226,6 +227,5 @@ class AWM(ForwardProcess):
     )
     Params = AWMParams
 
-    def loss(self, v: Tensor, seen: Seen, interpolant: Interpolant) -> Mapping[str, Tensor]:
-        policy = awm_losses(v, seen, self.params.epsilon).mean()
-        return {"policy": policy, "kl": self.params.beta * mean_square(v - seen.base).mean()}
+    def policy_loss(self, v: Tensor, seen: Seen, interpolant: Interpolant) -> Tensor:
+        return awm_losses(v, seen, self.params.epsilon).mean()

@@ -20,13 +20,13 @@ from bench.api import (
     Samples,
     UserError,
     Work,
-    expand,
     filled,
     forward,
     param,
     particle_noise,
     require_finite,
     reward_work,
+    rows_taken,
     uniforms,
 )
 from methods.particles.tds import Twisted, TwistedParams
@@ -98,7 +98,7 @@ class Psi(Twisted):
             u = uniforms(problem, "accept", k, size).flatten()
             drawn = looked_at(problem, self.value, proposed(now, z, p.step), p.start)
             taken = u.log() < log_acceptance(now, drawn, p.step)
-            now, share = now.where(taken, drawn), float(taken.double().mean())
+            now, share = rows_taken(taken, drawn, now), float(taken.double().mean())
             problem.log(k, accepted=share, reward=float(now.reward.mean()))
         return now.x.reshape(x.shape), -now.reward.reshape(x.shape[:2])
 
@@ -113,11 +113,6 @@ class Seen:
     x: Tensor
     reward: Tensor
     gradient: Tensor
-
-    def where(self, taken: Tensor, other: Seen) -> Seen:
-        """The rows of `other` that are taken, and the own ones elsewhere."""
-        pairs = zip(vars(self).values(), vars(other).values(), strict=True)
-        return Seen(*(torch.where(expand(taken, b), b, a) for a, b in pairs))
 
 
 def looked_at(problem: Problem, choice: PosteriorChoice, x: Tensor, time: float) -> Seen:

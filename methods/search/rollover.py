@@ -27,6 +27,7 @@ from bench.api import (
     param,
     require_finite,
     reward_work,
+    rows_taken,
     sampled_in_blocks,
     start_param,
     transition_param,
@@ -56,11 +57,6 @@ class Places:
     x: Tensor
     denoised: Tensor
     reward: Tensor
-
-    def where(self, taken: Tensor, other: Places) -> Places:
-        """The rows of `other` that are taken, and the own ones elsewhere."""
-        pairs = zip(vars(self).values(), vars(other).values(), strict=True)
-        return Places(*(torch.where(expand(taken, b), b, a) for a, b in pairs))
 
 
 class RBF(Method[RBFParams]):
@@ -117,12 +113,12 @@ class RBF(Method[RBFParams]):
         left = torch.full_like(k, p.quota)
         for tick in range(self.ticks):
             drawn = self._candidate(problem, now, grid[k], grid[k + 1], tick)
-            best = best.where(drawn.reward > best.reward, drawn)
+            best = rows_taken(drawn.reward > best.reward, drawn, best)
             better, left = drawn.reward > top, left - 1
             top = torch.maximum(top, drawn.reward)
             # What beats all rewards so far is the best of its step as well.
             goes = (better | (left == 0)) & (k < p.steps - 2)
-            now, k = now.where(goes, best), k + goes.long()
+            now, k = rows_taken(goes, best, now), k + goes.long()
             left = left + p.quota * goes.long()
             best = replace(best, reward=best.reward.masked_fill(goes, -torch.inf))
             problem.log(tick, reward=float(top.mean()), at=float(k.double().mean()))
