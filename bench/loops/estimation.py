@@ -28,7 +28,7 @@ from bench.core.values import ProblemSpec, Samples
 from bench.core.work import Work, forward
 from bench.loops.posteriors import PosteriorChoice, sampler_param
 from bench.loops.scoring import reward_work, rewards_of
-from bench.loops.shifted_draws import shifted_pool, tilt_work
+from bench.loops.shifted_draws import local_tilt, shifted_pool, tilt_work
 from bench.loops.steering import SteeringParams, StepTerm, steer
 
 
@@ -109,7 +109,9 @@ def estimated_term(
     def shifted(x: Tensor, t: Tensor, k: int) -> SteeringTerm:
         b = flow.velocity(x, t)
         point = problem.interpolant.denoiser(b, x, t)
-        pool = shifted_pool(problem, posterior, point, x, t, draws, problem.noise_at(k))
+        noise = problem.noise_at(k)
+        tilt = local_tilt(problem, point, t, noise)
+        pool = shifted_pool(problem, posterior, x, t, draws, noise, tilt)
         ess = {"draw_ess": float(pool.ess.mean())}
         return SteeringTerm(b, problem.interpolant.tilt(pool.shift, t), ess)
 

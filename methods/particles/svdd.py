@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -10,6 +11,7 @@ from torch import Tensor
 from bench.api import (
     OUTPUTS,
     TRANSITIONS,
+    Growth,
     Method,
     Need,
     ParticleDesign,
@@ -64,6 +66,10 @@ class SVDD(Method[Any]):
     standing = "baseline"
     Params: ClassVar[type[Any]] = SVDDParams
     effort = ("candidates", "steps")
+    split: ClassVar[Mapping[str, Growth]] = {
+        "candidates": Growth(5, 0.5),
+        "steps": Growth(10, 0.5),
+    }
 
     @property
     def value(self) -> PosteriorChoice:

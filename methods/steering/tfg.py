@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
 
 from bench.api import (
+    Growth,
     Method,
     Need,
     Problem,
@@ -78,6 +80,8 @@ class TFG(Method[Any]):
     standing: ClassVar[Standing] = "baseline"
     Params: ClassVar[type[Any]] = TFGParams
     effort: ClassVar[tuple[str, ...]] = ("steps", "inner", "recurrence")
+    # Inner steps push beyond the law; a budget buys more when it is spent on time steps.
+    split: ClassVar[Mapping[str, Growth]] = {"steps": Growth(16, 1), "inner": Growth(1, 0)}
 
     def __init__(self, params: Any) -> None:
         super().__init__(params)
