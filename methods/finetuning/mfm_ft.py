@@ -186,7 +186,7 @@ class MFMFineTuning(Regression):
     Cost per sample: K flow rows of the sampler.
     """
 
-    version = "2"
+    version = "3"
     summary = "fine-tunes the flow on the gradient of E[e^r | x], from one-step draws of the map"
     Params = MFMFTParams
 
