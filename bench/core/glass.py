@@ -8,6 +8,7 @@ s = 0 to p(x1 | x_t = x) at s = 1 costs one evaluation of the base flow.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -22,6 +23,14 @@ class Observation(NamedTuple):
 
     x: Tensor
     t: Tensor
+
+
+def asked_times(interpolant: Interpolant, t: float, inner: Sequence[float]) -> list[float]:
+    """The times t* at which the base flow is asked, in context t and at these inner times s."""
+    s = torch.tensor(inner, dtype=torch.float64)
+    nowhere = torch.zeros(len(inner), 1, dtype=torch.float64)
+    found = combine(interpolant, nowhere, torch.full_like(s, t), nowhere, s)
+    return [float(value) for value in found.t]
 
 
 class Affine(NamedTuple):
