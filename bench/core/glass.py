@@ -25,12 +25,15 @@ class Observation(NamedTuple):
     t: Tensor
 
 
-def asked_times(interpolant: Interpolant, t: float, inner: Sequence[float]) -> list[float]:
-    """The times t* at which the base flow is asked, in context t and at these inner times s."""
-    s = torch.tensor(inner, dtype=torch.float64)
-    nowhere = torch.zeros(len(inner), 1, dtype=torch.float64)
-    found = combine(interpolant, nowhere, torch.full_like(s, t), nowhere, s)
-    return [float(value) for value in found.t]
+def asked_times(
+    interpolant: Interpolant, contexts: Sequence[float], inner: Sequence[float]
+) -> list[float]:
+    """The times t* at which the base flow is asked: each context t with each inner time s."""
+    t, s = (torch.tensor(list(times), dtype=torch.float64) for times in (contexts, inner))
+    pairs = torch.cartesian_prod(t, s)
+    nowhere = torch.zeros_like(pairs[:, :1])
+    found = combine(interpolant, nowhere, pairs[:, 0], nowhere, pairs[:, 1]).t.tolist()
+    return list(found)
 
 
 class Affine(NamedTuple):

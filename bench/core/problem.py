@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
-import torch
 from torch import Tensor
 
 from bench.core.metered import MeteredFlow, MeteredMap, MeteredOracle, MeteredPosterior
@@ -88,23 +86,17 @@ class Problem:
     def x0(self, t0: float = 0.0) -> Tensor:
         """The initial noise z, common to all methods, as states at t0: (n, *event_shape).
 
-        sqrt(alpha^2 + beta^2) z, which is z at t0 = 0: where a flow's own schedule begins later,
-        its first state is noise of unit variance in the scale of alpha^2 + beta^2 = 1, in which
-        x_t keeps the variance of noise and of unit data.  Scaling the interpolant scales it alike.
+        sqrt(alpha^2 + beta^2) z, which is z at t0 = 0; see `Timing.from_noise`.
         """
-        return self._from_noise(self.noise("x0", 0, self.event_shape), t0)
+        return self.timing.from_noise(self.noise("x0", 0, self.event_shape), t0)
 
     def started(self, z: Tensor, grid: Sequence[float]) -> Tensor:
         """Normals z (batch, ...) as states at the first time of `grid`, where a run begins.
 
-        As in `x0` where the flow's own schedule begins there.  Elsewhere z itself: a method that
-        begins at a small `start` takes it for time 0.
+        As in `x0` where the flow has times of its own.  Elsewhere z itself: a method that begins at
+        a small `start` takes it for time 0.
         """
-        return self._from_noise(z, grid[0]) if self.timing.scheduled else z
-
-    def _from_noise(self, z: Tensor, t0: float) -> Tensor:
-        t, i = torch.tensor(t0, dtype=torch.float64), self.interpolant
-        return z * math.hypot(float(i.alpha(t)), float(i.beta(t))) if t0 else z
+        return self.timing.started(z, grid)
 
     def log(self, step: int, **scalars: float) -> None:
         """Report progress; the runner stores a curve."""

@@ -8,6 +8,7 @@ place that decides between the two, for runs (`Problem`) and for predictions (`P
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -121,6 +122,20 @@ class Timing:
                 raise UnstatedSteps(str(error)) from error
             self._known[steps] = _checked(found, steps)
         return self._known[steps]
+
+    def from_noise(self, z: Tensor, t0: float) -> Tensor:
+        """Normals z (batch, ...) as states at t0: sqrt(alpha^2 + beta^2) z, which is z at 0.
+
+        That is x_t0 = alpha x0 + beta x1 for data x1 of unit variance, and what a pipeline begins
+        with: noise of unit variance in the scale in which alpha^2 + beta^2 = 1.  Rescaling the
+        interpolant rescales it alike, so that it is the same state in every scale.
+        """
+        t, i = torch.tensor(t0, dtype=torch.float64), self.interpolant
+        return z * math.hypot(float(i.alpha(t)), float(i.beta(t))) if t0 else z
+
+    def started(self, z: Tensor, grid: Sequence[float]) -> Tensor:
+        """Normals z as states at the first time of a grid: see `Problem.started`."""
+        return self.from_noise(z, grid[0]) if self.scheduled else z
 
     def rows_at(self, t: float) -> int:
         """Network rows per velocity row at time t, of a flow whose rows follow the time."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -98,14 +98,14 @@ class ProblemSpec:
         """The times that `Problem.remaining` will give."""
         return self.timing.remaining(t, steps, end)
 
-    def calls(self, times: Iterable[float]) -> float:
+    def calls(self, times: Sequence[float]) -> float:
         """What one flow call at each of these times is worth, in calls of the most rows.
 
         Their number, unless the flow's rows follow the time.  A method that counts its flow rows so
         is then predicted exactly; one that counts them plainly, from above.
         """
         if self.timing.rows is None:
-            return float(sum(1 for _ in times))
+            return float(len(times))
         return sum(map(self.timing.rows_at, times)) / self.timing.most_rows
 
     @property

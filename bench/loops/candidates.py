@@ -9,7 +9,6 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
 from typing import Any, TypeVar
 
 import torch
@@ -134,8 +133,8 @@ class OdeLookAhead(LookAhead):
     def path_work(self, spec: ProblemSpec, times: Sequence[float]) -> Work:
         if spec.timing.rows is None:
             return forward("flow", (self.steps - 1) * len(times))
-        left = (spec.remaining(t, self.steps)[1:-1] for t in times)
-        return forward("flow", spec.calls(chain.from_iterable(left)))
+        left = [u for t in times for u in spec.remaining(t, self.steps)[1:-1]]
+        return forward("flow", spec.calls(left))
 
     def reached(
         self, problem: Problem, flow: Remembered, x: Tensor, t: float, time: Tensor, noise: Noise

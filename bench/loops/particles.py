@@ -102,7 +102,7 @@ class ParticleDesign:
         for size, steps in ((self.founders, [0]), (self.particles, range(1, self.steps))):
             seen = [grid[k] for k in steps if k in self.tempers and k < self.last]
             looks = self.value.along(spec, seen, self.draws, gradient) + rewards * float(len(seen))
-            total += (forward("flow", spec.calls(grid[k] for k in steps)) + looks) * float(size)
+            total += (forward("flow", spec.calls([grid[k] for k in steps])) + looks) * float(size)
         return total + reward_work(spec, self.particles)
 
 

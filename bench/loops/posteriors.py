@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
 from typing import Any, NamedTuple
 
 import torch
@@ -76,7 +75,7 @@ class SamplerEntry:
     summary: what it draws, for help texts.
     build: the sampler over a problem's callables.
     rows: inner steps -> rows of a draw beyond the velocity at (x, t), which a step has anyway.
-    asked: (timing, t, inner steps) -> the times of these rows, where they are the flow's.
+    asked: (timing, times t, inner steps) -> the times of these rows, where they are the flow's.
     role: whose rows these are.  A sampler of the flow passes gradients through that velocity.
     point: whether its draws are all the same point, which is computed once.
     needs: what the problem must offer for draws, and for gradients through them.
@@ -85,23 +84,23 @@ class SamplerEntry:
     summary: str
     build: Callable[[SamplerInputs], PosteriorSampler]
     rows: Callable[[int], int]
-    asked: Callable[[Timing, float, int], list[float]] = lambda *_: []
+    asked: Callable[[Timing, Sequence[float], int], list[float]] = lambda *_: []
     role: Role = "flow"
     point: bool = False
     needs: tuple[frozenset[Need], frozenset[Need]] = (frozenset(), frozenset())
 
 
-def _glass_times(timing: Timing, t: float, steps: int) -> list[float]:
-    return asked_times(timing.interpolant, t, uniform_grid(steps)[1:-1])
+def _glass_times(timing: Timing, times: Sequence[float], steps: int) -> list[float]:
+    return asked_times(timing.interpolant, times, uniform_grid(steps)[1:-1])
 
 
-def _heun_times(timing: Timing, t: float, steps: int) -> list[float]:
+def _heun_times(timing: Timing, times: Sequence[float], steps: int) -> list[float]:
     inner = uniform_grid(steps)[1:]
-    return asked_times(timing.interpolant, t, inner + inner[:-1])
+    return asked_times(timing.interpolant, times, inner + inner[:-1])
 
 
-def _rollout_times(timing: Timing, t: float, steps: int) -> list[float]:
-    return timing.remaining(t, steps)[1:-1]
+def _rollout_times(timing: Timing, times: Sequence[float], steps: int) -> list[float]:
+    return [u for t in times for u in timing.remaining(t, steps)[1:-1]]
 
 
 GAUSSIAN_WIDTHS: Mapping[str, type[Gaussian]] = {"signal": Gaussian, "noise": NoiseGaussian}
@@ -209,8 +208,7 @@ class PosteriorChoice:
         """`work` of a step at each of `times`, in all; exact also where rows follow the time."""
         each, rows = self.inner_steps, self.entry.rows(self.inner_steps) * float(len(times))
         if self.entry.role == "flow" and spec.timing.rows is not None:
-            asked = (self.entry.asked(spec.timing, t, each) for t in times)
-            rows = spec.calls(chain.from_iterable(asked))
+            rows = spec.calls(self.entry.asked(spec.timing, times, each))
         return self._rows(rows * self.distinct(draws), spec.calls(times), gradient)
 
     def _rows(self, drawn: float, shared: float, gradient: bool) -> Work:

@@ -91,7 +91,7 @@ def test_the_policy_gradient_is_the_derivative_of_the_mean_reward():
     (policy,) = torch.autograd.grad(((r - r.mean()) * log_pi).mean(), theta)
     (slope,) = torch.autograd.grad(
         method.finished(
-            base, method.transition(Shifted(base, theta), Linear(), x0, t, u).mean + 0.5 * z
+            base, method.transition(Shifted(base, theta), Linear(), x0, t, u).mean + 0.5 * z, 0.5
         ).mean(),
         theta,
     )
