@@ -26,7 +26,6 @@ from bench.api import (
     single_survivor,
     start_param,
     transition_param,
-    uniform_grid,
 )
 
 
@@ -89,7 +88,8 @@ class SVDD(Method[Any]):
         p = self.params
         return ParticleDesign(
             particles=p.candidates,
-            grid=uniform_grid(p.steps, p.start),
+            steps=p.steps,
+            start=p.start,
             tempers=dict.fromkeys(range(1, p.steps), 1.0 / p.alpha if p.alpha else 1.0),
             value=self.value,
             draws=self.value.distinct(p.draws),
