@@ -19,6 +19,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from bench.core.accelerator import settle
 from bench.core.flops import Price, price
+from bench.core.parts import Cost, parts_of
 from bench.core.refusals import (
     Unmeterable,
     refuse_other_gradients,
@@ -26,7 +27,6 @@ from bench.core.refusals import (
     refuse_transforms,
     refuse_uncountable,
 )
-from bench.core.timing import Cost, parts_of
 from bench.core.units import DEFAULT, UNITS, Kind, Role
 from bench.core.work import PLACE, Work
 

@@ -13,13 +13,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from bench.core.integrate import uniform_grid
 from bench.core.params import UserError
+from bench.core.parts import Cost
 from bench.core.paths import Interpolant, Linear
 
 GUIDED_ROWS = 2
@@ -186,37 +187,3 @@ def remaining_times(flow: Any, t: Tensor, steps: int) -> list[Tensor]:
     rows = {start: timing.remaining(start, steps) for start in set(t.tolist())}
     times = torch.tensor([rows[start] for start in t.tolist()], dtype=t.dtype, device=t.device)
     return list(times.unbind(1))
-
-
-# -- the rows of a call ---------------------------------------------------------------------------
-
-Cost = int | RowsAt
-"""Network rows per row of a call: always the same, or a function of its time."""
-
-
-class Part(NamedTuple):
-    """Rows of a call that cost the same: `rows` of them, `where` they are, or all if None."""
-
-    cost: int
-    rows: int
-    where: Tensor | None = None
-
-    def of(self, value: Any, batch: int) -> Any:
-        """These rows of an argument that has one for each."""
-        if self.where is None or not isinstance(value, Tensor):
-            return value
-        return value[self.where] if value.dim() and len(value) == batch else value
-
-
-def parts_of(cost: Cost, x: Tensor, *args: Any) -> list[Part]:
-    """The rows of a call fn(x, t, ...), by what each costs.
-
-    Where that follows the time, the times are read: the host waits for the device once per call.
-    """
-    if not callable(cost):
-        return [Part(cost, len(x))]
-    each = [cost(t) for t in args[0].tolist()]
-    if len(set(each)) == 1:
-        return [Part(each[0], len(x))]
-    where = {c: [k for k, own in enumerate(each) if own == c] for c in sorted(set(each))}
-    return [Part(c, len(at), torch.tensor(at, device=x.device)) for c, at in where.items()]

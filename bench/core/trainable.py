@@ -22,10 +22,10 @@ from typing import Any, NoReturn, cast
 from torch import Tensor, nn
 
 from bench.core.metering import Meter
+from bench.core.parts import Cost
 from bench.core.paths import Interpolant
 from bench.core.protocols import Condition, Flow
 from bench.core.refusals import Unmeterable
-from bench.core.timing import Cost
 
 
 class MeteredModule(nn.Module):

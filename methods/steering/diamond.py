@@ -55,9 +55,9 @@ class Renoised(NamedTuple):
     s: Tensor
 
     @classmethod
-    def of(cls, i: Interpolant, t: Tensor, snr: float) -> Renoised:
-        """The time whose (beta / alpha)^2 is that of t, divided by `snr`."""
-        earlier = i.time_of_ratio(i.beta(t) / safe(i.alpha(t)) / snr**0.5)
+    def of(cls, i: Interpolant, t: Tensor, snr: float, first: float = 0.0) -> Renoised:
+        """The time whose (beta / alpha)^2 is that of t, divided by `snr`; not before `first`."""
+        earlier = i.time_of_ratio(i.beta(t) / safe(i.alpha(t)) / snr**0.5).clamp(min=first)
         return cls(earlier, *i.noising(t, earlier))
 
 
@@ -82,6 +82,7 @@ def weighted_term(problem: Problem, params: DiamondParams) -> Term:
     """
     i, flow_map, n = problem.interpolant, problem.flow_map, params.draws
     assert flow_map is not None
+    first = problem.grid(params.steps)[0]  # a flow's own times may begin after 0
 
     def score(x: Tensor, t: Tensor) -> Tensor:
         with torch.no_grad():
@@ -97,7 +98,7 @@ def weighted_term(problem: Problem, params: DiamondParams) -> Term:
 
     def term(x: Tensor, t: Tensor, k: int) -> SteeringTerm:
         x = x.detach().requires_grad_()
-        at = Renoised.of(i, t, params.snr)
+        at = Renoised.of(i, t, params.snr, first)
         with torch.no_grad():
             b = problem.flow.velocity(x, t)
         e = draws_of(problem.noise_at(k), "posterior", n, problem.event_shape)

@@ -6,14 +6,14 @@ from itertools import pairwise
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench.api import Linear, NoParams, Timing, Trigonometric, UserError, timing_of
 from bench.core.flops import counted
 from bench.core.integrate import euler, integrate, uniform_grid
 from bench.core.metering import Meter
-from bench.core.timing import parts_of
+from bench.core.parts import parts_of
 from bench.plan.matching import match
 from bench.runner.problems import make_fit_problem
 from methods.reference import Prior
@@ -41,6 +41,7 @@ OWN = Timing(own_times)
 # -- times ----------------------------------------------------------------------------------------
 
 
+@settings(max_examples=40, deadline=None)
 @given(st.integers(1, 300), st.floats(1e-4, 0.5), st.floats(0.6, 1.0))
 def test_a_flow_that_says_nothing_has_the_uniform_grid_to_the_last_digit(steps, start, end):
     problem = problem_of(n=1)
@@ -57,6 +58,7 @@ def test_a_flows_own_times_win_over_a_methods_start():
         problem.grid(4, end=0.1)
 
 
+@settings(max_examples=40, deadline=None)
 @given(st.integers(2, LONGEST), st.data())
 def test_what_remains_after_one_of_its_times_is_the_rest_of_the_schedule(steps, data):
     k = data.draw(st.integers(0, steps - 1))
@@ -64,6 +66,7 @@ def test_what_remains_after_one_of_its_times_is_the_rest_of_the_schedule(steps, 
     assert OWN.remaining(whole[k], steps - k) == whole[k:]
 
 
+@settings(max_examples=40, deadline=None)
 @given(st.floats(0, 0.999), st.integers(1, LONGEST))
 def test_what_remains_rises_from_t_to_1(t, steps):
     found = OWN.remaining(t, steps)

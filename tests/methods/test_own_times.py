@@ -10,11 +10,13 @@ import torch
 from bench.core import plugins
 from bench.core.metering import Meter
 from bench.core.params import NoParams, parse_name
+from bench.core.paths import Linear
 from bench.core.timing import Timing
 from bench.core.values import ProblemSpec
 from bench.plan.prediction import fit_work, sample_work
 from bench.runner.cell import sample_in_batches
 from bench.runner.problems import make_fit_problem
+from methods.steering.diamond import Renoised
 from tests.worlds.guided import guided_cell
 from tests.worlds.scheduled import (
     FIRST,
@@ -114,6 +116,13 @@ def test_where_times_are_not_known_the_prediction_is_a_bound(text):
 def test_no_method_asks_before_the_first_time(text):
     """The network knows nothing there."""
     assert min(run(text)[2].asked) >= FIRST - 1e-6
+
+
+def test_a_weighted_map_looks_back_no_further_than_the_first_time():
+    t = torch.tensor([FIRST, 0.2, 0.9])
+    back = Renoised.of(Linear(), t, 20.0, FIRST)
+    assert back.time[:2].tolist() == pytest.approx([FIRST, FIRST])
+    assert back.time[2] == Renoised.of(Linear(), t, 20.0).time[2] > FIRST
 
 
 @pytest.mark.parametrize(
