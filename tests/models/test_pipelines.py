@@ -1,0 +1,57 @@
+"""Seven families of pipelines: Euler on the flow's own times makes the pipeline's own latents."""
+
+from functools import cache
+
+import pytest
+import torch
+
+from bench.core.integrate import euler, integrate
+from bench.core.native_paths import norm
+from bench.models.pipeline_flow import Guidance, PipelineFlow
+from bench.models.pipeline_folder import PipelineFolder
+from bench.models.pipelines import Asked
+from tests.worlds.tiny_pipelines import PIPELINES, SIDE, own_latents, saved_pipeline, tiny_pipeline
+
+PROMPT = {name: "a red fox" for name in PIPELINES} | {"dit": 3}
+STRONG = 3.0
+
+
+@cache
+def flow_of(name, guidance=STRONG, scheduler="folder", interval=(0.0, 1.0)):
+    folder = PipelineFolder(saved_pipeline(name))
+    size = folder.size(SIDE, SIDE)
+    family = folder.family
+    guided = Guidance(guidance, interval, family.embedded)
+    asked = Asked(*size, guidance=guidance, second=guided.second)
+    return PipelineFlow(
+        folder.network(),
+        family.call,
+        folder.schedule(size, scheduler),
+        guided,
+        lambda conditions: folder.tell(conditions, asked),
+        folder.event_shape(size),
+    )
+
+
+def made(flow, z, steps, condition):
+    """The pipeline's own latents of noise z, by Euler's method from x0(t0)."""
+    times = flow.times(steps)
+    start = norm(torch.tensor(times[0], dtype=torch.float64)).item()
+    with torch.no_grad():
+        y = integrate(euler(lambda x, t: flow.velocity(x, t, condition)), start * z, times)
+    return flow.native(y, times[-1])
+
+
+def noise(flow, rows=2):
+    return torch.randn(rows, *flow.event_shape, generator=torch.Generator().manual_seed(5))
+
+
+@pytest.mark.parametrize("name", PIPELINES)
+@pytest.mark.parametrize("guidance", [STRONG, 1.0])
+@pytest.mark.parametrize("steps", [8, 20])
+def test_the_flow_on_its_own_times_makes_the_latents_of_the_pipeline(name, guidance, steps):
+    flow = flow_of(name, guidance)
+    z = noise(flow)
+    wanted = own_latents(tiny_pipeline(name), z, PROMPT[name], steps, guidance)
+    gap = (made(flow, z, steps, PROMPT[name]) - wanted).abs().max() / wanted.abs().max()
+    assert gap < 1e-5
