@@ -55,7 +55,7 @@ def norm(t: Tensor, data: float = 1.0) -> Tensor:
     return ((1 - t) ** 2 + (data * t) ** 2).sqrt()
 
 
-def _from_flow(output: Tensor, y: Tensor, t: Tensor) -> Tensor:
+def _from_flow(output: Tensor, _y: Tensor, _t: Tensor) -> Tensor:
     return -output
 
 
@@ -132,7 +132,8 @@ class DiscretePath:
 
     beta^2 = alphas_cumprod and alpha^2 = 1 - alphas_cumprod at those times, and everywhere
     alpha + beta = 1 / norm(t).  Between two whole times the time is linear in t, sigma or
-    log sigma (`between`); before the first and after the last it stays.
+    log sigma (`between`); before the first and after the last it stays.  Noisier than any state
+    that the network knows, b is that at the first time: epsilon says nothing of x1 there.
     """
 
     def __init__(
@@ -158,7 +159,8 @@ class DiscretePath:
         return 1 / norm(t)
 
     def velocity(self, output: Tensor, y: Tensor, t: Tensor) -> Tensor:
-        return OUTPUTS[self.output](output, y, t)
+        known = t.clamp(min=float(self.times[-1]))
+        return OUTPUTS[self.output](output, y * expand(norm(known) / norm(t), y), known)
 
     def _coordinates(self, device: torch.device) -> Tensor:
         """The coordinate of every whole time, rising; made once per device."""

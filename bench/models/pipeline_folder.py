@@ -1,35 +1,33 @@
 """A pipeline as diffusers saves it to a folder: what it holds, and its parts one by one.
 
 Nothing is fetched: a part that is not in the folder is an error that names it.  Planning reads the
-configurations alone; text encoders are loaded for as long as prompts are encoded, and dropped.
+configurations alone.
 """
 
 from __future__ import annotations
 
-import gc
+import hashlib
 import importlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from bench.core.native_paths import NativePath
 from bench.core.params import UserError
-from bench.core.protocols import Condition
 from bench.models.external import file_digest
-from bench.models.pipeline_flow import LatentDecoder
+from bench.models.latent_decoder import LatentDecoder
 from bench.models.pipeline_schedules import Schedule, path_of, replaced
-from bench.models.pipelines import Asked, Config, Family, Told, family_of
+from bench.models.pipelines import Config, Family, family_of
 
 INDEX = "model_index.json"
 AGAIN = "save the pipeline again with save_pretrained, or fetch all of it"
 WEIGHTS = ("*.safetensors", "*.bin")
+UNUSED = ("safety_checker", "feature_extractor", "image_encoder")
 
 
 @dataclass(frozen=True)
@@ -51,11 +49,15 @@ class PipelineFolder:
         return family_of(str(self.index.get("_class_name")), str(self.path))
 
     @cached_property
+    def components(self) -> tuple[str, ...]:
+        """All that the index names, in order."""
+        return tuple(name for name, value in self.index.items() if isinstance(value, list))
+
+    @cached_property
     def parts(self) -> tuple[str, ...]:
-        """The parts that are used: those of the index that are not null, in order."""
-        skipped = ("safety_checker", "feature_extractor", "image_encoder")
-        named = {name: value for name, value in self.index.items() if isinstance(value, list)}
-        return tuple(name for name, value in named.items() if value[0] and name not in skipped)
+        """What is used of it: not what is null, nor what looks at finished pictures."""
+        used = (name for name in self.components if name not in UNUSED)
+        return tuple(name for name in used if self.index[name][0])
 
     def require_whole(self) -> None:
         """Raise UserError that names the first part that is missing or lacks its weights."""
@@ -92,13 +94,13 @@ class PipelineFolder:
         return content
 
     def hashes(self) -> dict[str, str]:
-        """SHA-256 of every file of every part that decides the samples."""
-        files = (file for part in self.parts for file in sorted((self.path / part).rglob("*")))
-        return {
-            f"pipeline/{file.relative_to(self.path).as_posix()}": file_digest(file)
-            for file in files
-            if file.is_file()
-        }
+        """SHA-256 of every part that decides the samples: of its files' names and contents."""
+        return {f"pipeline/{part}": self._digest(self.path / part) for part in self.parts}
+
+    def _digest(self, folder: Path) -> str:
+        files = (file for file in sorted(folder.rglob("*")) if file.is_file())
+        named = (f"{file.relative_to(folder).as_posix()} {file_digest(file)}" for file in files)
+        return hashlib.sha256("\n".join(named).encode()).hexdigest()
 
     # -- sizes -------------------------------------------------------------------------------------
 
@@ -108,6 +110,12 @@ class PipelineFolder:
         config = self.config("vae")
         levels = config.get("encoder_block_out_channels") or config["block_out_channels"]
         return int(2 ** (len(levels) - 1))
+
+    @cached_property
+    def unit(self) -> int:
+        """Pixels of a token of the network, per side."""
+        patch = self.config(self.family.network).get("patch_size")
+        return self.factor * self.family.pack * int(patch or 1)
 
     def size(self, height: int | None, width: int | None) -> tuple[int, int]:
         """Height and width of the pictures, by default those that the network was trained at."""
@@ -140,22 +148,22 @@ class PipelineFolder:
         family, config = self.family, self.config(self.family.network)
         settings = self._json("scheduler/scheduler_config.json") | dict(family.settings)
         made = self._scheduler(settings) if scheduler == "folder" else replaced(settings, scheduler)
-        path: NativePath = path_of(made, family.unit and family.unit(config))
-        unit = self.factor * family.pack * int(config.get("patch_size") or 1)
-        tokens = (size[0] // unit) * (size[1] // unit)
-        return Schedule(made, path, lambda steps: family.arguments(config, made, tokens, steps))
+        unit = family.unit and family.unit * float(config.get("timestep_scale") or 1.0)
+        tokens = (size[0] // self.unit) * (size[1] // self.unit)
+        path = path_of(made, unit)
+        return Schedule(made, path, lambda steps: family.arguments(made, tokens, steps))
 
     def _scheduler(self, settings: Mapping[str, Any]) -> Any:
         return self._class("scheduler").from_config(dict(settings))
 
     def network(self) -> Any:
         """The network, frozen."""
-        return self._loaded(self.family.network)
+        return self._network(self.family.network)
 
-    def decoder(self, end: float = 1.0) -> LatentDecoder:
-        """The decoder of latents; `end`: what the last state is multiplied by to be latents."""
-        vae, config = self._loaded("vae"), self.config("vae")
-        scale: float | Tensor = float(config.get("scaling_factor") or 1.0) / end
+    def decoder(self) -> LatentDecoder:
+        """The decoder of latents, frozen."""
+        vae, config = self._network("vae"), self.config("vae")
+        scale: float | Tensor = float(config.get("scaling_factor") or 1.0)
         shift: float | Tensor = float(config.get("shift_factor") or 0.0)
         if config.get("latents_mean") is not None and config.get("latents_std") is not None:
             spread, shift = (
@@ -165,13 +173,26 @@ class PipelineFolder:
             scale = scale / spread
         return LatentDecoder(vae, scale, shift).requires_grad_(False).eval()
 
-    def _loaded(self, part: str) -> Any:
+    def pipeline(self, **parts: Any) -> Any:
+        """The pipeline with these parts in place of its own; None leaves one out."""
+        import diffusers
+
+        cls = getattr(diffusers, str(self.index["_class_name"]))
+        return self._read("text encoders", cls, self.path, **parts)
+
+    def tokenizer(self, part: str) -> Any:
+        """A tokenizer."""
+        return self._read(part, self._class(part), self.path / part)
+
+    def _network(self, part: str) -> Any:
+        return self._read(part, self._class(part), self.path / part).requires_grad_(False).eval()
+
+    def _read(self, what: str, cls: Any, where: Path, **given: Any) -> Any:
         try:
-            module = self._class(part).from_pretrained(self.path / part, local_files_only=True)
-        except (OSError, ValueError, RuntimeError) as error:
+            return cls.from_pretrained(where, local_files_only=True, **given)
+        except (OSError, ValueError, RuntimeError, TypeError) as error:
             text = " ".join(str(error).split())[:300]
-            raise UserError(f"the part '{part}' of {self.path} does not load ({text})") from error
-        return module.requires_grad_(False).eval()
+            raise UserError(f"{what} of {self.path} cannot be loaded ({text}): {AGAIN}") from error
 
     def _class(self, part: str) -> Any:
         library, name = self.index[part]
@@ -182,51 +203,3 @@ class PipelineFolder:
                 f"{library}"
             )
         return found
-
-    # -- prompts -----------------------------------------------------------------------------------
-
-    def tokens_cut(self, sentence: str) -> dict[str, int]:
-        """Tokens of a sentence that are not read, by tokenizer; empty if all are."""
-        readers = [(name, most) for name, most in self.family.readers if name in self.parts]
-        cut = {}
-        for name, most in readers:
-            tokenizer = self._tokenizers[name]
-            length = len(tokenizer(sentence, truncation=False, verbose=False).input_ids)
-            cut[name] = length - (most or tokenizer.model_max_length)
-        return {name: tokens for name, tokens in cut.items() if tokens > 0}
-
-    @cached_property
-    def _tokenizers(self) -> dict[str, Any]:
-        names = [name for name, _ in self.family.readers if name in self.parts]
-        return {name: self._loaded_tokenizer(name) for name in names}
-
-    def _loaded_tokenizer(self, name: str) -> Any:
-        try:
-            return self._class(name).from_pretrained(self.path / name, local_files_only=True)
-        except (OSError, ValueError) as error:
-            raise UserError(f"the part '{name}' of {self.path} does not load ({error})") from error
-
-    @torch.no_grad()
-    def tell(self, conditions: Iterable[Condition], asked: Asked) -> dict[Condition, Told]:
-        """What the network hears of each condition; the text encoders are dropped afterwards."""
-        config = self.config(self.family.network)
-        pipe = None if self.family.labels else self._encoders(config)
-        told = {c: self.family.embed(pipe, config, c, asked) for c in conditions}
-        del pipe
-        gc.collect()
-        return told
-
-    def _encoders(self, config: Config) -> Any:
-        """The pipeline without network and decoder."""
-        import diffusers
-
-        absent = {
-            name: None
-            for name, value in self.index.items()
-            if isinstance(value, list) and not name.startswith(("tokenizer", "text_encoder"))
-        }
-        cls = getattr(diffusers, str(self.index["_class_name"]))
-        pipe = cls.from_pretrained(self.path, local_files_only=True, **absent)
-        # encoding asks the network for its widths, where an encoder is left out
-        setattr(pipe, self.family.network, SimpleNamespace(config=SimpleNamespace(**config)))
-        return pipe

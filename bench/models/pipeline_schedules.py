@@ -81,7 +81,7 @@ def _ddim_nodes(scheduler: Any) -> list[float]:
 STEPPERS: Mapping[str, Stepper] = {
     "FlowMatchEulerDiscreteScheduler": Stepper(
         _flow_nodes,
-        lambda scheduler, t: _norm(t),
+        lambda _, t: _norm(t),
         False,
         {"stochastic_sampling": False, "invert_sigmas": False},
     ),
@@ -89,20 +89,29 @@ STEPPERS: Mapping[str, Stepper] = {
         _ddim_nodes,
         lambda scheduler, t: float(scheduler.init_noise_sigma) * _norm(t),
         True,
-        {"clip_sample": False, "thresholding": False},
+        {"clip_sample": False, "thresholding": False, "set_alpha_to_one": True},
     ),
     "EulerDiscreteScheduler": Stepper(
         _euler_nodes,
         lambda scheduler, t: float(scheduler.init_noise_sigma) * t,
         True,
-        {"timestep_type": "discrete"},
+        {"timestep_type": "discrete", "final_sigmas_type": "zero"},
     ),
 }
 
 REPLACEMENTS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
-    "ddim": ("DDIMScheduler", {"clip_sample": False, "thresholding": False}),
-    "euler": ("EulerDiscreteScheduler", {"timestep_spacing": "leading"}),
-    "flow-euler": ("FlowMatchEulerDiscreteScheduler", {}),
+    "ddim": (
+        "DDIMScheduler",
+        {"clip_sample": False, "thresholding": False, "set_alpha_to_one": True},
+    ),
+    "euler": (
+        "EulerDiscreteScheduler",
+        {"timestep_spacing": "leading", "final_sigmas_type": "zero", "timestep_type": "discrete"},
+    ),
+    "flow-euler": (
+        "FlowMatchEulerDiscreteScheduler",
+        {"stochastic_sampling": False, "invert_sigmas": False},
+    ),
 }
 """Schedulers that may stand in for the folder's, made from its settings and these."""
 
@@ -117,7 +126,7 @@ class Schedule:
         self._known: dict[int, list[float]] = {}
 
     def times(self, steps: int) -> list[float]:
-        """steps + 1 times, the first of which may be above 0 and the last below 1.
+        """steps + 1 increasing times, the first of which may be above 0; the last is 1.
 
         Raises UserError where Euler's method on them is not what the scheduler does.
         """
@@ -148,12 +157,12 @@ class Schedule:
             )
 
     def _require_own_times(self, times: list[float]) -> None:
-        """Times rise, and at each the network is told what the pipeline tells it."""
-        rising = all(a < b for a, b in pairwise(times))
+        """Times rise to 1, and at each the network is told what the pipeline tells it."""
+        as_told = all(a < b for a, b in pairwise(times)) and times[-1] == 1
         own, told = self._scheduler.timesteps.double(), torch.tensor(times[:-1]).double()
         if isinstance(self.path, DiscretePath):
-            rising = rising and float((self.path.time(told) - own).abs().max()) < WITHIN
-        if not rising:
+            as_told = as_told and float((self.path.time(told) - own).abs().max()) < WITHIN
+        if not as_told:
             raise UserError(
                 f"the steps of {type(self._scheduler).__name__} with these settings cannot be "
                 f"stated as times of a flow: {FIX}"

@@ -25,8 +25,9 @@ Features = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class Asked:
-    """What every prompt of a task has in common."""
+    """What every prompt of a task has in common; network: its configuration."""
 
+    network: Config
     height: int
     width: int
     negative: str = ""
@@ -43,8 +44,8 @@ class Told:
     without: Features | None = None
 
 
-Embed = Callable[[Any, Config, Condition, Asked], Told]
-"""(pipeline without network and decoder, network's configuration, condition, asked)."""
+Embed = Callable[[Any, Condition, Asked], Told]
+"""(pipeline without network and decoder, condition, asked) -> what the network is told."""
 Call = Callable[[Any, Tensor, Tensor, Features], Tensor]
 """(network, native state, network's time (batch,), features (batch, ...)) -> its output."""
 
@@ -69,7 +70,7 @@ def _told(given: Features, without: Features, asked: Asked) -> Told:
     return Told(given, without if asked.second else None)
 
 
-def _embed_sd3(pipe: Any, config: Config, sentence: str, asked: Asked) -> Told:
+def _embed_sd3(pipe: Any, sentence: str, asked: Asked) -> Told:
     text, negative, pooled, negative_pooled = _encoded(
         pipe, sentence, asked, prompt_2=None, prompt_3=None
     )
@@ -80,12 +81,12 @@ def _embed_sd3(pipe: Any, config: Config, sentence: str, asked: Asked) -> Told:
     )
 
 
-def _embed_sd(pipe: Any, config: Config, sentence: str, asked: Asked) -> Told:
+def _embed_sd(pipe: Any, sentence: str, asked: Asked) -> Told:
     text, negative = _encoded(pipe, sentence, asked)
     return _told({"encoder_hidden_states": text}, {"encoder_hidden_states": negative}, asked)
 
 
-def _embed_sdxl(pipe: Any, config: Config, sentence: str, asked: Asked) -> Told:
+def _embed_sdxl(pipe: Any, sentence: str, asked: Asked) -> Told:
     """With the picture's size as original and target size, uncropped: the pipeline's defaults."""
     text, negative, pooled, negative_pooled = _encoded(pipe, sentence, asked)
     size = (asked.height, asked.width)
@@ -99,7 +100,7 @@ def _embed_sdxl(pipe: Any, config: Config, sentence: str, asked: Asked) -> Told:
     return _told(given, without, asked)
 
 
-def _embed_sana(pipe: Any, config: Config, sentence: str, asked: Asked) -> Told:
+def _embed_sana(pipe: Any, sentence: str, asked: Asked) -> Told:
     """The long instruction in front of the prompt is a default of the pipeline's call."""
     defaults = inspect.signature(type(pipe).__call__).parameters
     instruction = defaults["complex_human_instruction"].default
@@ -113,18 +114,18 @@ def _embed_sana(pipe: Any, config: Config, sentence: str, asked: Asked) -> Told:
     )
 
 
-def _embed_flux(pipe: Any, config: Config, sentence: str, asked: Asked) -> Told:
+def _embed_flux(pipe: Any, sentence: str, asked: Asked) -> Told:
     """Guidance is told to the network rather than made of two rows."""
     text, pooled, _ = pipe.encode_prompt(prompt=sentence, prompt_2=None, device="cpu")
     given = {"encoder_hidden_states": text, "pooled_projections": pooled}
-    if config.get("guidance_embeds"):
+    if asked.network.get("guidance_embeds"):
         given["guidance"] = torch.tensor([asked.guidance], dtype=torch.float32)
     return Told(given)
 
 
-def _embed_dit(pipe: Any, config: Config, label: Condition, asked: Asked) -> Told:
+def _embed_dit(_pipe: Any, label: Condition, asked: Asked) -> Told:
     """The class after the last one stands for none."""
-    classes = config["num_embeds_ada_norm"]
+    classes = asked.network["num_embeds_ada_norm"]
     if not isinstance(label, int) or not 0 <= label < classes:
         raise UserError(
             f"the condition {label!r} is no class: give a number from 0 to {classes - 1}"
@@ -169,7 +170,7 @@ def _call_flux(network: Any, x: Tensor, time: Tensor, told: Features) -> Tensor:
 # -- what a pipeline hands its scheduler -----------------------------------------------------------
 
 
-def _no_arguments(config: Config, scheduler: Any, tokens: int, steps: int) -> dict[str, Any]:
+def _no_arguments(*_: Any) -> dict[str, Any]:
     return {}
 
 
@@ -188,12 +189,12 @@ def _shift(scheduler: Any, tokens: int, largest: float) -> float:
     return mu
 
 
-def _sd3_arguments(config: Config, scheduler: Any, tokens: int, steps: int) -> dict[str, Any]:
+def _sd3_arguments(scheduler: Any, tokens: int, _steps: int) -> dict[str, Any]:
     dynamic = scheduler.config.get("use_dynamic_shifting")
     return {"mu": _shift(scheduler, tokens, 1.16)} if dynamic else {}
 
 
-def _flux_arguments(config: Config, scheduler: Any, tokens: int, steps: int) -> dict[str, Any]:
+def _flux_arguments(scheduler: Any, tokens: int, steps: int) -> dict[str, Any]:
     sigmas = torch.linspace(1, 1 / steps, steps, dtype=torch.float64).tolist()
     own = scheduler.config.get("use_flow_sigmas")
     return {"sigmas": None if own else sigmas, "mu": _shift(scheduler, tokens, 1.15)}
@@ -208,8 +209,8 @@ class Family:
 
     network: the folder and attribute of the network.
     embed, call: see `Embed` and `Call`.
-    unit: of its time (`FlowPath`), from the network's configuration; None: whole times.
-    arguments: (network's configuration, scheduler, tokens, steps) -> more of `set_timesteps`.
+    unit: of its time (`FlowPath`), times `timestep_scale` of its configuration; None: whole times.
+    arguments: (scheduler, tokens, steps) -> more of `set_timesteps`.
     guidance: the pipeline's default.
     embedded: whether guidance is told to the network, in one row, where the network has it.
     readers: folders of tokenizers -> tokens that are read of a prompt; None: the tokenizer says.
@@ -222,8 +223,8 @@ class Family:
     network: str
     embed: Embed
     call: Call = _call
-    unit: Callable[[Config], float] | None = None
-    arguments: Callable[[Config, Any, int, int], dict[str, Any]] = _no_arguments
+    unit: float | None = None
+    arguments: Callable[[Any, int, int], dict[str, Any]] = _no_arguments
     guidance: float = 1.0
     embedded: bool = False
     readers: tuple[tuple[str, int | None], ...] = ()
@@ -237,7 +238,7 @@ FAMILIES: Mapping[str, Family] = {
     "StableDiffusion3Pipeline": Family(
         network="transformer",
         embed=_embed_sd3,
-        unit=lambda config: 1000.0,
+        unit=1000.0,
         arguments=_sd3_arguments,
         guidance=7.0,
         readers=(("tokenizer", None), ("tokenizer_2", None), ("tokenizer_3", 256)),
@@ -246,7 +247,7 @@ FAMILIES: Mapping[str, Family] = {
         network="transformer",
         embed=_embed_flux,
         call=_call_flux,
-        unit=lambda config: 1.0,
+        unit=1.0,
         arguments=_flux_arguments,
         guidance=3.5,
         embedded=True,
@@ -257,7 +258,7 @@ FAMILIES: Mapping[str, Family] = {
     "SanaPipeline": Family(
         network="transformer",
         embed=_embed_sana,
-        unit=lambda config: 1000.0 * config.get("timestep_scale", 1.0),
+        unit=1000.0,
         guidance=4.5,
         readers=(("tokenizer", 300),),
     ),

@@ -7,28 +7,29 @@ import torch
 
 from bench.core.integrate import euler, integrate
 from bench.core.native_paths import norm
-from bench.models.pipeline_flow import Guidance, PipelineFlow
+from bench.models.pipeline_flow import WHOLE, PipelineFlow, guidance_of
 from bench.models.pipeline_folder import PipelineFolder
+from bench.models.pipeline_prompts import Heard, tell
 from bench.models.pipelines import Asked
 from tests.worlds.tiny_pipelines import PIPELINES, SIDE, own_latents, saved_pipeline, tiny_pipeline
 
-PROMPT = {name: "a red fox" for name in PIPELINES} | {"dit": 3}
+PROMPT = dict.fromkeys(PIPELINES, "a red fox") | {"dit": 3}
 STRONG = 3.0
 
 
 @cache
-def flow_of(name, guidance=STRONG, scheduler="folder", interval=(0.0, 1.0)):
-    folder = PipelineFolder(saved_pipeline(name))
-    size = folder.size(SIDE, SIDE)
-    family = folder.family
-    guided = Guidance(guidance, interval, family.embedded)
-    asked = Asked(*size, guidance=guidance, second=guided.second)
+def flow_of(name, guidance=STRONG, scheduler="folder", interval=WHOLE, where=None):
+    folder = PipelineFolder(where or saved_pipeline(name))
+    size, family = folder.size(SIDE, SIDE), folder.family
+    network = folder.config(family.network)
+    guided = guidance_of(family, network, guidance, interval, "")
+    asked = Asked(network, *size, guidance=guidance, second=guided.second)
     return PipelineFlow(
         folder.network(),
         family.call,
         folder.schedule(size, scheduler),
         guided,
-        lambda conditions: folder.tell(conditions, asked),
+        Heard(lambda conditions: tell(folder, conditions, asked)),
         folder.event_shape(size),
     )
 
@@ -38,8 +39,7 @@ def made(flow, z, steps, condition):
     times = flow.times(steps)
     start = norm(torch.tensor(times[0], dtype=torch.float64)).item()
     with torch.no_grad():
-        y = integrate(euler(lambda x, t: flow.velocity(x, t, condition)), start * z, times)
-    return flow.native(y, times[-1])
+        return integrate(euler(lambda x, t: flow.velocity(x, t, condition)), start * z, times)
 
 
 def noise(flow, rows=2):

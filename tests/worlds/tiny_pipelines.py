@@ -198,7 +198,7 @@ def sd3() -> Any:
 
 
 def flux() -> Any:
-    from diffusers import FluxPipeline, FluxTransformer2DModel, FlowMatchEulerDiscreteScheduler
+    from diffusers import FlowMatchEulerDiscreteScheduler, FluxPipeline, FluxTransformer2DModel
 
     network = FluxTransformer2DModel(
         patch_size=1,
@@ -310,7 +310,7 @@ def dit() -> Any:
 
 PIPELINES: dict[str, Callable[[], Any]] = {
     "sd3": sd3,
-    "sd15": lambda: sd15(set_alpha_to_one=False, steps_offset=1),
+    "sd15": lambda: sd15(steps_offset=1),
     "sd15-v": lambda: sd15(prediction_type="v_prediction", steps_offset=1),
     "flux": flux,
     "sdxl": sdxl,
