@@ -15,13 +15,16 @@ from torch import Tensor, nn
 from bench.core.params import UserError
 from bench.core.paths import Linear, expand
 from bench.core.protocols import Condition
+from bench.models.pipeline_inputs import Call, Config, Features
 from bench.models.pipeline_prompts import Heard
 from bench.models.pipeline_schedules import Schedule
-from bench.models.pipelines import Call, Config, Family, Features
+from bench.models.pipelines import Family
 
 SECOND = 2
 """Network rows of a row under classifier-free guidance: with and without the prompt."""
 WHOLE = (0.0, 1.0)
+NEAR = 1e-6
+"""A time this near to an end of the interval is inside, in float32 as in float64."""
 
 
 @dataclass(frozen=True)
@@ -49,14 +52,14 @@ class Guidance:
     def rows(self, t: float) -> int:
         """Network rows of one row at time t."""
         low, high = self.interval
-        return SECOND if self.second and low <= t <= high else 1
+        return SECOND if self.second and low - NEAR <= t <= high + NEAR else 1
 
     def inside(self, t: Tensor) -> Tensor:
         """(k,) indices of the rows that have a second one; t is (batch,)."""
         if self.constant:  # asking which would wait for the device
             return torch.arange(len(t), device=t.device)
         low, high = self.interval
-        return ((t >= low) & (t <= high)).nonzero()[:, 0]
+        return ((t.double() >= low - NEAR) & (t.double() <= high + NEAR)).nonzero()[:, 0]
 
 
 def guidance_of(

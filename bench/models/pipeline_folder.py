@@ -21,8 +21,9 @@ from torch import Tensor
 from bench.core.params import UserError
 from bench.models.external import file_digest
 from bench.models.latent_decoder import LatentDecoder
+from bench.models.pipeline_inputs import Config
 from bench.models.pipeline_schedules import Schedule, path_of, replaced
-from bench.models.pipelines import Config, Family, family_of
+from bench.models.pipelines import Family, family_of
 
 INDEX = "model_index.json"
 AGAIN = "save the pipeline again with save_pretrained, or fetch all of it"

@@ -13,7 +13,7 @@ import torch
 from bench.core.params import UserError
 from bench.core.protocols import Condition
 from bench.models.pipeline_folder import PipelineFolder
-from bench.models.pipelines import Asked, Config, Features, Told
+from bench.models.pipeline_inputs import Asked, Config, Features, Told
 
 Tell = Callable[[list[Condition]], list[Told]]
 """Conditions -> what the network is told of each."""

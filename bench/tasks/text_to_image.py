@@ -16,9 +16,9 @@ from bench.api import Condition, Flow, Task, UserError, param
 from bench.models.latent_decoder import LatentDecoder
 from bench.models.pipeline_flow import Guidance, PipelineFlow, guidance_of
 from bench.models.pipeline_folder import PipelineFolder
+from bench.models.pipeline_inputs import Asked, Config
 from bench.models.pipeline_prompts import Heard, Readers, tell
 from bench.models.pipeline_schedules import Schedule
-from bench.models.pipelines import Asked, Config
 from bench.prompts import read_prompts, split
 
 SchedulerName = Literal["folder", "ddim", "euler", "flow-euler"]

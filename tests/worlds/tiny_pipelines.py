@@ -6,6 +6,7 @@ Every letter is a token, so that the length of a sentence is the number of its t
 from __future__ import annotations
 
 import atexit
+import json
 import shutil
 import string
 import tempfile
@@ -328,6 +329,7 @@ def tiny_pipeline(name: str) -> Any:
         for part in pipe.components.values():
             if isinstance(part, torch.nn.Module):
                 _shaken(part)
+                part._of_the_world = True
     pipe.set_progress_bar_config(disable=True)
     return pipe
 
@@ -382,3 +384,27 @@ def _dit_latents(pipe: Any, z: Any, label: int, given: dict[str, Any]) -> Any:
         patch.setattr(pipe.vae, "decode", lambda x: (caught.append(x), decode(x))[1])
         pipe([label] * len(z), output_type="pt", **given)
     return caught[0] * pipe.vae.config.scaling_factor
+
+
+def rescheduled(name: str, scheduler: Any, where: Path) -> tuple[Any, Path]:
+    """The pipeline with another scheduler, and its folder at `where`."""
+    pipe = tiny_pipeline(name)
+    more = {"requires_safety_checker": False} if name.startswith("sd15") else {}
+    other = type(pipe)(**{**pipe.components, "scheduler": scheduler}, **more)
+    other.set_progress_bar_config(disable=True)
+    shutil.copytree(saved_pipeline(name), where)
+    other.scheduler.save_pretrained(where / "scheduler")
+    edit(where / "model_index.json", scheduler=["diffusers", type(scheduler).__name__])
+    return other, where
+
+
+def edited(name: str, where: Path, file: str, **values: Any) -> Path:
+    """A copy of a pipeline's folder at `where`, with other values in one of its files."""
+    shutil.copytree(saved_pipeline(name), where)
+    edit(where / file, **values)
+    return where
+
+
+def edit(file: Path, **values: Any) -> None:
+    """Other values in a JSON file."""
+    file.write_text(json.dumps(json.loads(file.read_text()) | values))
