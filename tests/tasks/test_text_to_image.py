@@ -1,15 +1,16 @@
 """The task text-to-image: what it says without weights, what it loads, what it refuses."""
 
-import gc
 import json
 import shutil
+import weakref
 
 import pytest
 import torch
-from transformers import PreTrainedModel
+from torch.nn import Module
 
 from bench.core.adapters import adapt, restore, trained_state
 from bench.core.params import UserError
+from bench.models.pipeline_folder import PipelineFolder
 from bench.plan.binding import make_task
 from bench.tasks.text_to_image import TextToImage
 from tests.worlds.tiny_pipelines import PIPELINES, SIDE, edit, edited, saved_pipeline
@@ -39,20 +40,24 @@ def test_planning_reads_no_weights(name, monkeypatch):
 
 
 @pytest.mark.parametrize("name", PIPELINES)
-def test_prompts_are_encoded_once_and_the_encoders_are_dropped(name):
+def test_prompts_are_encoded_once_and_the_encoders_are_dropped(name, monkeypatch):
+    loaded, read = [], PipelineFolder.pipeline
+
+    def watched(folder, **parts):
+        pipe = read(folder, **parts)
+        loaded.append([weakref.ref(m) for m in pipe.components.values() if isinstance(m, Module)])
+        return pipe
+
+    monkeypatch.setattr(PipelineFolder, "pipeline", watched)
     task = task_of(name)
     flow, conditions = task.flow, task.conditions("report")
-    gc.collect()
-    assert not [o for o in gc.get_objects() if isinstance(o, PreTrainedModel) and _in_use(o)]
     x, t = torch.randn(2, *task.event_shape), torch.full((2,), 0.5)
     b = [flow.velocity(x, t, condition) for condition in conditions]
     assert (b[0] - b[1]).abs().max() > 1e-4
     assert b[0].shape == x.shape
-
-
-def _in_use(module):
-    """Encoders of the world's own pipelines stay."""
-    return not getattr(module, "_of_the_world", False)
+    encoders = {"sd3": 3, "flux": 2, "sdxl": 2}.get(name, 1)
+    assert [len(modules) for modules in loaded] == ([] if name == "dit" else [encoders])
+    assert not any(module() for modules in loaded for module in modules)
 
 
 def test_pictures_are_rendered_in_eight_bits():

@@ -329,7 +329,6 @@ def tiny_pipeline(name: str) -> Any:
         for part in pipe.components.values():
             if isinstance(part, torch.nn.Module):
                 _shaken(part)
-                part._of_the_world = True
     pipe.set_progress_bar_config(disable=True)
     return pipe
 
