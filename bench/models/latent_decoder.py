@@ -27,7 +27,8 @@ class LatentDecoder(nn.Module):
         rows: int = 8,
     ) -> None:
         super().__init__()
-        self.vae, self.dtype, self.rows = vae.to(dtype), dtype, rows
+        self.vae = vae if vae.dtype == dtype else vae.to(dtype)
+        self.dtype, self.rows = dtype, rows
         self.register_buffer("scale", torch.as_tensor(scale), persistent=False)
         self.register_buffer("shift", torch.as_tensor(shift), persistent=False)
 

@@ -190,7 +190,8 @@ class PipelineFolder:
 
     def _read(self, what: str, cls: Any, where: Path, **given: Any) -> Any:
         try:
-            return cls.from_pretrained(where, local_files_only=True, **given)
+            with torch.random.fork_rng(devices=[]):  # some networks are drawn before they are read
+                return cls.from_pretrained(where, local_files_only=True, **given)
         except (OSError, ValueError, RuntimeError, TypeError) as error:
             text = " ".join(str(error).split())[:300]
             raise UserError(f"{what} of {self.path} cannot be loaded ({text}): {AGAIN}") from error

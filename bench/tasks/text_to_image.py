@@ -47,6 +47,7 @@ class TextToImageParams:
         "", tunable=False, help="file of prompts, split into those to report and those to tune on"
     )
     classes: tuple[int, ...] = param((), tunable=False, help="labels, for pipelines of classes")
+    tune_classes: tuple[int, ...] = param((), tunable=False, help="labels to tune on")
     long_prompts: Literal["refuse", "cut"] = param(
         "refuse", tunable=False, help="what becomes of a prompt longer than an encoder reads"
     )
@@ -134,7 +135,7 @@ class TextToImage(Task[TextToImageParams]):
     def _conditions(self, which: str) -> Iterable[Condition]:
         p, labels = self.params, self._folder.family.labels
         if labels:
-            return dict.fromkeys(p.classes) if which == "report" else []
+            return dict.fromkeys(p.tune_classes if which == "tune" else p.classes)
         given = p.tune_prompts if which == "tune" else p.prompts
         filed = self._filed if p.prompt_file else []
         sentences = dict.fromkeys([*given, *(split(filed, which) if filed else [])])
@@ -147,10 +148,10 @@ class TextToImage(Task[TextToImageParams]):
         return read_prompts(Path(self.params.prompt_file).expanduser())
 
     def _how(self, which: str) -> str:
+        tuned = "tune_" if which == "tune" else ""
         if self._folder.family.labels:
-            return "give labels with classes=281|207"
-        name = "tune_prompts" if which == "tune" else "prompts"
-        return f"give sentences with {name}=..., or a file of them with prompt_file=..."
+            return f"give labels with {tuned}classes=281|207"
+        return f"give sentences with {tuned}prompts=..., or a file of them with prompt_file=..."
 
     @cached_property
     def _readers(self) -> Readers:

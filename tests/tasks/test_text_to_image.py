@@ -8,11 +8,13 @@ import pytest
 import torch
 from torch.nn import Module
 
+from bench.conformance.check import check_task
 from bench.core.adapters import adapt, restore, trained_state
 from bench.core.params import UserError
 from bench.models.pipeline_folder import PipelineFolder
 from bench.plan.binding import make_task
 from bench.tasks.text_to_image import TextToImage
+from tests.worlds.pipeline_flows import noise
 from tests.worlds.tiny_pipelines import PIPELINES, SIDE, edit, edited, saved_pipeline
 
 SIZE = {"height": SIDE, "width": SIDE}
@@ -51,7 +53,7 @@ def test_prompts_are_encoded_once_and_the_encoders_are_dropped(name, monkeypatch
     monkeypatch.setattr(PipelineFolder, "pipeline", watched)
     task = task_of(name)
     flow, conditions = task.flow, task.conditions("report")
-    x, t = torch.randn(2, *task.event_shape), torch.full((2,), 0.5)
+    x, t = noise(task), torch.full((2,), 0.5)
     b = [flow.velocity(x, t, condition) for condition in conditions]
     assert (b[0] - b[1]).abs().max() > 1e-4
     assert b[0].shape == x.shape
@@ -60,9 +62,27 @@ def test_prompts_are_encoded_once_and_the_encoders_are_dropped(name, monkeypatch
     assert not any(module() for modules in loaded for module in modules)
 
 
+@pytest.mark.parametrize("name", PIPELINES)
+def test_loading_draws_no_random_numbers(name):
+    before = torch.get_rng_state()
+    task = task_of(name)
+    task.decode(task.flow.velocity(torch.zeros(1, *task.event_shape), torch.ones(1), _first(task)))
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def _first(task):
+    return task.conditions("report")[0]
+
+
+def test_the_contracts_of_tasks_are_kept():
+    tuned = {"tune_prompts": ("a dog",)}
+    findings = check_task(TextToImage, task_of("sd15", **tuned).params, "text-to-image")
+    assert not [finding for finding in findings if finding.status == "fail"]
+
+
 def test_pictures_are_rendered_in_eight_bits():
     task = task_of("sd15")
-    pictures = task.decode(torch.randn(2, *task.event_shape))
+    pictures = task.decode(noise(task))
     assert pictures.shape == (2, *task.data_shape)
     levels = task.render(pictures)
     assert levels.shape == (2, SIDE, SIDE, 3)
@@ -78,6 +98,7 @@ def test_a_file_of_prompts_is_split_and_sentences_are_taken_as_they_are(tmp_path
     assert sorted(report + tune) == sorted(lines)
     assert tune
     assert task_of("sd15", tune_prompts=("a dog",)).conditions("tune") == ["a dog"]
+    assert task_of("dit", tune_classes=(5,)).conditions("tune") == [5]
     assert task_of("sd15").conditions("report") == ["a red fox", "two cats"]
 
 
@@ -90,12 +111,12 @@ def test_other_weights_or_another_schedule_have_another_hash(tmp_path):
 @pytest.mark.parametrize("name", PIPELINES)
 def test_a_lora_of_a_pipeline_trains_and_comes_back(name):
     task = task_of(name)
-    flow, condition = adapt(task.trainable_flow(), 2), task.conditions("report")[0]
-    x, t = torch.randn(2, *task.event_shape), torch.full((2,), 0.5)
+    flow, condition = adapt(task.trainable_flow(), 2), _first(task)
+    x, t = noise(task), torch.full((2,), 0.5)
     base = task.flow.velocity(x, t, condition)
     torch.testing.assert_close(flow.velocity(x, t, condition), base, rtol=1e-4, atol=1e-5)
     trained = [weight for weight in flow.parameters() if weight.requires_grad]
-    optimiser = torch.optim.SGD(trained, 1.0)
+    optimiser = torch.optim.Adam(trained, 1e-2)
     for _ in range(2):
         optimiser.zero_grad()
         flow.velocity(x, t, condition).square().mean().backward()
