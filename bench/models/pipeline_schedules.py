@@ -137,11 +137,11 @@ class Schedule:
     def _read(self, steps: int) -> list[float]:
         try:
             self._scheduler.set_timesteps(steps, **self._arguments(steps))
+            times = self._stepper.nodes(self._scheduler)
         except (ValueError, IndexError, ZeroDivisionError) as error:
             raise UserError(
                 f"{type(self._scheduler).__name__} has no {steps} steps ({error}): use fewer"
             ) from error
-        times = self._stepper.nodes(self._scheduler)
         self._require_own_start(times[0])
         self._require_own_times(times)
         return times

@@ -96,6 +96,7 @@ REFUSED = {
     "noise left": ("sdxl", sde_euler(final_sigmas_type="sigma_min"), 8, "final_sigmas_type to"),
     "another start": ("sdxl", sde_euler(timestep_spacing="linspace"), 8, "starts from noise"),
     "too many steps": ("sd15", ddim(), 2000, "use fewer"),
+    "a step beyond the table": ("sd15", ddim(), 1000, "use fewer"),
     "noise in a flow": ("sd3", flow_euler(stochastic_sampling=True), 8, "set stochastic_sampling"),
     "a diffusion's": ("sd3", ddim(), 8, "network of flow matching"),
     "a flow's": ("sdxl", flow_euler(), 8, "network of discrete diffusion"),
