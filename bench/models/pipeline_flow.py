@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from bench.core.params import UserError
 from bench.core.paths import Linear, expand
 from bench.core.protocols import Condition
+from bench.core.timing import Timing
 from bench.models.pipeline_inputs import Call, Config, Features
 from bench.models.pipeline_prompts import Heard
 from bench.models.pipeline_schedules import Schedule
@@ -89,6 +90,14 @@ def guidance_of(
     return Guidance(family.guidance if scale is None else scale, interval, family.embedded)
 
 
+def timing_of_pipeline(schedule: Schedule, guidance: Guidance) -> Timing:
+    """The scheduler's times, and the rows where they follow the time.
+
+    Constant ones are left to `Task.guided`: to look rows up, the host waits for the device.
+    """
+    return Timing(schedule.times, None if guidance.constant else guidance.rows)
+
+
 class PipelineFlow(nn.Module):
     """The network of a pipeline in linear coordinates; implements `Flow`.
 
@@ -108,6 +117,7 @@ class PipelineFlow(nn.Module):
         super().__init__()
         self.network, self.event_shape, self.interpolant = network, event_shape, Linear()
         self.schedule, self.guidance, self._heard, self._call = schedule, guidance, heard, call
+        self.timing = timing_of_pipeline(schedule, guidance)
 
     def times(self, steps: int) -> list[float]:
         """The times of the pipeline's scheduler; Euler's method on them is what it does."""

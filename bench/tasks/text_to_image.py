@@ -12,9 +12,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from bench.api import Condition, Flow, Task, UserError, param
+from bench.api import Condition, Flow, Task, Timing, UserError, param
 from bench.models.latent_decoder import LatentDecoder
-from bench.models.pipeline_flow import Guidance, PipelineFlow, guidance_of
+from bench.models.pipeline_flow import Guidance, PipelineFlow, guidance_of, timing_of_pipeline
 from bench.models.pipeline_folder import PipelineFolder
 from bench.models.pipeline_inputs import Asked, Config
 from bench.models.pipeline_prompts import Heard, Readers, tell
@@ -110,6 +110,9 @@ class TextToImage(Task[TextToImageParams]):
     @cached_property
     def _schedule(self) -> Schedule:
         return self._folder.schedule(self._size, self.params.scheduler)
+
+    def timing(self) -> Timing:
+        return timing_of_pipeline(self._schedule, self._guidance)
 
     @cached_property
     def event_shape(self) -> tuple[int, ...]:  # type: ignore[override]
