@@ -160,6 +160,13 @@ class TextToImage(Task[TextToImageParams]):
     def _readers(self) -> Readers:
         return Readers(self._folder)
 
+    def draw_data(self, n: int, generator: torch.Generator) -> Tensor:
+        """Raises UserError: a folder holds no pictures."""
+        raise UserError(
+            "a pipeline comes without the data that it was trained on: fit with a method that "
+            "samples its own, such as draft-k or adjoint-matching"
+        )
+
     # -- networks ----------------------------------------------------------------------------------
 
     @cached_property

@@ -205,6 +205,11 @@ def test_conditions_have_to_be_given():
     )
 
 
+def test_data_are_not_there():
+    generator = torch.Generator()
+    assert "without the data" in refusal(lambda: task_of("sd15").draw_data(1, generator))
+
+
 def test_sizes_that_do_not_fit_are_refused():
     assert "multiples of 2" in refusal(lambda: task_of("sd15", height=33).event_shape)
     assert "makes pictures of 32 x 32 alone" in refusal(
