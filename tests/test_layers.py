@@ -22,7 +22,7 @@ ALLOWED = {
     "bench.training": CORE | {"bench.models"},
     "bench.metrics": CORE | {"bench.models", "bench.reading"},
     "bench.worlds": CORE | {"bench.models", "bench.training", "bench.metrics"},
-    "bench.tasks": {"bench.api", "bench.models"},
+    "bench.tasks": {"bench.api", "bench.models", "bench.prompts"},
     "rewards": {"bench.api", "bench.models"},
     "methods": {"bench.api", "bench.training"},
     "bench.plan": CORE,
