@@ -109,7 +109,7 @@ class MethodSubject:
         t, condition = torch.full((N,), 0.5), self.cell().condition
         with torch.no_grad():
             flow, reward = self.bound.task.flow, self.bound.reward
-            found = [flow.velocity(x, t, condition), reward(x, condition)]
+            found = [flow.velocity(x, t, condition), reward(x, self.bound.task.sentence(condition))]
         if isinstance(flow, nn.Module):
             flags = [flow.training, *(p.requires_grad for p in flow.parameters())]
             found.append(torch.tensor(flags))

@@ -13,11 +13,11 @@ from torch import Tensor
 
 from bench.core import adapters
 from bench.core.cells import Cell, canonical
+from bench.core.conditions import spelled
 from bench.core.finite import finite_reward
 from bench.core.metered import MeteredFlow, MeteredMap, MeteredOracle, MeteredPosterior
 from bench.core.metering import Meter
 from bench.core.methods import FineTuning
-from bench.core.metrics import Target
 from bench.core.noise import NoiseSource
 from bench.core.params import UserError
 from bench.core.problem import FitProblem, Problem
@@ -38,9 +38,9 @@ def make_problem(cell: Cell, instances: Instances, meter: Meter, rows: range) ->
     posterior, oracle = task.posterior, task.oracle(target.reward, target.strength)
     return Problem(
         flow=_metered_flow(cell, instances, meter),
-        reward=_scored(cell, target, meter, wish, decode),
+        reward=_scored(cell, instances, meter, wish, decode),
         meter=meter,
-        source=NoiseSource(cell.seed, cell.task, "" if condition is None else str(condition)),
+        source=NoiseSource(cell.seed, cell.task, spelled(condition)),
         rows=rows,
         flow_map=_metered_map(cell, task, meter),
         posterior=None
@@ -81,12 +81,15 @@ def _metered_decoder(cell: Cell, task: Task[Any], meter: Meter) -> Decoder | Non
 
 
 def _scored(
-    cell: Cell, target: Target, meter: Meter, key: tuple[str, ...], decode: Decoder | None
+    cell: Cell, instances: Instances, meter: Meter, key: tuple[str, ...], decode: Decoder | None
 ) -> Decoder:
     """Strength times the reward of what a sample decodes to; decoder and reward counted apart."""
+    task, target = instances.task, instances.target
+
+    sentence = task.sentence(cell.condition)
 
     def scored(x: Tensor) -> Tensor:
-        return target.reward(x, cell.condition) * target.strength
+        return target.reward(x, sentence) * target.strength
 
     rewarded = finite_reward(meter.wrap("reward", scored, key=key), cell.reward)
     return rewarded if decode is None else lambda x: rewarded(decode(x))
