@@ -13,7 +13,7 @@ EXAMPLE = "bench prefetch hpsv2:release=v2.1 inception"
 def prefetch(
     names: Annotated[
         list[str] | None,
-        typer.Argument(help="Rewards (pickscore:unit=cosine), tasks (imagenet256), files (inception)."),
+        typer.Argument(help="Rewards (pickscore:unit=cosine), tasks (imagenet256), files."),
     ] = None,
     source: Annotated[
         str | None,
