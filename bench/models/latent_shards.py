@@ -1,16 +1,15 @@
 """Encoded pictures: safetensors files of latent codes with labels, and an index with their hashes.
 
 A shard holds `mean` and `sigma` (rows, channels, h, w), the code q(z | picture) of scaled latents,
-and `label` (rows,).  `index.json` says what was encoded, with which autoencoder, and the SHA-256 of
-every shard.  Written by `bench.reading.encoding`.
+and `label` (rows,).  Rows are in the order of their classes.  `index.json` says what was encoded,
+with which autoencoder, and the SHA-256 of every shard.  Written by `bench.reading.encoding`.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from torch import Tensor
 
 from bench.core.params import UserError
 from bench.models.autoencoder import Code
-from bench.models.external import file_digest, read_state
+from bench.models.external import file_digest
 
 INDEX = "index.json"
 FORMAT = 1
@@ -30,15 +29,21 @@ class Recipe:
     """What decides the bytes of the shards.
 
     listing: SHA-256 of the names and sizes of the pictures.  side: of the square that was encoded.
+    shard: rows of a file.  counts: pictures per class.
     """
 
     listing: str
     autoencoder: str
     side: int
-    pictures: int
     shard: int
     classes: tuple[str, ...]
+    counts: tuple[int, ...]
     format: int = FORMAT
+
+    @property
+    def pictures(self) -> int:
+        """How many there are."""
+        return sum(self.counts)
 
     def rows(self, k: int) -> range:
         """The pictures of the k-th shard."""
@@ -60,7 +65,10 @@ def shard_name(k: int) -> str:
 
 
 class LatentShards:
-    """A finished folder; its shards are verified when they are first read."""
+    """A finished folder, of which rows are read as they are asked for.
+
+    A shard is compared with its hash before the first row of it is read.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -68,56 +76,76 @@ class LatentShards:
         if not path.is_file():
             raise UserError(
                 f"{folder} is no finished folder of encoded pictures, it has no {INDEX}: let "
-                "'bench prepare' run to its end"
+                "'bench prepare latents' run to its end"
             )
         self.digest = file_digest(path)
-        self.index: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        if self.index.get("format") != FORMAT:
+        index = json.loads(path.read_text(encoding="utf-8"))
+        if index.get("format") != FORMAT:
             raise UserError(f"{path} is of another format: encode the pictures again")
+        self.hashes: list[str] = index.pop("shards")
+        self.recipe = Recipe(**{**index, "classes": tuple(index["classes"]),
+                                "counts": tuple(index["counts"])})  # fmt: skip
+        self._open: dict[int, Any] = {}
 
     def require(self, autoencoder: str, event_shape: tuple[int, ...]) -> None:
         """UserError unless the pictures were encoded as the flow's states are."""
-        if self.index["autoencoder"] != autoencoder:
+        if self.recipe.autoencoder != autoencoder:
             raise UserError(
                 f"the pictures in {self.folder} were encoded by another autoencoder than the "
                 "task's: encode them again with it"
             )
-        found = tuple(self._codes.mean.shape[1:])
+        found = tuple(self.codes(torch.zeros(1, dtype=torch.long)).mean.shape[1:])
         if found != event_shape:
             raise UserError(
                 f"the pictures in {self.folder} have latents of shape {found}, and the flow "
                 f"{event_shape}: encode them again with the side that the flow has"
             )
 
-    @cached_property
-    def _read(self) -> dict[str, Tensor]:
-        """All shards as one, checked against the index."""
-        parts = [self._shard(k, digest) for k, digest in enumerate(self.index["shards"])]
-        return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
-
-    def _shard(self, k: int, digest: str) -> dict[str, Tensor]:
-        path = self.folder / shard_name(k)
-        if not path.is_file() or file_digest(path) != digest:
-            raise UserError(
-                f"{path} is missing or not what was encoded: run 'bench prepare' again, which "
-                "encodes that shard anew"
-            )
-        return read_state(path)
-
-    @property
-    def _codes(self) -> Code:
-        return Code(self._read["mean"], self._read["sigma"])
-
-    def draw(self, n: int, labels: tuple[int, ...], generator: torch.Generator) -> Tensor:
+    def draw(self, n: int, labels: Sequence[int], generator: torch.Generator) -> Tensor:
         """n latents of pictures with one of the labels, uniform, each drawn from its code.
 
         UserError where there is no such picture.
         """
-        wanted = torch.isin(self._read["label"], torch.tensor(labels)).nonzero()[:, 0]
+        wanted = torch.cat([self._rows(label) for label in labels])
         if not len(wanted):
             raise UserError(
                 f"{self.folder} holds no picture of the classes {', '.join(map(str, labels))}: its "
-                f"labels run from 0 to {len(self.index['classes']) - 1}, the sub-folders in order"
+                f"labels run from 0 to {len(self.recipe.classes) - 1}, the sub-folders in order"
             )
         rows = wanted[torch.randint(len(wanted), (n,), generator=generator)]
-        return self._codes.pick(rows, generator)
+        code = self.codes(rows)
+        return code.draw(torch.randn(code.mean.shape, generator=generator))
+
+    def codes(self, rows: Tensor) -> Code:
+        """The codes of some rows (n,), in their order."""
+        order = rows.argsort(stable=True)
+        found = [self._row(int(row)) for row in rows[order]]
+        back = order.argsort()
+        mean, sigma = (torch.cat(parts)[back] for parts in zip(*found, strict=True))
+        return Code(mean, sigma)
+
+    def _rows(self, label: int) -> Tensor:
+        """The rows of a class; none for a label that no sub-folder has."""
+        counts = self.recipe.counts
+        if label not in range(len(counts)):
+            return torch.zeros(0, dtype=torch.long)
+        start = sum(counts[:label])
+        return torch.arange(start, start + counts[label])
+
+    def _row(self, row: int) -> tuple[Tensor, Tensor]:
+        k, at = divmod(row, self.recipe.shard)
+        shard = self._open.get(k) or self._opened(k)
+        mean, sigma = (shard.get_slice(name)[at : at + 1] for name in ("mean", "sigma"))
+        return mean, sigma
+
+    def _opened(self, k: int) -> Any:
+        from safetensors import safe_open
+
+        path = self.folder / shard_name(k)
+        if not path.is_file() or file_digest(path) != self.hashes[k]:
+            raise UserError(
+                f"{path} is missing or not what was encoded: run 'bench prepare latents' again, "
+                "which encodes that shard anew"
+            )
+        self._open[k] = safe_open(path, "pt")
+        return self._open[k]

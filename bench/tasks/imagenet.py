@@ -50,7 +50,9 @@ class ImageNetParams:
     classes: tuple[int, ...] = param((281,), tunable=False, help="labels, a cell each: 281|207")
     wording: str = named_param("steering", WORDINGS, "the sentence that rewards read")
     pictures: str = param(
-        "", tunable=False, help="folder of encoded pictures (bench prepare), which fits need"
+        "",
+        tunable=False,
+        help="folder of encoded pictures (bench prepare latents), which fits need",
     )
 
 
@@ -193,7 +195,7 @@ class ImageNet(Task[ImageNetParams]):
         if not self.params.pictures:
             raise UserError(
                 "imagenet256 has no pictures to train on: encode a folder of them with 'bench "
-                "prepare' and give it as pictures=FOLDER"
+                "prepare latents' and give it as pictures=FOLDER"
             )
         self._pictures.require(latents.digest(self._code.folder), self.event_shape)
         return self._pictures.draw(n, tuple(self._labels), generator)

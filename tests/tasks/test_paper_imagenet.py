@@ -7,10 +7,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
+import torch
+from safetensors.torch import load_file
+from typer.testing import CliRunner
 
+from bench.cli.main import app
 from bench.core.conditions import spelled
 from bench.core.params import UserError, format_name, parse_name
+from bench.models.picture_folder import write_pictures
 from bench.plan.expand import expand
 from bench.plan.suite import build_suite, load_suite
 from bench.record.store import Store
@@ -18,11 +25,17 @@ from bench.runner.executors.inline import Inline
 from bench.runner.run import Outcome, run_suite
 from rewards.image_reward import ImageReward
 from tests.worlds import tiny_networks
+from tests.worlds.picture_files import save
 from tests.worlds.tiny_imagenet import write_autoencoder, write_map
 
 # Fixtures: pytest looks for them in this module.
 tiny, path, blip_files = tiny_networks.tiny, tiny_networks.path, tiny_networks.blip_files
 
+STEERING = {
+    "label": 281,
+    "text": "A high-quality, high-resolution photograph of a tabby cat.",
+}
+RELEASED = {"label": 281, "text": "A high-resolution, high-quality photograph of a tabby cat"}
 SUITES = ("paper-imagenet", "paper-imagenet-base", "paper-imagenet-ft")
 FEWER: Mapping[str, Mapping[str, int]] = {
     "prior": {"steps": 2},
@@ -149,13 +162,55 @@ def test_the_steering_experiment_runs_to_a_folder_of_pictures(paths, tmp_path):
     assert cells.predicted_equal.all()
     rewards = metrics[metrics.metric == "reward"]
     assert len(rewards) == len(cells) and rewards.value.notna().all()
-    assert set(cells.condition) == {
-        spelled(
-            {"label": 281, "text": "A high-quality, high-resolution photograph of a tabby cat."}
-        ),
-        spelled(
-            {"label": 281, "text": "A high-resolution, high-quality photograph of a tabby cat"}
-        ),
-    }
+    assert set(cells.condition) == {spelled(STEERING), spelled(RELEASED)}
     again, repeated = run(tmp_path / "runs", in_small("paper-imagenet", paths))
     assert repeated.executed == 0 and again.table("cells").equals(cells)
+    chosen = cells[cells.reward.str.startswith("hpsv2") & (cells.condition == spelled(STEERING))]
+    folder = shown(store, chosen, tmp_path / "pictures")
+    found = evaluated(folder, f"hpsv2:weights={paths['hpsv2']['weights']}")
+    assert found["n"] == 2 * len(chosen)
+    # 8 bits and the clamp are all that lie between the decoded latents and the files.
+    scored = rewards[rewards.cell.isin(chosen.cell)].value
+    assert found["value"] == pytest.approx(scored.mean(), abs=2e-3)
+
+
+def shown(store: Store, cells: pd.DataFrame, folder: Path) -> Path:
+    """The rendered samples of some cells as files with their sentence, as people look at them."""
+    places = [Path(store.path) / "cells" / cell / "attempts" for cell in cells.cell]
+    files = [next(place.glob("*/samples.safetensors")) for place in places]
+    pictures = torch.cat([load_file(file)["rendered"] for file in files])
+    write_pictures(folder, pictures, [{"prompt": STEERING["text"]}] * len(pictures))
+    return folder
+
+
+def evaluated(folder: Path, reward: str) -> dict[str, Any]:
+    arguments = ["evaluate", str(folder), "-r", reward, "--encoders", "pixels", "--json"]
+    done = CliRunner().invoke(app, arguments)
+    assert done.exit_code == 0, done.output
+    rows = json.loads(done.stdout)
+    return next(row for row in rows if row["metric"].startswith("reward"))
+
+
+def test_the_base_model_runs(paths, tmp_path):
+    store, outcome = run(tmp_path / "runs", in_small("paper-imagenet-base", paths))
+    assert outcome.statuses == {"ok": 5} and store.table("cells").predicted_equal.all()
+
+
+def test_fine_tuning_runs_on_encoded_pictures(paths, tmp_path):
+    random = np.random.default_rng(0)
+    for name in ("n0", "n1"):
+        for k in range(3):
+            save(tmp_path / "set" / name / f"{k}.png", random.integers(0, 256, (40, 40, 3), "u1"))
+    own = paths["imagenet256"]
+    command = ["prepare", "latents", str(tmp_path / "set"), "--to", str(tmp_path / "latents")]
+    command += ["--autoencoder", own["autoencoder"], "--side", "32"]
+    done = CliRunner().invoke(app, command)
+    assert done.exit_code == 0 and "6 pictures of 2 classes in 1 shards" in done.output
+    # The small set has no cats: its second class stands for them.
+    small = {**own, "pictures": str(tmp_path / "latents"), "classes": 1}
+    content = in_small("paper-imagenet-ft", {**paths, "imagenet256": small})
+    content["rewards"] = content["rewards"][:1]
+    store, outcome = run(tmp_path / "runs", content)
+    assert outcome.statuses == {"ok": 4}
+    cells = store.table("cells")
+    assert len(cells) == 4 and cells.predicted_equal.all()
