@@ -44,15 +44,15 @@ def _files(name: str, known: set[str]) -> list[str]:
     from bench.core.params import UserError, nearest, parse_name
 
     plain, values = parse_name(name)
-    groups = {kind: plugins.points(kind) for kind in ("rewards", "tasks")}
-    for kind, points in groups.items():
-        if plain in points:
+    groups: tuple[plugins.Group, ...] = ("rewards", "tasks")
+    for group in groups:
+        if plain in plugins.points(group):
             values.pop("strength", None)
-            plugin = plugins.load(kind, plain).create(**values)
+            plugin = plugins.load(group, plain).create(**values)
             return list(getattr(plugin, "external", tuple)())
     if plain in known:
         return [plain]
-    known = known.union(*groups.values())
+    known = known.union(*map(plugins.points, groups))
     raise UserError(f"nothing to fetch for '{name}': {nearest(plain, known)}")
 
 

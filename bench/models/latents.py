@@ -38,13 +38,19 @@ class LatentAutoencoder(nn.Module):
 
     def decode(self, z: Tensor) -> Tensor:
         """Pictures (n, 3, height, width) of latents (n, channels, h, w), not clamped."""
-        out: Tensor = self.net.decode(z / SCALE).sample
+        out: Tensor = self._beside(z).decode(z / SCALE).sample
         return out
 
     def encode(self, x: Tensor) -> Code:
         """q(z | x) of pictures in [-1, 1], mean and deviation of scaled latents."""
-        found = self.net.encode(x).latent_dist
+        found = self._beside(x).encode(x).latent_dist
         return Code(SCALE * found.mean, SCALE * found.std)
+
+    def _beside(self, x: Tensor) -> Any:
+        """The network on the device of its input: it is kept between tasks, and follows them."""
+        if self.net.device != x.device:
+            self.net.to(x.device)
+        return self.net
 
 
 class Layout:

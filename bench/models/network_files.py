@@ -19,6 +19,7 @@ import ast
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 
 import torch
@@ -136,8 +137,14 @@ def _reversed(state: State) -> dict[str, Tensor]:
 def shapes_of(path: Path) -> tuple[Shapes, Mapping[str, str]]:
     """Shapes by bare name, and the settings in a safetensors file's metadata (as released).
 
-    Reads the header of a safetensors file alone.
+    Reads the header of a safetensors file alone, and every content once.
     """
+    stat = path.stat()
+    return _shapes(path, stat.st_size, stat.st_mtime_ns)
+
+
+@lru_cache(maxsize=8)
+def _shapes(path: Path, _size: int, _changed: int) -> tuple[Shapes, Mapping[str, str]]:
     if path.suffix != ".safetensors":
         return {name: tuple(value.shape) for name, value in load_checkpoint(path).items()}, {}
     from safetensors import SafetensorError, safe_open

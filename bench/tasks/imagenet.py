@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Literal
 
@@ -56,6 +56,12 @@ class ImageNetParams:
     )
 
 
+@lru_cache(maxsize=2)
+def _network(path: Path, family: str, _size: int, _changed: int) -> DiT:
+    """The network of a file, which tasks that differ in words or guidance share."""
+    return read_network(path, family).net
+
+
 class ImageNet(Task[ImageNetParams]):
     """A class-conditional latent flow of ImageNet, with its meta flow map where it has one.
 
@@ -89,6 +95,11 @@ class ImageNet(Task[ImageNetParams]):
             self.flow_map = None
         if not params.classes:
             raise UserError("imagenet256 needs a class: give labels such as classes=281|207")
+        if params.family == "dit":
+            raise UserError(
+                "imagenet256 samples flows, and DiT is a diffusion on a path of its own: give its "
+                "folder of diffusers to text-to-image, or a file of mfm, dmf, repa or sit here"
+            )
         self._labels = dict.fromkeys(params.classes)
 
     # -- files -------------------------------------------------------------------------------------
@@ -135,7 +146,8 @@ class ImageNet(Task[ImageNetParams]):
 
     @cached_property
     def _net(self) -> DiT:
-        return read_network(self._checkpoint, self.params.family).net
+        stat = self._checkpoint.stat()
+        return _network(self._checkpoint, self.params.family, stat.st_size, stat.st_mtime_ns)
 
     def _made(self, net: DiT) -> DiTFlow | GuidedDiTFlow:
         """The flow in a network."""

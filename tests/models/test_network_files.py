@@ -195,3 +195,15 @@ def test_rates_of_times_are_those_of_the_release():
 
     expected = [math.exp(-math.log(10_000) * i / 128) for i in range(128)]
     assert time_rates(torch.float64).tolist() == pytest.approx(expected, rel=1e-12)
+
+
+def test_a_dit_gives_its_noise_at_whole_steps(tmp_path, inputs):
+    """The network's own time 1 - s is the step of the diffusion, and the sign is that of DiT."""
+    x, _, label = points(inputs)
+    path = write_flow(tmp_path / "dit.safetensors", with_variance(plain_flow()))
+    net = read_network(path, "dit").net.double()
+    steps = torch.tensor([0.0, 1.0, 17.0, 500.0, 999.0], dtype=torch.float64)
+    s, void, none = 1 - steps, torch.zeros_like(x).double(), torch.zeros_like(steps)
+    noise = net(x.double(), s, s, void, none, label, torch.ones_like(steps))
+    expected = sit(plain_flow(), x.double(), steps, steps, label)
+    torch.testing.assert_close(noise, expected, atol=1e-9, rtol=0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -14,11 +15,19 @@ from bench.core.conditions import sentence_of, spelled
 from bench.core.params import UserError
 from bench.models import latents
 from bench.models.dit import DiTFlow
+from bench.models.latent_shards import LatentShards
 from bench.models.network_files import read_network
 from bench.plan.binding import bind, lacking
 from bench.plan.prediction import sample_work
+from bench.plan.suite import build_suite
+from bench.reading.encoding import encode_folder
+from bench.record.store import Store
+from bench.runner.executors.inline import Inline
+from bench.runner.run import run_suite
 from bench.tasks.imagenet import ImageNet
+from tests.worlds.picture_files import save
 from tests.worlds.seeded import generator
+from tests.worlds.silent import Silent
 from tests.worlds.tiny_imagenet import (
     FACTOR,
     LATENT,
@@ -40,6 +49,10 @@ def files(tmp_path_factory) -> Path:
     write_flow(folder / "repa.safetensors", plain_flow())
     write_flow(folder / "sit.safetensors", with_variance(plain_flow()))
     write_autoencoder(folder / "vae")
+    random = np.random.default_rng(1)
+    for k in range(5):
+        save(folder / "set" / f"n{k}" / "0.png", random.integers(0, 256, (40, 40, 3), "u1"))
+    encode_folder(folder / "set", folder / "vae", folder / "latents", side=FACTOR * LATENT)
     return folder
 
 
@@ -172,12 +185,42 @@ def test_plain_guidance_counts_both_rows(files):
     assert sample_work(method, told).cost("model-nfe") == 4
 
 
-def test_the_contracts_of_a_task_hold(files):
-    for family, guidance in (("mfm", 2.5), ("sit", 1.0)):
-        found = conform("task", named(files, family, guidance=guidance), [], [])
-        failed = {f.check: f.reason for f in found if f.status == "fail"}
-        # Without encoded pictures there is no point of the data.
-        assert all("no pictures to train on" in reason for reason in failed.values()), failed
+@pytest.mark.parametrize(
+    ("family", "more"),
+    [("mfm", {}), ("sit", {"guidance": 1.0}), ("repa", {"guidance": 4.0, "cfg": "plain"})],
+)
+def test_the_contracts_of_a_task_hold(files, family, more):
+    found = conform("task", named(files, family, pictures=files / "latents", **more), [], [])
+    assert {f.check: f.reason for f in found if f.status == "fail"} == {}
+
+
+def test_points_to_train_on_are_pictures_of_the_classes(files):
+    task = task_of(files, pictures=str(files / "latents"), classes=(LABEL, 1))
+    shards = LatentShards(files / "latents")
+    own = shards.codes(torch.tensor([1, LABEL]))
+    draws = task.draw_data(64, generator())
+    gap = (draws[:, None] - own.mean).abs() / own.sigma
+    assert (gap.flatten(2).mean(2).min(1).values < 1.5).all()
+    assert task.weights()["pictures"] == shards.digest
+    with pytest.raises(UserError, match="no pictures to train on: encode a folder"):
+        task_of(files).draw_data(2, generator())
+
+
+def test_a_guided_run_spends_what_was_predicted(files, tmp_path):
+    content = {
+        "name": "guided",
+        "tasks": [named(files, "repa", guidance=4, cfg="plain")],
+        "rewards": ["jpeg-compressibility"],
+        "methods": ["prior:steps=3", "mfm-gf:posterior=glass,inner_steps=2,draws=2,steps=5"],
+        "seeds": 1,
+        "n": 2,
+    }
+    suite = build_suite(content)
+    store = Store(str(tmp_path), suite.name)
+    assert run_suite(suite, store, Inline, Silent()).statuses == {"ok": 2}
+    cells = store.table("cells").set_index("method_name")
+    assert cells.predicted_equal.all()
+    assert cells.loc["prior", "sample_flow_forward"] == 2 * 3 * 2
 
 
 # -- bad input -------------------------------------------------------------------------------------
@@ -215,6 +258,7 @@ def test_what_does_not_belong_together_is_said(files, tmp_path):
     unlike = write_autoencoder(tmp_path / "unlike", norm_num_groups=2, layers_per_block=2)
     assert "config.json" in said(files, {"autoencoder": str(unlike)})
     assert "give family=mfm" in said(files, {"family": "repa"})
+    assert "DiT is a diffusion" in said(files, {"family": "dit"})
 
 
 def test_a_checkpoint_of_another_size_is_said(files, tmp_path):

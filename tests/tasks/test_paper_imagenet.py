@@ -26,6 +26,7 @@ from bench.runner.run import Outcome, run_suite
 from rewards.image_reward import ImageReward
 from tests.worlds import tiny_networks
 from tests.worlds.picture_files import save
+from tests.worlds.silent import Silent
 from tests.worlds.tiny_imagenet import write_autoencoder, write_map
 
 # Fixtures: pytest looks for them in this module.
@@ -90,14 +91,6 @@ def paths(tmp_path, path, blip_files, monkeypatch) -> dict[str, dict[str, Any]]:
             "vocabulary": str(blip_files / "vocab.txt"),
         },
     }
-
-
-class Silent:
-    def begin(self, total: int, workers: int) -> None:
-        pass
-
-    def finished(self, row: object, payload: object) -> None:
-        pass
 
 
 def run(root: Path, content: dict[str, Any]) -> tuple[Store, Outcome]:
