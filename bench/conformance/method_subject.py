@@ -85,7 +85,8 @@ class MethodSubject:
 
     def problem(self, cell: Cell, limit: float | None = None) -> Problem:
         """The metered problem that the runner would hand to the method."""
-        target = Target(self.bound.reward, cell.strength, cell.condition, cell.seed)
+        read = self.bound.task.sentence(cell.condition)
+        target = Target(self.bound.reward, cell.strength, cell.condition, cell.seed, read=read)
         instances = Instances(self.bound.task, target, self.method)
         problem = make_problem(cell, instances, Meter(limit), range(cell.n))
         problem.budget = None if limit is None else Budget("paper-nfe", limit / cell.n)

@@ -39,7 +39,7 @@ class _OfPrompts(Metric):
 
     @torch.no_grad()
     def __call__(self, samples: Samples, task: Task[Any]) -> Measurement:
-        prompt = task.sentence(self.target.condition)
+        prompt = self.target.sentence
         if not isinstance(prompt, str):
             return Measurement(None, note="the condition is no prompt")
         wish = parse(prompt)

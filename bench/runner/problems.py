@@ -18,6 +18,7 @@ from bench.core.finite import finite_reward
 from bench.core.metered import MeteredFlow, MeteredMap, MeteredOracle, MeteredPosterior
 from bench.core.metering import Meter
 from bench.core.methods import FineTuning
+from bench.core.metrics import Target
 from bench.core.noise import NoiseSource
 from bench.core.params import UserError
 from bench.core.problem import FitProblem, Problem
@@ -38,7 +39,7 @@ def make_problem(cell: Cell, instances: Instances, meter: Meter, rows: range) ->
     posterior, oracle = task.posterior, task.oracle(target.reward, target.strength)
     return Problem(
         flow=_metered_flow(cell, instances, meter),
-        reward=_scored(cell, instances, meter, wish, decode),
+        reward=_scored(cell, target, meter, wish, decode),
         meter=meter,
         source=NoiseSource(cell.seed, cell.task, spelled(condition)),
         rows=rows,
@@ -81,15 +82,12 @@ def _metered_decoder(cell: Cell, task: Task[Any], meter: Meter) -> Decoder | Non
 
 
 def _scored(
-    cell: Cell, instances: Instances, meter: Meter, key: tuple[str, ...], decode: Decoder | None
+    cell: Cell, target: Target, meter: Meter, key: tuple[str, ...], decode: Decoder | None
 ) -> Decoder:
     """Strength times the reward of what a sample decodes to; decoder and reward counted apart."""
-    task, target = instances.task, instances.target
-
-    sentence = task.sentence(cell.condition)
 
     def scored(x: Tensor) -> Tensor:
-        return target.reward(x, sentence) * target.strength
+        return target.reward(x, target.sentence) * target.strength
 
     rewarded = finite_reward(meter.wrap("reward", scored, key=key), cell.reward)
     return rewarded if decode is None else lambda x: rewarded(decode(x))
