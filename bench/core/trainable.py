@@ -25,6 +25,7 @@ from bench.core.metering import Meter
 from bench.core.paths import Interpolant
 from bench.core.protocols import Condition, Flow
 from bench.core.refusals import Unmeterable
+from bench.core.timing import Cost
 
 
 class MeteredModule(nn.Module):
@@ -37,7 +38,7 @@ class MeteredModule(nn.Module):
         meter: the ledger that is charged, also by copies.
         condition: the condition of calls that give none.
         key: names the flow in the table of FLOP prices.
-        cost: runs of the network per call.
+        cost: runs of the network per call, or at a time.
     """
 
     _network: nn.Module
@@ -48,7 +49,7 @@ class MeteredModule(nn.Module):
         meter: Meter,
         condition: Condition = None,
         key: tuple[Any, ...] = (),
-        cost: int = 1,
+        cost: Cost = 1,
     ) -> None:
         super().__init__()
         vars(self).update(vars(_twin(flow)))
@@ -116,7 +117,7 @@ def metered_clone(
     meter: Meter,
     condition: Condition = None,
     key: tuple[Any, ...] = (),
-    cost: int = 1,
+    cost: Cost = 1,
 ) -> MeteredModule:
     """A copy of a flow to train, metered; a flow that is wholly frozen is thawed.
 
