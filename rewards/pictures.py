@@ -100,7 +100,7 @@ class PromptedReward(PictureReward[PromptedP]):
     def compatible(self, task: Task[Any]) -> str | None:
         reason = super().compatible(task)
         if reason is None and not self.params.prompt:
-            prompted = all(isinstance(c, str) for c in task.conditions("report"))
+            prompted = all(isinstance(task.sentence(c), str) for c in task.conditions("report"))
             reason = None if prompted else "it needs prompts: give one with prompt=..."
         return reason
 

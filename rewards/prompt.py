@@ -68,7 +68,7 @@ class Prompt(Reward[PromptParams]):
     def compatible(self, task: Task[Any]) -> str | None:
         if tuple(task.data_shape) != DATA_SHAPE:
             return f"it reads 32x32 drawings, and the task's samples have shape {task.data_shape}"
-        if not all(isinstance(condition, str) for condition in task.conditions("report")):
+        if not all(isinstance(task.sentence(c), str) for c in task.conditions("report")):
             return "it needs prompts, and the task's conditions are none"
         return None
 

@@ -104,7 +104,7 @@ class Served(PromptedReward[ServedParams]):
         reason = super(PromptedReward, self).compatible(task)
         if reason is not None or self.params.prompt:
             return reason
-        prompted = all(isinstance(c, str) for c in task.conditions("report"))
+        prompted = all(isinstance(task.sentence(c), str) for c in task.conditions("report"))
         lacking = not prompted and self.health.prompts
         return "the scorer reads prompts: give one with prompt=..." if lacking else None
 

@@ -19,6 +19,7 @@ from bench.cli import (
     new,
     plan,
     prefetch,
+    prepare,
     report,
     run,
     study,
@@ -48,7 +49,7 @@ VERBS: dict[str, tuple[Callable[..., None], str | None]] = {
 }
 """What a verb does and an example of it, in the order of `bench --help`."""
 
-GROUPS = {"track": track.group, "study": study.group}
+GROUPS = {"track": track.group, "study": study.group, "prepare": prepare.group}
 """Verbs that have verbs of their own."""
 
 app = typer.Typer(

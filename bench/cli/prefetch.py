@@ -13,7 +13,7 @@ EXAMPLE = "bench prefetch hpsv2:release=v2.1 inception"
 def prefetch(
     names: Annotated[
         list[str] | None,
-        typer.Argument(help="Rewards (hpsv2, pickscore:unit=cosine) or files (inception)."),
+        typer.Argument(help="Rewards (pickscore:unit=cosine), tasks (imagenet256), files."),
     ] = None,
     source: Annotated[
         str | None,
@@ -39,19 +39,21 @@ def prefetch(
 
 
 def _files(name: str, known: set[str]) -> list[str]:
-    """The files that a name stands for: itself, or what a reward asks for."""
+    """The files that a name stands for: itself, or what a reward or a task asks for."""
     from bench.core import plugins
     from bench.core.params import UserError, nearest, parse_name
 
     plain, values = parse_name(name)
-    rewards = plugins.points("rewards")
-    if plain in rewards:
-        values.pop("strength", None)
-        reward = plugins.load("rewards", plain).create(**values)
-        return list(getattr(reward, "external", tuple)())
+    groups: tuple[plugins.Group, ...] = ("rewards", "tasks")
+    for group in groups:
+        if plain in plugins.points(group):
+            values.pop("strength", None)
+            plugin = plugins.load(group, plain).create(**values)
+            return list(getattr(plugin, "external", tuple)())
     if plain in known:
         return [plain]
-    raise UserError(f"nothing to fetch for '{name}': {nearest(plain, known | set(rewards))}")
+    known = known.union(*map(plugins.points, groups))
+    raise UserError(f"nothing to fetch for '{name}': {nearest(plain, known)}")
 
 
 def _list() -> None:

@@ -85,7 +85,8 @@ class MethodSubject:
 
     def problem(self, cell: Cell, limit: float | None = None) -> Problem:
         """The metered problem that the runner would hand to the method."""
-        target = Target(self.bound.reward, cell.strength, cell.condition, cell.seed)
+        read = self.bound.task.sentence(cell.condition)
+        target = Target(self.bound.reward, cell.strength, cell.condition, cell.seed, read=read)
         instances = Instances(self.bound.task, target, self.method)
         problem = make_problem(cell, instances, Meter(limit), range(cell.n))
         problem.budget = None if limit is None else Budget("paper-nfe", limit / cell.n)
@@ -109,7 +110,7 @@ class MethodSubject:
         t, condition = torch.full((N,), 0.5), self.cell().condition
         with torch.no_grad():
             flow, reward = self.bound.task.flow, self.bound.reward
-            found = [flow.velocity(x, t, condition), reward(x, condition)]
+            found = [flow.velocity(x, t, condition), reward(x, self.bound.task.sentence(condition))]
         if isinstance(flow, nn.Module):
             flags = [flow.training, *(p.requires_grad for p in flow.parameters())]
             found.append(torch.tensor(flags))

@@ -53,7 +53,7 @@ class RewardSubject:
 
     def __post_init__(self) -> None:
         self.reward.bind(self.task)
-        self.condition = self.task.conditions("report")[0]
+        self.condition = self.task.sentence(self.task.conditions("report")[0])
 
     def __call__(self, x: Tensor) -> Tensor:
         return self.reward(x, self.condition)

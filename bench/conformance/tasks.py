@@ -157,7 +157,7 @@ def conditions(s: TaskSubject) -> None:
         expect(bool(found), f"conditions('{split}') is empty: return [None] if there are none")
         expect(
             json.loads(json.dumps(found)) == list(found),
-            f"conditions('{split}') must be numbers, strings or None",
+            f"conditions('{split}') must be numbers, strings, None or mappings of these",
         )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
+from bench.core.conditions import sentence_of
 from bench.core.credibility import Credibility
 from bench.core.protocols import Condition
 from bench.core.tasks import Reward, Task
@@ -21,13 +22,22 @@ like apart from any wish, how strong the tilt is, or how far the parts of a rewa
 
 @dataclass(frozen=True)
 class Target:
-    """The law that was asked for: strength * reward under a condition."""
+    """The law that was asked for: strength * reward under a condition.
+
+    read: what the task lets rewards read of it; None is what the condition says by itself.
+    """
 
     reward: Reward[Any]
     strength: float
     condition: Condition = None
     seed: int = 0
     cache: dict[str, Any] = field(default_factory=dict, compare=False)
+    read: Condition = None
+
+    @property
+    def sentence(self) -> Condition:
+        """What rewards and judges are called with."""
+        return sentence_of(self.condition) if self.read is None else self.read
 
 
 class Metric:

@@ -9,7 +9,7 @@ from torch import Tensor
 from bench.core.paths import Interpolant
 
 Condition = Any
-"""A label, a prompt, or None for an unconditional task."""
+"""A label, a prompt, a mapping of both (`bench.core.conditions`), or None: unconditional."""
 
 
 class Flow(Protocol):

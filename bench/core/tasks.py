@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Generic, Literal, TypeVar
 import torch
 from torch import Tensor, nn
 
+from bench.core.conditions import sentence_of
 from bench.core.credibility import Accuracy, Credibility, credibility
 from bench.core.params import NoParams, UserError, build
 from bench.core.protocols import Condition, Flow, MetaFlowMap, Oracle, PosteriorSampler
@@ -39,6 +40,7 @@ class Reward(Generic[P]):
         return cls(build(cls.Params, values, cls.__name__))
 
     def __call__(self, x: Tensor, condition: Condition) -> Tensor:
+        """Scores of x (batch, *data_shape) under what `Task.sentence` makes of a condition."""
         raise NotImplementedError
 
     def compatible(self, task: Task[Any]) -> str | None:
@@ -137,6 +139,10 @@ class Task(Generic[P]):
     def conditions(self, split: str) -> list[Condition]:
         """Labels or prompts of a split ("report", "tune"); [None] for unconditional tasks."""
         return [None]
+
+    def sentence(self, condition: Condition) -> Condition:
+        """What rewards read of a condition that the flow hears; all of it where it is plain."""
+        return sentence_of(condition)
 
     def data(self, split: str) -> Tensor | None:
         """Real samples (n, *data_shape) of a split, if there are any."""

@@ -6,7 +6,7 @@ is part of its name, since it changes the numbers) and gives float64 features.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -42,19 +42,22 @@ class Encoder:
     inception: bool = False
     version: str = "1"
 
-    @torch.no_grad()
     def features(self, pictures: Iterable[Tensor]) -> Array:
         """(n, dimension) of uint8 pictures (height, width, 3)."""
+        return np.concatenate(list(self.blocks(pictures)))
+
+    def blocks(self, pictures: Iterable[Tensor]) -> Iterator[Array]:
+        """The same, PICTURES_AT_ONCE rows at a time."""
         batch: list[Tensor] = []
-        done: list[Array] = []
         for picture in pictures:
             batch.append(self.prepare(picture))
             if len(batch) == PICTURES_AT_ONCE:
-                done.append(self._encoded(batch))
+                yield self._encoded(batch)
                 batch = []
-        done += [self._encoded(batch)] if batch else []
-        return np.concatenate(done)
+        if batch:
+            yield self._encoded(batch)
 
+    @torch.no_grad()
     def _encoded(self, batch: list[Tensor]) -> Array:
         out = self.encode(torch.stack(batch)).double().cpu().numpy()
         if not np.isfinite(out).all():

@@ -26,7 +26,7 @@ class TiltSize(Metric):
 
     @torch.no_grad()
     def __call__(self, samples: Samples, task: Task[Any]) -> Measurement:
-        scores = self.target.reward(samples.x, self.target.condition).double()
+        scores = self.target.reward(samples.x, self.target.sentence).double()
         spread = self.target.strength * float(scores.std())
         centred = scores - scores.mean()
         # Delta method for a standard deviation: var(s) = (m4 - m2^2) / (4 m2 n).
@@ -57,8 +57,8 @@ class EnsembleDisagreement(Metric):
         if members is None or real is None:
             why = "the reward has no members" if members is None else "the task has no real data"
             return Measurement(None, note=why)
-        usual = members(real[:1000], self.target.condition).double()
-        scores = members(samples.x, self.target.condition).double()
+        usual = members(real[:1000], self.target.sentence).double()
+        scores = members(samples.x, self.target.sentence).double()
         scale = usual.std(1, keepdim=True)
         if not bool((scale > 0).all()):
             return Measurement(None, note="a member scores all real data alike: it has no unit")

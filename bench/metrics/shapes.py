@@ -39,9 +39,10 @@ class _OfPrompts(Metric):
 
     @torch.no_grad()
     def __call__(self, samples: Samples, task: Task[Any]) -> Measurement:
-        if not isinstance(self.target.condition, str):
+        prompt = self.target.sentence
+        if not isinstance(prompt, str):
             return Measurement(None, note="the condition is no prompt")
-        wish = parse(self.target.condition)
+        wish = parse(prompt)
         return self.judge(measured(self.target, samples), wish, samples)
 
 

@@ -67,7 +67,7 @@ class ValueQuestion:
     def score(self, x1: Tensor) -> Tensor:
         """strength * r of what every row decodes to."""
         seen = x1 if self.task.decode is None else self.task.decode(x1)
-        return self.strength * self.reward(seen, self.condition)
+        return self.strength * self.reward(seen, self.task.sentence(self.condition))
 
     @property
     def times(self) -> Tensor:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from bench.core.conditions import label_of
 from bench.core.params import UserError
 from bench.core.paths import Interpolant, Linear, expand
 from bench.core.protocols import Condition
@@ -144,8 +145,8 @@ class DiT(nn.Module):
 class _Conditioned(nn.Module):
     """A network with its default guidance scale, and what a condition means.
 
-    A condition is a label (int, or LongTensor with one label per row), a pair (label, guidance
-    scale), or None for no label and no guidance.
+    A condition is a label (int, or LongTensor with one label per row), a mapping with a label, a
+    pair (label, guidance scale), or None for no label and no guidance.
     """
 
     def __init__(self, net: DiT, guidance: float = 1.0) -> None:
@@ -158,14 +159,14 @@ class _Conditioned(nn.Module):
     def _velocity(
         self, x_bar: Tensor, s: Tensor, u: Tensor, x: Tensor, t: Tensor, condition: Condition
     ) -> Tensor:
-        label, guidance = self._rows(condition, s)
+        label, guidance = self.told(condition, s)
         out: Tensor = self.net(x_bar, s, u, x, t, label, guidance)
         return out
 
-    def _rows(self, condition: Condition, like: Tensor) -> tuple[Tensor, Tensor]:
+    def told(self, condition: Condition, like: Tensor) -> tuple[Tensor, Tensor]:
         """Label and guidance of every row, (batch,) each; UserError where they do not exist."""
         pair = isinstance(condition, tuple | list)
-        label, guidance = condition if pair else (condition, self.guidance)
+        label, guidance = condition if pair else (label_of(condition), self.guidance)
         null = self.net.config.classes
         if label is None:
             label, guidance = null, 1.0

@@ -64,9 +64,14 @@ def sinusoidal_features(t: Tensor) -> Tensor:
     """[cos, sin] of t exp(-ln(10000) i / 128), i < 128: (batch,) -> (batch, 256), not scaled."""
     # half-precision angles would merge neighbouring times
     t = t.to(torch.promote_types(t.dtype, torch.float32))
-    index = torch.arange(FREQUENCIES, device=t.device, dtype=t.dtype)
-    angle = t[:, None] * torch.exp(-math.log(10_000) / FREQUENCIES * index)
+    angle = t[:, None] * time_rates(t.dtype, t.device)
     return torch.cat([angle.cos(), angle.sin()], dim=-1)
+
+
+def time_rates(dtype: torch.dtype, device: torch.device | None = None) -> Tensor:
+    """exp(-ln(10000) i / 128), i < 128: what times are multiplied by."""
+    index = torch.arange(FREQUENCIES, device=device, dtype=dtype)
+    return torch.exp(-math.log(10_000) / FREQUENCIES * index)
 
 
 def position_table(hidden: int, side: int) -> Tensor:

@@ -83,6 +83,16 @@ EXTERNAL: dict[str, External] = {
         1218,
         "dinov2-vit-l-14-timm.safetensors",
     ),
+    "mfm-xl2": _hub("adh1s/mfm", "mfm-xl2.pt", 2740),
+    "sd-vae-ft-mse-config": _hub(
+        "stabilityai/sd-vae-ft-mse", "config.json", 0.1, "sd-vae-ft-mse/config.json"
+    ),
+    "sd-vae-ft-mse": _hub(
+        "stabilityai/sd-vae-ft-mse",
+        "diffusion_pytorch_model.safetensors",
+        335,
+        "sd-vae-ft-mse/diffusion_pytorch_model.safetensors",
+    ),
     "parti-prompts": External(
         "PartiPrompts.tsv",
         "https://raw.githubusercontent.com/google-research/parti/main/PartiPrompts.tsv",

@@ -12,6 +12,7 @@ import pandas as pd
 
 from bench.core import plugins
 from bench.core.cells import Planned, PlannedFit, canonical
+from bench.core.conditions import spelled
 from bench.core.params import UserError
 from bench.core.units import DEFAULT, UNITS
 from bench.core.work import Work
@@ -107,7 +108,7 @@ def cell_row(row: Planned, ending: Ending) -> dict[str, Any]:
 
 
 def _condition(row: Planned) -> str:
-    return "" if row.cell.condition is None else str(row.cell.condition)
+    return spelled(row.cell.condition)
 
 
 def _measured(stored: Stored | None) -> dict[str, Any]:

@@ -57,7 +57,8 @@ def instances_of(cell: Cell, fitted: bytes | None = None) -> Instances:
     reward.bind(task)
     method = make("methods", cell.method, cell.method_params)
     adapted = _adapted(task, method, fitted) if isinstance(method, FineTuning) else None
-    target = Target(reward, cell.strength, cell.condition, cell.seed)
+    read = task.sentence(cell.condition)
+    target = Target(reward, cell.strength, cell.condition, cell.seed, read=read)
     return Instances(task, target, method, adapted)
 
 

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from bench.core import adapters
 from bench.core.cells import Cell, canonical
+from bench.core.conditions import spelled
 from bench.core.finite import finite_reward
 from bench.core.metered import MeteredFlow, MeteredMap, MeteredOracle, MeteredPosterior
 from bench.core.metering import Meter
@@ -40,7 +41,7 @@ def make_problem(cell: Cell, instances: Instances, meter: Meter, rows: range) ->
         flow=_metered_flow(cell, instances, meter),
         reward=_scored(cell, target, meter, wish, decode),
         meter=meter,
-        source=NoiseSource(cell.seed, cell.task, "" if condition is None else str(condition)),
+        source=NoiseSource(cell.seed, cell.task, spelled(condition)),
         rows=rows,
         flow_map=_metered_map(cell, task, meter),
         posterior=None
@@ -98,7 +99,7 @@ def _scored(
     """Strength times the reward of what a sample decodes to; decoder and reward counted apart."""
 
     def scored(x: Tensor) -> Tensor:
-        return target.reward(x, cell.condition) * target.strength
+        return target.reward(x, target.sentence) * target.strength
 
     rewarded = finite_reward(meter.wrap("reward", scored, key=key), cell.reward)
     return rewarded if decode is None else lambda x: rewarded(decode(x))

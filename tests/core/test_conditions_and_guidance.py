@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import pytest
 import torch
 from torch import Tensor
 
-from bench.api import Condition, Noise, NoParams, Problem, Target, Work, backward, forward
+from bench.api import (
+    Condition,
+    Noise,
+    NoParams,
+    Problem,
+    Samples,
+    Target,
+    Work,
+    backward,
+    forward,
+)
 from bench.core.flops import counted
 from bench.core.metered import MeteredPosterior
 from bench.core.metering import Meter, OverBudget
 from bench.core.posterior import Remembered
 from bench.core.units import Role
 from bench.core.values import ProblemSpec
+from bench.metrics.reward import MeanReward
 from bench.plan.prediction import sample_work
 from bench.runner.instances import Instances
 from bench.runner.problems import make_fit_problem, make_problem
@@ -139,3 +152,41 @@ def test_a_guided_method_spends_what_its_prediction_says() -> None:
     problem = problem_of(made, limit=predicted.cost("paper-nfe"))
     made.method.sample(problem, B)
     assert problem.meter.work().same_rows(predicted)
+
+
+# -- what rewards read -----------------------------------------------------------------------------
+
+
+class Reads(Sum):
+    """A reward that keeps what it was told."""
+
+    heard: ClassVar[list[object]] = []
+
+    def __call__(self, x: Tensor, condition: Condition) -> Tensor:
+        self.heard.append(condition)
+        return super().__call__(x, condition)
+
+
+class Wording(Guided):
+    """A task of labels that says in words what they mean."""
+
+    def sentence(self, condition: Condition) -> Condition:
+        return f"number {condition}"
+
+
+def test_rewards_and_metrics_read_what_the_task_makes_of_a_condition() -> None:
+    told = {"label": OWN, "text": "one"}
+    for task, condition, expected in (
+        (Wording(NoParams()), OWN, f"number {OWN}"),
+        (Guided(NoParams()), told, "one"),
+        (Guided(NoParams()), OWN, OWN),
+    ):
+        reward = Reads(NoParams())
+        target = Target(reward, 1.0, condition, read=task.sentence(condition))
+        made = Instances(task, target, Prior.create())
+        x, _, _ = points()
+        make_problem(guided_cell(OWN, B), made, Meter(), range(B)).reward(x)
+        MeanReward(target)(Samples(x), task)
+        assert reward.heard and set(map(str, reward.heard)) == {str(expected)}
+        reward.heard.clear()
+    assert Target(Sum(NoParams()), 1.0, told).sentence == "one"

@@ -72,6 +72,9 @@ class Pictures:
     def data(self, split):
         return self.held_out
 
+    def sentence(self, condition):
+        return condition
+
     def conditions(self, split):
         return ["a cat"]
 

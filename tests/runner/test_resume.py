@@ -334,7 +334,8 @@ def test_flop_and_seconds_budgets_are_matched_and_remembered(tmp_path, monkeypat
 
 
 def test_every_shipped_suite_can_be_planned():
-    for name in shipped():
+    # Those of ImageNet read other people's weights: tests/tasks/test_paper_imagenet.py plans them.
+    for name in (name for name in shipped() if not name.startswith("paper-imagenet")):
         content = load_suite(name)
         assert content["name"] == name and content["description"]
         rows = expand(build_suite(content))
