@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from bench.core.metering import Meter
+from bench.core.place import HOST, Place
 from bench.core.protocols import Condition, Flow, MetaFlowMap, Noise, Oracle, PosteriorSampler
 from bench.core.refusals import refuse_shape
 
@@ -36,11 +37,13 @@ class MeteredFlow(Conditioned):
         condition: Condition,
         key: tuple[Any, ...] = (),
         cost: int = 1,
+        place: Place = HOST,
     ) -> None:
         super().__init__(condition)
         self.event_shape, self.interpolant = flow.event_shape, flow.interpolant
-        self._velocity = meter.wrap("flow", flow.velocity, cost, key, flow.event_shape)
-        self._jvp = meter.wrap_jvp("flow", flow.velocity, key, flow.event_shape, cost)
+        velocity = place.of(flow, flow.velocity)
+        self._velocity = meter.wrap("flow", velocity, cost, key, flow.event_shape)
+        self._jvp = meter.wrap_jvp("flow", velocity, key, flow.event_shape, cost)
 
     def velocity(self, x: Tensor, t: Tensor, condition: Condition = None) -> Tensor:
         """b_t(x)."""
@@ -63,10 +66,12 @@ class MeteredMap(Conditioned):
         condition: Condition,
         key: tuple[Any, ...] = (),
         cost: int = 1,
+        place: Place = HOST,
     ) -> None:
         super().__init__(condition)
-        self._velocity = meter.wrap("map", flow_map.velocity, cost, key and (*key, "velocity"))
-        self._jump = meter.wrap("map", flow_map.jump, cost, key and (*key, "jump"))
+        velocity, jump = (place.of(flow_map, fn) for fn in (flow_map.velocity, flow_map.jump))
+        self._velocity = meter.wrap("map", velocity, cost, key and (*key, "velocity"))
+        self._jump = meter.wrap("map", jump, cost, key and (*key, "jump"))
 
     def velocity(
         self, x_bar: Tensor, s: Tensor, u: Tensor, x: Tensor, t: Tensor, condition: Condition = None

@@ -13,6 +13,7 @@ from bench.core.metered import MeteredFlow, MeteredMap, MeteredOracle, MeteredPo
 from bench.core.metering import Meter
 from bench.core.noise import NoiseSource
 from bench.core.paths import Interpolant
+from bench.core.place import HOST, Place
 from bench.core.protocols import Condition, Noise
 from bench.core.trainable import MeteredModule
 from bench.core.values import Samples
@@ -37,11 +38,16 @@ class Problem:
     oracle: MeteredOracle | None = None
     decode: Callable[[Tensor], Tensor] | None = None
     condition: Condition = None
-    device: str = "cpu"
+    place: Place = HOST
     budget: Budget | None = None
     workdir: Path | None = None
     on_log: Callable[[int, dict[str, float]], None] | None = None
     checkpoints: list[Samples] = field(default_factory=list)
+
+    @property
+    def device(self) -> str:
+        """Where the state lies."""
+        return self.place.device
 
     @property
     def event_shape(self) -> tuple[int, ...]:
