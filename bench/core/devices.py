@@ -37,9 +37,9 @@ def wide() -> Iterator[None]:
 class Moving(TorchFunctionMode):
     """Operations take place on `device` as soon as one of their tensors lies there.
 
-    Random tensors go there once drawn, and what becomes an array leaves it.  An operation in place stays where its first argument is.
-    Data that an objective indexes are moved as a whole at every step; a large set should lie on the
-    device from the start.
+    Random tensors go there once drawn, and what becomes an array leaves it.  An operation in place
+    stays where its first argument is.  Data that an objective indexes are moved as a whole at every
+    step; a large set should lie on the device from the start.
     """
 
     def __init__(self, device: torch.device) -> None:
