@@ -28,9 +28,9 @@ def known_precision(name: str) -> str:
 class Cell:
     """Everything that decides the samples, and how to run it.
 
-    `id` hashes the former; batch, time limit, device, resources (`cpu` and `gpu` as counts,
-    `memory` in bytes) and the `incidental` parameters of the reward are the latter and are left
-    out.  A cell of part "fit" adapts the flow; a cell with a `fit` samples from what that cell
+    `id` hashes the former; batch, time limit, device, resources (`cpu`, `gpu` and `rows` as
+    counts, `memory` in bytes) and the `incidental` parameters of the reward are the latter and are
+    left out.  A cell of part "fit" adapts the flow; a cell with a `fit` samples from what that cell
     left.
     """
 

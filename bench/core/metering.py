@@ -10,7 +10,8 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, NoReturn
 
 import torch
@@ -18,7 +19,7 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from bench.core.accelerator import settle
-from bench.core.flops import Price, price
+from bench.core.flops import Affine, Price, price
 from bench.core.refusals import (
     Unmeterable,
     refuse_other_gradients,
@@ -60,6 +61,7 @@ class Meter:
         self._rows: Counter[tuple[Role, Kind]] = Counter()
         self._flops: dict[tuple[Role, Kind], float] = {}
         self._spent = self._excluded = 0.0
+        self._continues = False
         self._lock = threading.Lock()
         settle()  # what was launched before is not this ledger's
         self._started = time.perf_counter()
@@ -119,6 +121,35 @@ class Meter:
         rows = tuple(self._rows[pair] for pair in PLACE)
         return Work(vector=rows, flops=sum(self._flops.values()), seconds=self.elapsed())
 
+    @contextmanager
+    def attempt(self) -> Iterator[None]:
+        """What is charged inside counts unless memory runs out; then nothing of it was spent.
+
+        The seconds of a failed attempt stand apart: they are no part of `elapsed`.
+        """
+        rows, flops, spent = self._rows.copy(), dict(self._flops), self._spent
+        excluded, started = self._excluded, time.perf_counter()
+        try:
+            yield
+        except torch.OutOfMemoryError:
+            settle()
+            with self._lock:
+                self._rows, self._flops, self._spent = rows, flops, spent
+                self._excluded = excluded + time.perf_counter() - started
+            raise
+
+    @contextmanager
+    def continued(self) -> Iterator[None]:
+        """Calls inside go on with a batch: what its rows share has been charged already."""
+        before, self._continues = self._continues, True
+        try:
+            yield
+        finally:
+            self._continues = before
+
+    def _cost(self, line: Affine, rows: int) -> float:
+        return line.per_row * rows if self._continues else line(rows)
+
     def flops(self) -> dict[tuple[Role, Kind], float]:
         """FLOPs so far, by role and kind."""
         return dict(self._flops)
@@ -150,12 +181,13 @@ class Meter:
             refuse_uncountable(role, (x, *args), event_shape)
             rows = x.shape[0] * cost
             found = self.price(name, fn, (x, *args), trained()) if priced else None
-            self.charge(role, "forward", rows, found.forward(x.shape[0]) if found else 0.0)
+            flops = self._cost(found.forward, x.shape[0]) if found else 0.0
+            self.charge(role, "forward", rows, flops)
             out = fn(x, *args)
             if event_shape is not None or role == "reward":
                 refuse_shape(role, out, (x.shape[0], *(event_shape or ())))
             if out.requires_grad:
-                flops = found.backward(x.shape[0]) if found else 0.0
+                flops = self._cost(found.backward, x.shape[0]) if found else 0.0
                 counted: Tensor = _CountBackward.apply(out, self, role, rows, flops)
                 return counted
             return out
@@ -184,7 +216,7 @@ class Meter:
             refuse_uncountable(role, (*args, tangent), event_shape)
             refuse_shape(role, tangent, tuple(x.shape))
             found = self.price(name, fn, args) if priced else None
-            flops = 2 * found.forward(x.shape[0]) if found else 0.0
+            flops = 2 * self._cost(found.forward, x.shape[0]) if found else 0.0
             self.charge(role, "jvp", x.shape[0] * cost, flops)
             with sdpa_kernel(SDPBackend.MATH):
                 value, derivative = torch.func.jvp(lambda x: fn(x, t, *given), (x,), (tangent,))[:2]

@@ -25,7 +25,8 @@ class Problem:
     """One task, one reward, one condition, bound to metered callables and named noise.
 
     `reward` is the raw reward times the problem's strength.  `rows` are the global indices of the
-    samples that this call returns, so that batches continue one another.
+    samples that this call returns, so that batches continue one another.  `most_rows` bounds how
+    many draws are scored or differentiated at once, where memory does not.
     """
 
     flow: MeteredFlow
@@ -39,6 +40,7 @@ class Problem:
     decode: Callable[[Tensor], Tensor] | None = None
     condition: Condition = None
     place: Place = HOST
+    most_rows: int | None = None
     budget: Budget | None = None
     workdir: Path | None = None
     on_log: Callable[[int, dict[str, float]], None] | None = None

@@ -1,7 +1,9 @@
 """What a cell occupies while it runs: `resources: {gpu: 0.5, cpu: 2, memory: 16GiB}` in a suite.
 
-Ray schedules by it; nothing of it decides the samples.  A part of a card lets several cells share
-it.  Cells on the CPU take no card, whatever a suite says for those that have one.
+Ray schedules by it; nothing of it decides the samples.  `rows: 64` bounds the posterior draws that
+are scored or differentiated at once, for a card that others use as well.  A part of a card lets
+several cells share it.  Cells on the CPU take no card, whatever a suite says for those that have
+one.
 """
 
 from __future__ import annotations
@@ -17,9 +19,11 @@ BYTES = {"": 1, "KB": 1e3, "MB": 1e6, "GB": 1e9, "KIB": 2**10, "MIB": 2**20, "GI
 
 
 def read_resources(given: Any) -> dict[str, float]:
-    """{"cpu": 1.0, "gpu": 0.5, "memory": bytes}, those that are given; else a UserError."""
+    """{"cpu": 1.0, "gpu": 0.5, "memory": bytes, "rows": 64.0} of what is given, or a UserError."""
     if not isinstance(given, dict) or not set(given) <= set(READERS):
-        raise UserError("resources are a mapping of cpu, gpu and memory: {gpu: 0.5, memory: 16GiB}")
+        raise UserError(
+            "resources are a mapping of cpu, gpu, memory and rows: {gpu: 0.5, memory: 16GiB}"
+        )
     return {name: READERS[name](value) for name, value in given.items()}
 
 
@@ -53,4 +57,10 @@ def _bytes(value: Any) -> float:
     return float(found[1]) * BYTES[found[2] or ""]
 
 
-READERS = {"cpu": _count("cpu"), "gpu": _count("gpu"), "memory": _bytes}
+def _rows(value: Any) -> float:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise UserError(f"resources: rows is a whole number from 1, not {value!r}")
+    return float(value)
+
+
+READERS = {"cpu": _count("cpu"), "gpu": _count("gpu"), "memory": _bytes, "rows": _rows}

@@ -14,6 +14,7 @@ from bench.core.cells import Cell
 from bench.core.metrics import Metric
 from bench.core.params import UserError
 from bench.core.place import HOST, Place
+from bench.core.rows import in_rows
 from bench.core.tasks import Task
 from bench.core.values import Measurement, Samples
 from bench.record.attempt import MetricRow
@@ -32,8 +33,8 @@ def decoded(x: Tensor, task: Task[Any], place: Place = HOST) -> Tensor:
     """What samples (n, *event_shape) look like, (n, *data_shape)."""
     if task.decode is None:
         return x
-    decode = place.network(task.decode)
-    return torch.cat([decode(part) for part in torch.split(x, CHUNK)])
+    shown: Tensor = in_rows(place.network(task.decode), x, most=CHUNK, key="decode")
+    return shown
 
 
 def pack_samples(samples: Samples, task: Task[Any], place: Place = HOST) -> bytes:

@@ -52,6 +52,7 @@ def make_problem(cell: Cell, instances: Instances, meter: Meter, rows: range) ->
         decode=decode,
         condition=condition,
         place=instances.place,
+        most_rows=int(cell.resources.get("rows", 0)) or None,
     )
 
 
