@@ -30,9 +30,11 @@ from bench.core.protocols import (
     Noise,
     Oracle,
     PosteriorSampler,
+    Rowed,
+    Scheduled,
 )
 from bench.core.tasks import Reward, Task
-from bench.core.values import Fitted, Measurement, ProblemSpec, Reference, Samples
+from bench.core.values import Fitted, Measurement, ProblemSpec, Reference, Samples, ode_calls
 
 # isort: split
 # what a method is handed
@@ -70,6 +72,7 @@ from bench.core.integrate import (
     uniform_grid,
 )
 from bench.core.paths import Interpolant, Linear, Trigonometric, expand, safe
+from bench.core.timing import Timing, timing_of
 
 # isort: split
 # posterior samplers
@@ -211,9 +214,11 @@ __all__ = [
     "Remembered",
     "Reward",
     "Role",
+    "Rowed",
     "Rows",
     "SDERollout",
     "Samples",
+    "Scheduled",
     "Standing",
     "SteeringParams",
     "SteeringTerm",
@@ -222,6 +227,7 @@ __all__ = [
     "Target",
     "Task",
     "Tilt",
+    "Timing",
     "Transition",
     "Trigonometric",
     "Tweedie",
@@ -253,6 +259,7 @@ __all__ = [
     "march",
     "named_param",
     "nearest",
+    "ode_calls",
     "ode_step",
     "output_param",
     "param",
@@ -282,6 +289,7 @@ __all__ = [
     "systematic",
     "telescoped_potential",
     "tilt_work",
+    "timing_of",
     "trained_state",
     "transition_param",
     "uniform",

@@ -17,9 +17,9 @@ from bench.api import (
     forward,
     integrate,
     named_param,
+    ode_calls,
     ode_step,
     param,
-    uniform_grid,
 )
 
 
@@ -45,12 +45,15 @@ class Prior(Method[PriorParams]):
     effort = ("steps",)
 
     def work(self, spec: ProblemSpec) -> Work:
-        return forward("flow", self.params.steps * (2 if self.params.solver == "heun" else 1))
+        return forward("flow", ode_calls(spec, spec.grid(self.params.steps), self.params.solver))
 
     @torch.no_grad()
     def sample(self, problem: Problem, n: int) -> Samples:
-        step = ode_step(problem.flow.velocity, self.params.solver)
-        return Samples(integrate(step, problem.x0(), uniform_grid(self.params.steps)))
+        step, grid = (
+            ode_step(problem.flow.velocity, self.params.solver),
+            problem.grid(self.params.steps),
+        )
+        return Samples(integrate(step, problem.started(problem.x0(), grid), grid))
 
 
 class Exact(Method[None]):

@@ -33,6 +33,7 @@ from bench.core.units import ROLES
 from bench.core.values import ProblemSpec
 from bench.core.work import Rows, Work
 from bench.plan.matching import bounds
+from bench.plan.prediction import sample_work
 from bench.runner.cell import sample_in_batches
 
 SMALL_BATCH = 4
@@ -74,7 +75,8 @@ def effort(s: MethodSubject) -> None:
 def _check_growth(s: MethodSubject, name: str) -> None:
     low, high = bounds(s.method, name)
     values = sorted({round(low * (high / low) ** (k / 6)) for k in range(7)})
-    costs = [s.method.with_params(**{name: v}).work(s.spec).cost("paper-nfe") for v in values]
+    tried = [s.method.with_params(**{name: v}) for v in values]
+    costs = [sample_work(method, s.spec).cost("paper-nfe") for method in tried]
     for (v, cost), (w, more) in itertools.pairwise(zip(values, costs, strict=True)):
         expect(
             more >= cost,
@@ -86,7 +88,7 @@ def _check_growth(s: MethodSubject, name: str) -> None:
 
 def predicted_work(s: MethodSubject) -> None:
     """work() predicts the measured rows exactly, or bounds them if it says upper_bound."""
-    _check_work(s.method.work(s.spec), s.first.work)
+    _check_work(sample_work(s.method, s.spec), s.first.work)
 
 
 def _check_work(predicted: Work, measured: Work) -> None:
@@ -128,7 +130,8 @@ def batch_size(s: MethodSubject) -> None:
 
 def budget(s: MethodSubject) -> None:
     """A budget equal to the prediction suffices; half of what is used stops the method."""
-    predicted, used = s.method.work(s.spec).cost("paper-nfe"), s.first.work.cost("paper-nfe")
+    predicted = sample_work(s.method, s.spec).cost("paper-nfe")
+    used = s.first.work.cost("paper-nfe")
     if not predicted or not used:
         raise Skipped("the method spends nothing that a budget limits")
     try:
@@ -157,7 +160,7 @@ def needs(s: MethodSubject) -> None:
             f"it raised {one_line(error)} on a problem without {', '.join(absent)}: "
             "name what it uses in needs"
         ) from error
-    _check_work(s.method.work(spec), problem.meter.work())
+    _check_work(sample_work(s.method, spec), problem.meter.work())
 
 
 def _bare(spec: ProblemSpec, needs: frozenset[Need]) -> ProblemSpec:

@@ -22,11 +22,15 @@ from bench.conformance.findings import (
     globals_kept,
 )
 from bench.core import plugins
-from bench.core.integrate import euler, filled, integrate, uniform_grid
+from bench.core.integrate import euler, filled, integrate
 from bench.core.noise import NoiseSource
 from bench.core.tasks import Task
+from bench.core.timing import timing_of
 
 CHECK_TIMES = (0.01, 0.5, 0.99)
+
+STEPS = 20
+"""Of a base sample; a schedule of so many must be stated."""
 
 
 @dataclass
@@ -122,9 +126,25 @@ def gradient(s: TaskSubject) -> None:
 
 
 def base_samples(s: TaskSubject) -> None:
-    """Integrating the flow from noise gives finite samples."""
-    x0 = s.normal("x0")
-    check_tensor("a base sample", integrate(euler(s.velocity), x0, uniform_grid(20)), x0.shape)
+    """Integrating the flow from noise, over its own times if it has any, gives finite samples."""
+    timing, x0 = timing_of(s.task.flow), s.normal("x0")
+    grid = timing.grid(STEPS)
+    x = integrate(euler(s.velocity), timing.started(x0, grid), grid)
+    check_tensor("a base sample", x, x0.shape)
+
+
+def timing(s: TaskSubject) -> None:
+    """A flow's own times and rows are what the task says of them while planning."""
+    own, said = timing_of(s.task.flow), TaskSubject(s.cls, s.params).task.timing()
+    if not any(told.scheduled or told.rows for told in (own, said)):
+        raise Skipped("the flow has no times or rows of its own")
+    same = own.scheduled == said.scheduled and (own.rows is None) == (said.rows is None)
+    expect(same, "the flow has times or rows that timing() does not return: plans would miss them")
+    expect(own.grid(STEPS) == said.grid(STEPS), f"times({STEPS}) and timing() differ")
+    if own.rows is not None:
+        for k in range(STEPS + 1):
+            t = k / STEPS
+            expect(own.rows_at(t) == said.rows_at(t) >= 1, f"rows({t}) and timing() differ")
 
 
 def conditions(s: TaskSubject) -> None:
@@ -184,6 +204,7 @@ CHECKS: tuple[Check[TaskSubject], ...] = (
     batch_size,
     gradient,
     base_samples,
+    timing,
     conditions,
     data,
     decode,

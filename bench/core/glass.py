@@ -8,6 +8,7 @@ s = 0 to p(x1 | x_t = x) at s = 1 costs one evaluation of the base flow.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -22,6 +23,17 @@ class Observation(NamedTuple):
 
     x: Tensor
     t: Tensor
+
+
+def asked_times(
+    interpolant: Interpolant, contexts: Sequence[float], inner: Sequence[float]
+) -> list[float]:
+    """The times t* at which the base flow is asked: each context t with each inner time s."""
+    t, s = (torch.tensor(list(times), dtype=torch.float64) for times in (contexts, inner))
+    pairs = torch.cartesian_prod(t, s)
+    nowhere = torch.zeros_like(pairs[:, :1])
+    found = combine(interpolant, nowhere, pairs[:, 0], nowhere, pairs[:, 1]).t.tolist()
+    return list(found)
 
 
 class Affine(NamedTuple):

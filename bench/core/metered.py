@@ -1,7 +1,8 @@
 """The metered callables of a problem: what a task brings, bound to its condition and counted.
 
 Each takes a condition as the callable behind it does.  Without one, it hears its problem's.
-A guided flow or map runs its network twice per call, so that its rows count twice (`cost`).
+A guided flow or map runs its network twice per call, so that its rows count twice (`cost`); a flow
+with `rows` of its own says at which times.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from bench.core.metering import Meter
 from bench.core.place import HOST, Place
 from bench.core.protocols import Condition, Flow, MetaFlowMap, Noise, Oracle, PosteriorSampler
 from bench.core.refusals import refuse_shape
+from bench.core.timing import Timing, timing_of
 
 
 class Conditioned:
@@ -28,7 +30,10 @@ class Conditioned:
 
 
 class MeteredFlow(Conditioned):
-    """A flow whose every row is counted."""
+    """A flow whose every row is counted, by its own `rows` or else `cost` times.
+
+    timing: whose times and rows are the flow's, such as the base flow of a fitted one.
+    """
 
     def __init__(
         self,
@@ -37,13 +42,19 @@ class MeteredFlow(Conditioned):
         condition: Condition,
         key: tuple[Any, ...] = (),
         cost: int = 1,
+        timing: Timing | None = None,
         place: Place = HOST,
     ) -> None:
         super().__init__(condition)
         self.event_shape, self.interpolant = flow.event_shape, flow.interpolant
-        velocity = place.of(flow, flow.velocity)
-        self._velocity = meter.wrap("flow", velocity, cost, key, flow.event_shape)
-        self._jvp = meter.wrap_jvp("flow", velocity, key, flow.event_shape, cost)
+        self.timing = timing_of(flow) if timing is None else timing
+        each, velocity = self.timing.cost(cost), place.of(flow, flow.velocity)
+        self._velocity = meter.wrap("flow", velocity, each, key, flow.event_shape)
+        self._jvp = meter.wrap_jvp("flow", velocity, key, flow.event_shape, each)
+
+    def times(self, steps: int) -> list[float]:
+        """The flow's own times, or uniform ones from 0."""
+        return self.timing.grid(steps)
 
     def velocity(self, x: Tensor, t: Tensor, condition: Condition = None) -> Tensor:
         """b_t(x)."""

@@ -12,7 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 import torch
 from torch import Tensor
@@ -27,6 +27,7 @@ from bench.core.refusals import (
     refuse_transforms,
     refuse_uncountable,
 )
+from bench.core.timing import Cost, parts_of
 from bench.core.units import DEFAULT, UNITS, Kind, Role
 from bench.core.work import PLACE, Work
 
@@ -37,6 +38,14 @@ class OverBudget(Exception):
 
 class TimeIsUp(Exception):
     """The cell's time limit has passed."""
+
+
+class _Due(NamedTuple):
+    """Network rows of a call, and its FLOPs forward and backward."""
+
+    rows: int
+    forward: float
+    backward: float
 
 
 class Meter:
@@ -162,14 +171,15 @@ class Meter:
         self,
         role: Role,
         fn: Callable[..., Tensor],
-        cost: int = 1,
+        cost: Cost = 1,
         key: tuple[Any, ...] = (),
         event_shape: tuple[int, ...] | None = None,
         trained: Callable[[], Sequence[Tensor]] = tuple,
     ) -> Callable[..., Tensor]:
         """`fn` with its rows counted; rows are the length of its first argument times `cost`.
 
-        `cost` is 2 where one call runs a network twice (classifier-free guidance).
+        `cost` is 2 where one call runs a network twice (classifier-free guidance), or a function of
+        the time, which is then the second argument.
         `key` names the callable in the table of FLOP prices; without one, FLOPs are not counted.
         `event_shape`, if given, is the shape of a row of the first argument and of the result.
         `trained` lists the parameters that a backward reaches, for its price.
@@ -179,16 +189,13 @@ class Meter:
 
         def metered(x: Tensor, *args: Any) -> Tensor:
             refuse_uncountable(role, (x, *args), event_shape)
-            rows = x.shape[0] * cost
-            found = self.price(name, fn, (x, *args), trained()) if priced else None
-            flops = self._cost(found.forward, x.shape[0]) if found else 0.0
-            self.charge(role, "forward", rows, flops)
+            due = self._due(cost, name if priced else None, fn, (x, *args), trained())
+            self.charge(role, "forward", due.rows, due.forward)
             out = fn(x, *args)
             if event_shape is not None or role == "reward":
                 refuse_shape(role, out, (x.shape[0], *(event_shape or ())))
             if out.requires_grad:
-                flops = self._cost(found.backward, x.shape[0]) if found else 0.0
-                counted: Tensor = _CountBackward.apply(out, self, role, rows, flops)
+                counted: Tensor = _CountBackward.apply(out, self, role, due.rows, due.backward)
                 return counted
             return out
 
@@ -200,7 +207,7 @@ class Meter:
         fn: Callable[..., Tensor],
         key: tuple[Any, ...] = (),
         event_shape: tuple[int, ...] = (),
-        cost: int = 1,
+        cost: Cost = 1,
     ) -> Callable[..., tuple[Tensor, Tensor]]:
         """(x, t, tangent, ...) -> (fn(x, t, ...), its derivative in x along the tangent).
 
@@ -215,14 +222,34 @@ class Meter:
             args = (x, t, *given)
             refuse_uncountable(role, (*args, tangent), event_shape)
             refuse_shape(role, tangent, tuple(x.shape))
-            found = self.price(name, fn, args) if priced else None
-            flops = 2 * self._cost(found.forward, x.shape[0]) if found else 0.0
-            self.charge(role, "jvp", x.shape[0] * cost, flops)
+            due = self._due(cost, name if priced else None, fn, args)
+            self.charge(role, "jvp", due.rows, 2 * due.forward)
             with sdpa_kernel(SDPBackend.MATH):
                 value, derivative = torch.func.jvp(lambda x: fn(x, t, *given), (x,), (tangent,))[:2]
             return value, derivative
 
         return metered
+
+    def _due(
+        self,
+        cost: Cost,
+        name: tuple[Any, ...] | None,
+        fn: Callable[..., Tensor],
+        args: tuple[Any, ...],
+        trained: Sequence[Tensor] = (),
+    ) -> _Due:
+        """What a call owes; unpriced without a name.  Rows that cost more have another price."""
+        batch, total = args[0].shape[0], _Due(0, 0.0, 0.0)
+        for part in parts_of(cost, *args):
+            forward = backward = 0.0
+            if name is not None:
+                key = (*name, part.cost) if callable(cost) else name
+                found = self.price(key, fn, tuple(part.of(a, batch) for a in args), trained)
+                lines = (found.forward, found.backward)
+                forward, backward = (self._cost(line, part.rows) for line in lines)
+            rows = part.rows * part.cost
+            total = _Due(total.rows + rows, total.forward + forward, total.backward + backward)
+        return total
 
     def price(
         self,

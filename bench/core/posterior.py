@@ -24,6 +24,7 @@ from bench.core.integrate import (
 )
 from bench.core.paths import Interpolant, expand
 from bench.core.protocols import Condition, Flow, Noise
+from bench.core.timing import remaining_times, timing_of
 
 
 class Remembered:
@@ -31,7 +32,7 @@ class Remembered:
 
     def __init__(self, flow: Flow) -> None:
         self.event_shape, self.interpolant = flow.event_shape, flow.interpolant
-        self._flow = flow
+        self._flow, self.timing = flow, timing_of(flow)
         self._asked: tuple[Any, ...] = ()
         self._answer: Tensor | None = None
 
@@ -150,8 +151,9 @@ class Glass:
 
 
 class SDERollout:
-    """Run the memoryless SDE from (t, x) to 1 in `steps` equal ancestral steps.
+    """Run the memoryless SDE from (t, x) to 1 in `steps` ancestral steps.
 
+    They are equal, or those that a flow with times of its own has left (`Timing.remaining`).
     Exact as steps grow, because that SDE's law of x1 given x_t is the posterior.
     """
 
@@ -166,12 +168,12 @@ class SDERollout:
     ) -> Tensor:
         """n independent rollouts; the first denoiser is shared."""
         first = repeated(denoised(self.flow, x, t, condition), n)
-        start, context = repeated(t, n), repeated(x, n)
+        context = repeated(x, n)
+        times = remaining_times(self.flow, t, self.steps)
         interpolant: Interpolant = self.flow.interpolant
         state = context
         for k in range(self.steps):
-            now = start + (1 - start) * (k / self.steps)
-            then = start + (1 - start) * ((k + 1) / self.steps)
+            now, then = (repeated(u, n) for u in times[k : k + 2])
             point = first if k == 0 else denoised(self.flow, state, now, condition)
             z = draws_of(noise, f"rollout-{k}", n, x.shape[1:]).reshape(context.shape)
             state = ancestral(interpolant, state, point, now, then, z, self.variance)

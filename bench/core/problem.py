@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
@@ -15,6 +15,7 @@ from bench.core.noise import NoiseSource
 from bench.core.paths import Interpolant
 from bench.core.place import HOST, Place
 from bench.core.protocols import Condition, Noise
+from bench.core.timing import Timing, timing_of
 from bench.core.trainable import MeteredModule
 from bench.core.values import Samples
 from bench.core.work import Budget
@@ -74,9 +75,36 @@ class Problem:
 
         return noise
 
-    def x0(self) -> Tensor:
-        """The initial noise, common to all methods: (n, *event_shape)."""
-        return self.noise("x0", 0, self.event_shape)
+    @property
+    def timing(self) -> Timing:
+        """What the flow says of its times and rows."""
+        return timing_of(self.flow)
+
+    def grid(self, steps: int, start: float = 0.0, end: float = 1.0) -> list[float]:
+        """steps + 1 times from noise to `end`: the flow's own, else equally spaced from `start`.
+
+        See `Timing.grid`; a method takes its times from here, and begins at `started(z, grid)`.
+        """
+        return self.timing.grid(steps, start, end)
+
+    def remaining(self, t: float, steps: int, end: float = 1.0) -> list[float]:
+        """steps + 1 times from t on, for what begins in the middle; see `Timing.remaining`."""
+        return self.timing.remaining(t, steps, end)
+
+    def x0(self, t0: float = 0.0) -> Tensor:
+        """The initial noise z, common to all methods, as states at t0: (n, *event_shape).
+
+        sqrt(alpha^2 + beta^2) z, which is z at t0 = 0; see `Timing.from_noise`.
+        """
+        return self.timing.from_noise(self.noise("x0", 0, self.event_shape), t0)
+
+    def started(self, z: Tensor, grid: Sequence[float]) -> Tensor:
+        """Normals z (batch, ...) as states at the first time of `grid`, where a run begins.
+
+        As in `x0` where the flow has times of its own.  Elsewhere z itself: a method that begins at
+        a small `start` takes it for time 0.
+        """
+        return self.timing.started(z, grid)
 
     def log(self, step: int, **scalars: float) -> None:
         """Report progress; the runner stores a curve."""

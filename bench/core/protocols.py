@@ -13,7 +13,10 @@ Condition = Any
 
 
 class Flow(Protocol):
-    """A base generative model: x0 ~ N(0, I) is carried to the data by dx/dt = b_t(x)."""
+    """A base generative model: x0 ~ N(0, I) is carried to the data by dx/dt = b_t(x).
+
+    A flow may say more, as `Scheduled` and `Rowed` have it.
+    """
 
     @property
     def event_shape(self) -> tuple[int, ...]: ...
@@ -22,6 +25,37 @@ class Flow(Protocol):
 
     def velocity(self, x: Tensor, t: Tensor, condition: Condition = None) -> Tensor:
         """b_t(x), shape of x (batch, *event_shape); t is (batch,)."""
+        ...
+
+
+class Scheduled(Flow, Protocol):
+    """A flow with times of its own, such as a pipeline's; without `times` they are uniform from 0.
+
+    The first time may be later than 0.  A run then begins at `Problem.x0(t0)`.
+    """
+
+    def times(self, steps: int) -> list[float]:
+        """steps + 1 increasing times, the last 1.
+
+        `steps` is any number that a user or matching may choose.  Raises UserError, with the
+        numbers that there are, where the schedule has no such steps.
+        """
+        ...
+
+
+class Rowed(Flow, Protocol):
+    """A flow whose calls run the network on several rows each, depending on the time.
+
+    Without `rows` a call runs two under classifier-free guidance (`Task.guided`) and one elsewhere.
+    Where the number never changes, leave `rows` out: to count by it, the host reads the times of
+    every call.
+    """
+
+    def rows(self, t: float) -> int:
+        """Network rows per row of `velocity` at time t: 2 under guidance, 1 outside its interval.
+
+        t comes rounded to six decimals.  In a batch of several times, each row counts for itself.
+        """
         ...
 
 

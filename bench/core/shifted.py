@@ -81,10 +81,20 @@ def fit_tilt(x1: Tensor, reward: Tensor) -> FittedTilt:
     columns = torch.cat([flat, -0.5 * flat.square().sum(1, keepdim=True)], 1)
     scale = columns.std(0, correction=0).clamp(min=1e-12)
     centred, r = (columns - columns.mean(0)) / scale, reward.double() - reward.double().mean()
-    eye = torch.eye(centred.shape[1], dtype=centred.dtype, device=centred.device)
-    gram = centred.T @ centred / len(centred) + RIDGE * eye
-    slope = torch.linalg.solve(gram, centred.T @ r / len(centred))
+    slope = _ridge(centred, r)
     left = (r - centred @ slope).square().mean() / r.square().mean().clamp(min=1e-300)
     slope = slope / scale
     c, kappa = slope[:-1].reshape(x1.shape[1:]).to(x1), slope[-1].clamp(min=0).to(x1)
     return FittedTilt(c, kappa, 1 - float(left))
+
+
+def _ridge(columns: Tensor, r: Tensor) -> Tensor:
+    """argmin |r - columns w|^2 / n + RIDGE |w|^2, from the smaller of the two Gram matrices."""
+    n, width = columns.shape
+    if width <= n:
+        return torch.linalg.solve(_damped(columns.T @ columns / n), columns.T @ r / n)
+    return columns.T @ torch.linalg.solve(_damped(columns @ columns.T / n), r / n)
+
+
+def _damped(gram: Tensor) -> Tensor:
+    return gram + RIDGE * torch.eye(len(gram), dtype=gram.dtype, device=gram.device)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cached_property
 from typing import Any, ClassVar, Generic, Literal, TypeVar
 
 import torch
@@ -12,6 +13,7 @@ from bench.core.credibility import Accuracy, Credibility, credibility
 from bench.core.params import NoParams, UserError, build
 from bench.core.protocols import Condition, Flow, MetaFlowMap, Oracle, PosteriorSampler
 from bench.core.quadratic import Quadratic
+from bench.core.timing import Timing, timing_of
 from bench.core.values import Reference
 
 P = TypeVar("P")
@@ -87,7 +89,8 @@ class Task(Generic[P]):
     summary: ClassVar[str] = ""
     version: ClassVar[str] = "1"
     guided: ClassVar[bool] = False
-    """Whether a call of the flow or the map runs its network twice (classifier-free guidance)."""
+    """Whether a call of the flow or the map runs its network twice (classifier-free guidance).  A
+    flow with `rows` of its own says for itself."""
     metrics: ClassVar[tuple[str, ...]] = ("reward",)
     world: ClassVar[str | None] = None
     """Where `bench train` finds how the task's networks are trained ("module:NAME", a
@@ -121,6 +124,15 @@ class Task(Generic[P]):
     def training(self) -> dict[str, float]:
         """Paper-nfe spent on training the task's networks: keys `flow` and `map`."""
         return {}
+
+    def timing(self) -> Timing:
+        """The flow's own times and rows, where it has them (`bench.core.protocols.Flow`).
+
+        Asked while planning, and so without loading weights.  A task that makes its flow when it is
+        first needed (a property) says it here; the runner refuses a flow that says otherwise.
+        """
+        late = isinstance(getattr(type(self), "flow", None), property | cached_property)
+        return Timing() if late else timing_of(getattr(self, "flow", None))
 
     def conditions(self, split: str) -> list[Condition]:
         """Labels or prompts of a split ("report", "tune"); [None] for unconditional tasks."""

@@ -26,6 +26,7 @@ from bench.core.paths import Interpolant
 from bench.core.place import HOST, Place
 from bench.core.protocols import Condition, Flow
 from bench.core.refusals import Unmeterable
+from bench.core.timing import Cost
 
 
 class MeteredModule(nn.Module):
@@ -38,7 +39,7 @@ class MeteredModule(nn.Module):
         meter: the ledger that is charged, also by copies.
         condition: the condition of calls that give none.
         key: names the flow in the table of FLOP prices.
-        cost: runs of the network per call.
+        cost: runs of the network per call, or at a time.
         place: where the network lies, and its precision; its parameters stay as they are.
     """
 
@@ -50,7 +51,7 @@ class MeteredModule(nn.Module):
         meter: Meter,
         condition: Condition = None,
         key: tuple[Any, ...] = (),
-        cost: int = 1,
+        cost: Cost = 1,
         place: Place = HOST,
     ) -> None:
         super().__init__()
@@ -120,7 +121,7 @@ def metered_clone(
     meter: Meter,
     condition: Condition = None,
     key: tuple[Any, ...] = (),
-    cost: int = 1,
+    cost: Cost = 1,
     place: Place = HOST,
 ) -> MeteredModule:
     """A copy of a flow to train, metered; a flow that is wholly frozen is thawed.

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from bench.core.credibility import Credibility
+from bench.core.timing import GUIDED_ROWS, Timing
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,42 @@ class ProblemSpec:
     trainable: bool = False
     guided: bool = False
     """Whether a flow or map call runs twice (classifier-free guidance)."""
+    timing: Timing = Timing()
+    """The flow's own times and rows, if it has them."""
+
+    def grid(self, steps: int, start: float = 0.0, end: float = 1.0) -> list[float]:
+        """The times that `Problem.grid` will give."""
+        return self.timing.grid(steps, start, end)
+
+    def remaining(self, t: float, steps: int, end: float = 1.0) -> list[float]:
+        """The times that `Problem.remaining` will give."""
+        return self.timing.remaining(t, steps, end)
+
+    def calls(self, times: Sequence[float]) -> float:
+        """What one flow call at each of these times is worth, in calls of the most rows.
+
+        Their number, unless the flow's rows follow the time.  A method that counts its flow rows so
+        is then predicted exactly; one that counts them plainly, from above.
+        """
+        if self.timing.rows is None:
+            return float(len(times))
+        return sum(map(self.timing.rows_at, times)) / self.timing.most_rows
+
+    @property
+    def flow_rows(self) -> int:
+        """Network rows of a flow call: the most, if they follow the time."""
+        return self.map_rows if self.timing.rows is None else self.timing.most_rows
+
+    @property
+    def map_rows(self) -> int:
+        """Network rows of a map call."""
+        return GUIDED_ROWS if self.guided else 1
+
+
+def ode_calls(spec: ProblemSpec, grid: Sequence[float], solver: str) -> float:
+    """Flow calls of the named ODE solver over a grid, as `ProblemSpec.calls` counts them."""
+    begins, ends = spec.calls(grid[:-1]), spec.calls(grid[1:])
+    return begins + (ends if solver == "heun" else 0.0)
 
 
 @dataclass(frozen=True)

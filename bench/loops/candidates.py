@@ -7,7 +7,7 @@ the base sampler; the others have streams of their own, so that outputs never sh
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from bench.core.choices import named_param
 from bench.core.estimators import log_mean_exp
-from bench.core.integrate import euler, filled, integrate, uniform_grid
+from bench.core.integrate import euler, filled, integrate
 from bench.core.methods import Method, Need
 from bench.core.paths import expand
 from bench.core.posterior import Remembered
@@ -74,8 +74,8 @@ class LookAhead:
     """Ends seen per candidate."""
 
     @abstractmethod
-    def path_work(self) -> Work:
-        """Rows from a candidate to its ends, beyond the velocity at (x, t)."""
+    def path_work(self, spec: ProblemSpec, times: Sequence[float]) -> Work:
+        """Rows from a candidate at each of `times` to its ends, beyond the velocity at (x, t)."""
 
     @abstractmethod
     def reached(
@@ -83,10 +83,14 @@ class LookAhead:
     ) -> Tensor:
         """The ends (ends, batch, *event_shape); `flow` remembers its velocity at (x, time)."""
 
-    def work(self, spec: ProblemSpec) -> Work:
-        """Rows per candidate: the velocity at (x, t) if it is seen, the ends, their rewards."""
-        seen = forward("flow") if self.sees_velocity else Work()
-        return seen + self.path_work() + reward_work(spec, self.ends)
+    def work(self, spec: ProblemSpec, times: Sequence[float]) -> Work:
+        """Rows of looks at a candidate, one at each of `times`.
+
+        The velocity at (x, t) if it is seen, the ends, their rewards.
+        """
+        seen = forward("flow", spec.calls(times)) if self.sees_velocity else Work()
+        rewards = reward_work(spec, self.ends) * float(len(times))
+        return seen + self.path_work(spec, times) + rewards
 
     def __call__(
         self, problem: Problem, x: Tensor, t: float, noise: Noise
@@ -105,8 +109,8 @@ class PosteriorLookAhead(LookAhead):
         self.choice, self.ends = choice, choice.distinct(draws)
         self.needs, self.sees_velocity = choice.needs(gradient=False), choice.differentiates_flow
 
-    def path_work(self) -> Work:
-        return self.choice.work(self.ends, gradient=False)
+    def path_work(self, spec: ProblemSpec, times: Sequence[float]) -> Work:
+        return self.choice.along(spec, times, self.ends, gradient=False)
 
     def reached(
         self, problem: Problem, flow: Remembered, x: Tensor, t: float, time: Tensor, noise: Noise
@@ -115,7 +119,10 @@ class PosteriorLookAhead(LookAhead):
 
 
 class OdeLookAhead(LookAhead):
-    """The rest of the base ODE in `steps` Euler steps, of which one is the Tweedie point."""
+    """The rest of the base ODE in `steps` Euler steps, of which one is the Tweedie point.
+
+    A flow with times of its own is followed on those (`Problem.remaining`).
+    """
 
     needs = frozenset()
     sees_velocity, ends = True, 1
@@ -123,13 +130,16 @@ class OdeLookAhead(LookAhead):
     def __init__(self, steps: int) -> None:
         self.steps = steps
 
-    def path_work(self) -> Work:
-        return forward("flow", self.steps - 1)
+    def path_work(self, spec: ProblemSpec, times: Sequence[float]) -> Work:
+        if spec.timing.rows is None:
+            return forward("flow", (self.steps - 1) * len(times))
+        left = [u for t in times for u in spec.remaining(t, self.steps)[1:-1]]
+        return forward("flow", spec.calls(left))
 
     def reached(
         self, problem: Problem, flow: Remembered, x: Tensor, t: float, time: Tensor, noise: Noise
     ) -> Tensor:
-        grid = uniform_grid(self.steps, t)
+        grid = problem.remaining(t, self.steps)
         first = x + (grid[1] - t) * flow.velocity(x, time)
         return integrate(euler(problem.flow.velocity), first, grid[1:])[None]
 

@@ -30,7 +30,7 @@ from bench.core.work import Work, forward
 from bench.loops.posteriors import PosteriorChoice, sampler_param
 from bench.loops.pulling import Pulled, pull
 from bench.loops.scoring import reward_work, rewards_of
-from bench.loops.shifted_draws import shifted_pool, tilt_work
+from bench.loops.shifted_draws import local_tilt, shifted_pool, tilt_work
 from bench.loops.steering import SteeringParams, StepTerm, steer
 
 
@@ -115,7 +115,9 @@ def estimated_term(
             return b.detach(), *pulled.slope(estimator.pool, here, b), pulled.rewards
 
         b, slope, value, r = memory.first_fit(whole, pieces)
-        factor = expand(guidance_factor(problem.interpolant, t, params.numerics), x)
+        # sigma^2 has no limit at 0, where a flow's own times may begin.
+        late = t.clamp(min=params.start)
+        factor = expand(guidance_factor(problem.interpolant, late, params.numerics), x)
         return SteeringTerm(b, factor * slope, _ess(r), slope, value)
 
     @torch.no_grad()
@@ -137,7 +139,9 @@ def estimated_term(
     def shifted(x: Tensor, t: Tensor, k: int) -> SteeringTerm:
         b = flow.velocity(x, t)
         point = problem.interpolant.denoiser(b, x, t)
-        pool = shifted_pool(problem, posterior, point, x, t, draws, problem.noise_at(k))
+        noise = problem.noise_at(k)
+        tilt = local_tilt(problem, point, t, noise)
+        pool = shifted_pool(problem, posterior, x, t, draws, noise, tilt)
         ess = {"draw_ess": float(pool.ess.mean())}
         return SteeringTerm(b, problem.interpolant.tilt(pool.shift, t), ess)
 
@@ -181,9 +185,17 @@ class EstimatedSteering(Method[Any]):
         return 2 if name == "draws" and not self.estimator.gradient else 1
 
     def work(self, spec: ProblemSpec) -> Work:
-        step = forward("flow") + self.choice.work(self.draws, self.estimator.gradient)
-        step = step + self.estimator.work(spec, self.draws)
-        return step * float(self.params.steps)
+        p, gradient, rewards = (
+            self.params,
+            self.estimator.gradient,
+            self.estimator.work(spec, self.draws),
+        )
+        times = spec.grid(p.steps, p.start)[:-1]
+        if self.estimator.shifted:  # from contexts at other times, which are not known beforehand
+            drawn = self.choice.work(self.draws, gradient) * float(p.steps)
+        else:
+            drawn = self.choice.along(spec, times, self.draws, gradient)
+        return forward("flow", spec.calls(times)) + drawn + rewards * float(p.steps)
 
     def sample(self, problem: Problem, n: int) -> Samples:
         term = estimated_term(problem, self.params, self.choice, self.draws, self.estimator)

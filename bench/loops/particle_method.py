@@ -14,7 +14,6 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 from bench.core.choices import named_param
-from bench.core.integrate import uniform_grid
 from bench.core.methods import Method, Need
 from bench.core.params import param
 from bench.core.problem import Problem
@@ -149,11 +148,6 @@ class ParticleMethod(Method[Any]):
         # A population of one is not weighted against anything.
         return 2 if name == "particles" else 1
 
-    @property
-    def grid(self) -> list[float]:
-        """The times of the chain."""
-        return uniform_grid(self.params.steps, self.params.start)
-
     def tempers(self) -> Mapping[int, float]:
         """{step: factor of the reward seen there}."""
         return dict.fromkeys(range(self.params.steps), 1.0)
@@ -168,7 +162,8 @@ class ParticleMethod(Method[Any]):
         p = self.params
         return ParticleDesign(
             particles=p.particles,
-            grid=self.grid,
+            steps=p.steps,
+            start=p.start,
             tempers=self.tempers(),
             value=self.value,
             draws=self.draws,

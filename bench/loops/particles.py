@@ -42,8 +42,8 @@ Values are tempered; the last one is r(x1), whole.
 
 
 Founding = Callable[[Problem, Tensor], tuple[Tensor, Tensor]]
-"""(problem, normals (populations, founders, *event)) -> particles of a law q that is followed at
-the first time, and their log p/q up to a constant, p the base law there: (populations, founders).
+"""(problem, normals (populations, founders, *event)) -> normals of a law q that is followed at the
+first time, and their log p/q up to a constant, p the law N(0, I): (populations, founders).
 """
 
 
@@ -56,7 +56,9 @@ def from_noise(_: Problem, x: Tensor) -> tuple[Tensor, Tensor]:
 class ParticleDesign:
     """What makes one particle method different from another.
 
-    grid: K + 1 times.  tempers: {step: factor of the value seen there}; step K - 1 is one of them.
+    steps: K.  start: the first time, unless the flow has times of its own.  tempers: {step: factor
+    of the value seen there}; step K - 1 is one of them.  fade: (t) -> that factor before the last,
+    in the place of what `tempers` says.
     value and draws: the posterior whose log-mean-exp reward is the value.  founders: particles at
     the start, 1 or all.  twisted: whether the gradient of the tempered value shifts the proposal;
     gradient_free: whether that gradient is estimated from the draws, without back-propagation.
@@ -65,7 +67,8 @@ class ParticleDesign:
     """
 
     particles: int
-    grid: Sequence[float]
+    steps: int
+    start: float
     tempers: Mapping[int, float]
     value: PosteriorChoice
     draws: int
@@ -76,21 +79,31 @@ class ParticleDesign:
     gradient_free: bool = False
     transition: Transition = TRANSITIONS["signal"]
     found: Founding = from_noise
+    fade: Callable[[float], float] | None = None
+    grid: Sequence[float] = ()
 
     @property
     def last(self) -> int:
         """The step whose move is a point mass."""
-        return len(self.grid) - 2
+        return self.steps - 1
+
+    def on(self, grid: Sequence[float]) -> ParticleDesign:
+        """The same on the K + 1 times of a run."""
+        factors = dict(self.tempers)
+        if self.fade is not None:
+            factors = {k: f if k == self.last else self.fade(grid[k]) for k, f in factors.items()}
+        return replace(self, grid=grid, tempers=factors)
 
     def work(self, spec: ProblemSpec) -> Work:
         """Rows of one population; resampling indexes what was evaluated and costs none."""
         gradient = self.twisted and not self.gradient_free
-        one = self.value.work(self.draws, gradient)
-        one = one + reward_work(spec, self.draws, gradient)
-        seen = [self.founders if k == 0 else self.particles for k in self.tempers if k < self.last]
-        flow = forward("flow", self.founders + self.particles * self.last)
-        moves = self.transition.work() * float(self.particles * self.last)
-        return flow + moves + one * float(sum(seen)) + reward_work(spec, self.particles)
+        grid, rewards = spec.grid(self.steps, self.start), reward_work(spec, self.draws, gradient)
+        total = self.transition.work() * float(self.particles * self.last)
+        for size, steps in ((self.founders, [0]), (self.particles, range(1, self.steps))):
+            seen = [grid[k] for k in steps if k in self.tempers and k < self.last]
+            looks = self.value.along(spec, seen, self.draws, gradient) + rewards * float(len(seen))
+            total += (forward("flow", spec.calls([grid[k] for k in steps])) + looks) * float(size)
+        return total + reward_work(spec, self.particles)
 
 
 @dataclass(frozen=True)
@@ -145,6 +158,7 @@ def founded(problem: Problem, design: ParticleDesign) -> Cloud:
     """Initial particles; the first starts where every other method starts."""
     more = problem.noise("particles", 0, (design.founders - 1, *problem.event_shape))
     x, weight = design.found(problem, torch.cat([problem.x0()[:, None], more], dim=1))
+    x = problem.started(x, design.grid)
     none = torch.zeros_like(weight)
     return Cloud(x, x, None, weight, none[None][:0], none, none[:, 0], none[:, 0])
 
@@ -236,6 +250,7 @@ def survivors(problem: Problem, design: ParticleDesign, cloud: Cloud, k: int) ->
 
 def evolve(problem: Problem, design: ParticleDesign) -> tuple[Cloud, dict[str, float]]:
     """One population per row of the problem, carried to the last time; weights not yet used."""
+    design = design.on(problem.grid(design.steps, design.start))
     cloud, sizes = founded(problem, design), list[float]()
     for k in range(design.last):
         cloud = look(problem, design, cloud, k)

@@ -6,7 +6,7 @@ Names, help texts, what a problem must offer, predicted work and the sampler its
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -14,13 +14,17 @@ import torch
 from torch import Tensor
 
 from bench.core.choices import named_param
+from bench.core.glass import asked_times
+from bench.core.integrate import uniform_grid
 from bench.core.map_posterior import Jump, MapPosterior
 from bench.core.metered import MeteredMap
 from bench.core.methods import Need
 from bench.core.posterior import Gaussian, Glass, NoiseGaussian, Remembered, SDERollout, Tweedie
 from bench.core.problem import Problem
 from bench.core.protocols import Condition, Noise, PosteriorSampler
+from bench.core.timing import Timing
 from bench.core.units import Role
+from bench.core.values import ProblemSpec
 from bench.core.work import Work, backward, forward
 
 
@@ -71,6 +75,7 @@ class SamplerEntry:
     summary: what it draws, for help texts.
     build: the sampler over a problem's callables.
     rows: inner steps -> rows of a draw beyond the velocity at (x, t), which a step has anyway.
+    asked: (timing, times t, inner steps) -> the times of these rows, where they are the flow's.
     role: whose rows these are.  A sampler of the flow passes gradients through that velocity.
     point: whether its draws are all the same point, which is computed once.
     needs: what the problem must offer for draws, and for gradients through them.
@@ -79,9 +84,23 @@ class SamplerEntry:
     summary: str
     build: Callable[[SamplerInputs], PosteriorSampler]
     rows: Callable[[int], int]
+    asked: Callable[[Timing, Sequence[float], int], list[float]] = lambda *_: []
     role: Role = "flow"
     point: bool = False
     needs: tuple[frozenset[Need], frozenset[Need]] = (frozenset(), frozenset())
+
+
+def _glass_times(timing: Timing, times: Sequence[float], steps: int) -> list[float]:
+    return asked_times(timing.interpolant, times, uniform_grid(steps)[1:-1])
+
+
+def _heun_times(timing: Timing, times: Sequence[float], steps: int) -> list[float]:
+    inner = uniform_grid(steps)[1:]
+    return asked_times(timing.interpolant, times, inner + inner[:-1])
+
+
+def _rollout_times(timing: Timing, times: Sequence[float], steps: int) -> list[float]:
+    return [u for t in times for u in timing.remaining(t, steps)[1:-1]]
 
 
 GAUSSIAN_WIDTHS: Mapping[str, type[Gaussian]] = {"signal": Gaussian, "noise": NoiseGaussian}
@@ -102,16 +121,19 @@ SAMPLERS: Mapping[str, SamplerEntry] = {
         "the GLASS ODE by Euler steps",
         lambda given: Glass(given.flow, given.choice.inner_steps, "euler"),
         rows=lambda steps: steps - 1,
+        asked=_glass_times,
     ),
     "glass-heun": SamplerEntry(
         "the GLASS ODE by Heun steps, of two evaluations each",
         lambda given: Glass(given.flow, given.choice.inner_steps, "heun"),
         rows=lambda steps: 2 * steps - 1,
+        asked=_heun_times,
     ),
     "sde": SamplerEntry(
         "a rollout of the memoryless SDE",
         lambda given: SDERollout(given.flow, given.choice.inner_steps),
         rows=lambda steps: steps - 1,
+        asked=_rollout_times,
     ),
     "map": SamplerEntry(
         "a draw of the meta flow map",
@@ -180,12 +202,23 @@ class PosteriorChoice:
 
     def work(self, draws: int, gradient: bool) -> Work:
         """Rows of one steering step's draws; the shared velocity's forward is the step's own."""
-        role, rows = self.entry.role, self.entry.rows(self.inner_steps) * self.distinct(draws)
-        work = forward(role, rows)
+        return self._rows(self.entry.rows(self.inner_steps) * self.distinct(draws), 1.0, gradient)
+
+    def along(self, spec: ProblemSpec, times: Sequence[float], draws: int, gradient: bool) -> Work:
+        """`work` of a step at each of `times`, in all; exact also where rows follow the time."""
+        each, rows = self.inner_steps, self.entry.rows(self.inner_steps) * float(len(times))
+        if self.entry.role == "flow" and spec.timing.rows is not None:
+            rows = spec.calls(self.entry.asked(spec.timing, times, each))
+        return self._rows(rows * self.distinct(draws), spec.calls(times), gradient)
+
+    def _rows(self, drawn: float, shared: float, gradient: bool) -> Work:
+        """Rows of the draws, and backwards of the velocity that they share."""
+        role = self.entry.role
+        work = forward(role, drawn)
         if not (gradient and self.jacobian):
             return work
-        work = work + backward(role, rows)
-        return work + backward("flow") if self.differentiates_flow else work
+        work = work + backward(role, drawn)
+        return work + backward("flow", shared) if self.differentiates_flow else work
 
     def build(self, problem: Problem, flow: Remembered) -> PosteriorSampler:
         """The sampler, over metered callables."""

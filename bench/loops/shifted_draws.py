@@ -1,15 +1,17 @@
 """Tilted denoisers from draws at the context itself and at a shifted one.
 
-Half of the draws X_i come from p(x1 | x_t = x), half, X_i', from the posterior of the context that
-a quadratic tilt e^s shifts it to (`bench.core.shifted`), with the same noise.  Either half is an
-estimate of D^r - D,
+Half of the draws X_i come from p(x1 | x_t = x).  Where a quadratic s is like the reward over them
+(its expansion at the denoiser, or one that was fitted to a pool), the other half X_i' comes from
+the posterior of the context that e^s shifts x to (`bench.core.shifted`), with the same noise;
+elsewhere from the context itself, with noise of its own, so that nothing is lost there.  The
+estimate of D^r - D is
 
-    sum_i softmax(r)_i X_i - mean_i X_i        sum_i softmax(r' - s')_i X_i' - mean_i X_i
+    sum_i softmax(r' - s')_i X_i' - mean_i X_i        or        sum_i softmax(r)_i X_i - mean_i X_i
 
-the second without variance in its weights where the reward is its expansion, and nearly without
-any, since the noise cancels.  A context takes the second where the expansion holds over its plain
-draws: where r - s varies over them much less than r.  (The effective size of the shifted weights
-cannot say so: draws of a proposal that misses the tilted law do not know what they miss.)
+the first without variance in its weights where the reward is that quadratic, and nearly without
+any, since the noise cancels.  A quadratic holds where r - s varies over the plain half much less
+than r.  (The effective size of the shifted weights cannot say so: draws of a proposal that misses
+the tilted law do not know what they miss.)
 """
 
 from __future__ import annotations
@@ -30,7 +32,7 @@ from bench.core.work import Work
 from bench.loops.scoring import reward_work, rewards_of
 
 HOLDS = 0.1
-"""An expansion holds where it leaves less than this share of the rewards' deviation.
+"""A quadratic holds where it leaves less than this share of the rewards' deviation.
 
 At 0.5 a rank-one likelihood passes for isotropic now and then: 7.6 floors in the plane, not 2.6.
 """
@@ -65,11 +67,41 @@ def local_tilt(problem: Problem, point: Tensor, t: Tensor, noise: Noise) -> Tilt
 
 
 @dataclass(frozen=True)
-class PooledShift:
-    """D^r - D (batch, *event), and the effective size of the weights that were taken (batch,)."""
+class Pool:
+    """Draws of which the second half is shifted where the tilt holds, with their weights.
 
-    shift: Tensor
-    ess: Tensor
+    x1 (n, batch, *event), reward and tilt, log e^s, (n, batch), holds (batch,); the first `plain`
+    draws are of the posterior itself.
+    """
+
+    x1: Tensor
+    reward: Tensor
+    tilt: Tensor
+    holds: Tensor
+    plain: int
+
+    @property
+    def shift(self) -> Tensor:
+        """The self-normalised D^r - D, (batch, *event)."""
+        return torch.where(expand(self.holds, self.x1[0]), self._shifted, self._unshifted)
+
+    @property
+    def _shifted(self) -> Tensor:
+        there = self.x1[self.plain :]
+        return mean_under(self._residual, there) - self.x1[: len(there)].mean(0)
+
+    @property
+    def _unshifted(self) -> Tensor:
+        return mean_under(self.reward, self.x1) - self.x1.mean(0)
+
+    @property
+    def _residual(self) -> Tensor:
+        return (self.reward - self.tilt)[self.plain :]
+
+    @property
+    def ess(self) -> Tensor:
+        """Effective size of the weights that count, (batch,)."""
+        return torch.where(self.holds, softmax_ess(self._residual), softmax_ess(self.reward))
 
 
 def mean_under(log_weight: Tensor, x1: Tensor) -> Tensor:
@@ -78,30 +110,40 @@ def mean_under(log_weight: Tensor, x1: Tensor) -> Tensor:
 
 
 def holds(r: Tensor, s: Tensor) -> Tensor:
-    """Whether the expansion s explains the rewards r (n, batch) of plain draws, (batch,)."""
+    """Whether the quadratic s explains the rewards r (n, batch) of plain draws, (batch,)."""
     return (r - s).std(0) < HOLDS * r.std(0)
+
+
+def fresh_unless(same: Tensor, noise: Noise) -> Noise:
+    """`noise` for the rows of `same` (batch,), other noise for the rest."""
+
+    def mixed(name: str, shape: tuple[int, ...]) -> Tensor:
+        z = noise(name, shape)
+        return torch.where(expand(same, z), z, noise(f"{name} again", shape))
+
+    return mixed
 
 
 def shifted_pool(
     problem: Problem,
     sampler: PosteriorSampler,
-    point: Tensor,
     x: Tensor,
     t: Tensor,
     n: int,
     noise: Noise,
-) -> PooledShift:
-    """D^r - D at (x, t) with D = `point`, from n draws, half of them shifted."""
-    tilt = local_tilt(problem, point, t, noise)
-    here = sampler.draw(x, t, n - n // 2, noise)
-    there = sampler.draw(*tilt.context(problem.interpolant, x, t), n // 2, noise)
-    every = rewards_of(problem, torch.cat([here, there])).double()
-    r, residual = every[: len(here)], every[len(here) :] - tilt.log(there).double()
-    plain = mean_under(r, here) - here.mean(0)
-    shifted = mean_under(residual, there) - here[: len(there)].mean(0)
-    taken = holds(r, tilt.log(here).double())
-    ess = torch.where(taken, softmax_ess(residual), softmax_ess(r))
-    return PooledShift(torch.where(expand(taken, plain), shifted, plain), ess)
+    tilt: Tilt,
+) -> Pool:
+    """n draws at (x, t): half are plain, half shifted by `tilt` where it is like the reward."""
+    plain = n - n // 2
+    here = sampler.draw(x, t, plain, noise)
+    r, s = rewards_of(problem, here).double(), tilt.log(here).double()
+    held = holds(r, s)
+    x_new, t_new = tilt.context(problem.interpolant, x, t)
+    context = torch.where(expand(held, x), x_new, x), torch.where(held, t_new, t)
+    there = sampler.draw(*context, n // 2, fresh_unless(held, noise))
+    r_there, s_there = rewards_of(problem, there).double(), tilt.log(there).double()
+    x1, reward = torch.cat([here, there]), torch.cat([r, r_there])
+    return Pool(x1, reward, torch.cat([s, s_there]), held, plain)
 
 
 def tilt_work(spec: ProblemSpec) -> Work:

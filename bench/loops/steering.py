@@ -17,7 +17,7 @@ from torch import Tensor
 
 from bench.core.choices import named_param
 from bench.core.finite import all_finite
-from bench.core.integrate import at_step, filled, uniform_grid
+from bench.core.integrate import at_step, filled
 from bench.core.params import param
 from bench.core.problem import Problem
 from bench.core.scales import DRIFT_SCALES, SteeringTerm, scale_of
@@ -26,7 +26,10 @@ from bench.core.values import Samples
 
 
 def start_param() -> Any:
-    """The field of Params that says where a run from noise begins."""
+    """The field of Params that says where a run from noise begins.
+
+    A flow with times of its own begins at its first one instead, whatever `start` is.
+    """
     return param(0.01, low=1e-4, high=0.5, help="first time; x ~ N(0, I) there")
 
 
@@ -58,12 +61,13 @@ Move = Callable[[Tensor, Tensor, Tensor, int], tuple[Tensor, dict[str, float]]]
 
 
 def march(problem: Problem, grid: Sequence[float], move: Move, x0: Tensor | None = None) -> Samples:
-    """The one loop: carry x0, by default the common noise, over the times of `grid`.
+    """The one loop: carry x0, by default the common noise, over the times of `problem.grid`.
 
     A move may change how many states there are, such as one that keeps the best of several.
     Raises FloatingPointError at the step whose state, reward or gradient is not finite.
     """
-    x, total, steps = problem.x0() if x0 is None else x0, dict[str, float](), len(grid) - 1
+    x = problem.started(problem.x0(), grid) if x0 is None else x0
+    total, steps = dict[str, float](), len(grid) - 1
     for k in range(steps):
         with at_step(k, grid[k]):
             x, info = move(x, filled(grid[k], x), filled(grid[k + 1], x), k)
@@ -90,4 +94,4 @@ def steer(problem: Problem, params: SteeringParams, term: StepTerm) -> Samples:
         z = problem.noise("step", k, problem.event_shape) if step.noisy else torch.zeros_like(x)
         return step(x, found.b, g, t, u, z), found.info | steering_ratio(g, found.b)
 
-    return march(problem, uniform_grid(params.steps, params.start), move)
+    return march(problem, problem.grid(params.steps, params.start), move)

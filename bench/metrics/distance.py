@@ -1,7 +1,8 @@
-"""Distance to the tilted law where exact samples of it exist, and diversity."""
+"""Distance to the tilted law, and of its reward, where samples of it exist; diversity."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Any, ClassVar
 
@@ -11,6 +12,7 @@ from torch import Tensor
 from bench.core.metrics import Metric, Target
 from bench.core.tasks import Task
 from bench.core.values import Measurement, Reference, Samples
+from bench.metrics.reward import weighted_mean
 from bench.metrics.two_sample import mean_pairwise_distance, mmd2, sliced_w2
 
 SEED_OF_REFERENCE = 1_000_003
@@ -123,6 +125,61 @@ class MMD(_ToExact):
     def compare(self, x: Tensor, y: Tensor) -> Measurement:
         estimate = mmd2(x, y)
         return Measurement(estimate.value, estimate.standard_error, len(x))
+
+
+class RewardExcess(Metric):
+    """Mean raw reward of the samples less that of the tilted law's reference, in units of the
+    reference's own deviation of the reward.
+
+    A distance between samples of size n cannot tell a maximiser from a sampler that is a little
+    off; this can: above 0 the method rewards itself beyond what was asked for.
+    """
+
+    summary = (
+        "mean reward less that of the tilted law itself, in deviations of the law's reward: above "
+        "0 a method maximises, below 0 it falls short"
+    )
+    rank = 15
+
+    @torch.no_grad()
+    def __call__(self, samples: Samples, task: Task[Any]) -> Measurement:
+        reference = reference_for(self.target, task, len(samples))
+        if reference is None:
+            return Measurement(None, note="the tilted law has no reference samples here")
+        if light := too_light(reference, "reference data"):
+            return light
+        own, law = self._rewarded(samples), self._rewarded(_as_samples(reference))
+        spread = _deviation(law, reference)
+        if spread == 0:
+            return Measurement(None, note="the reward is constant under the tilted law")
+        return Measurement(_difference(own, law) / spread, _error(own, law, spread), own.n)
+
+    def _rewarded(self, samples: Samples) -> Measurement:
+        rewards = self.target.reward(samples.x, self.target.condition).double()
+        return weighted_mean(rewards, samples)
+
+
+def _as_samples(reference: Reference) -> Samples:
+    weight = reference.weight
+    return Samples(reference.x, None if weight is None else weight.double().log())
+
+
+def _deviation(law: Measurement, reference: Reference) -> float:
+    """Of the reward under the law."""
+    assert law.per_sample is not None and law.value is not None
+    weight = 1 / len(reference.x) if reference.weight is None else reference.weight
+    return float((weight * (law.per_sample - law.value).square()).sum().sqrt())
+
+
+def _difference(own: Measurement, law: Measurement) -> float:
+    assert own.value is not None and law.value is not None
+    return own.value - law.value
+
+
+def _error(own: Measurement, law: Measurement, unit: float) -> float | None:
+    if own.standard_error is None or law.standard_error is None:
+        return None
+    return math.hypot(own.standard_error, law.standard_error) / unit
 
 
 class Diversity(Metric):

@@ -15,13 +15,14 @@ import torch
 from torch import Tensor
 
 from bench.core.estimators import denoiser_shift, log_mean_exp
-from bench.core.integrate import euler, filled, integrate, uniform_grid
+from bench.core.integrate import euler, filled, integrate
 from bench.core.map_posterior import MapPosterior
 from bench.core.noise import NoiseSource
 from bench.core.paths import expand
 from bench.core.posterior import Gaussian, Glass, SDERollout, repeated
 from bench.core.protocols import Condition, Flow, Oracle, PosteriorSampler
 from bench.core.tasks import Reward, Task
+from bench.core.timing import timing_of
 
 REFERENCE_STEPS, REFERENCE_PARTICLES = 200, 200
 """The paper's reference: 200 Euler-Maruyama steps, 200 particles; ours are ancestral steps."""
@@ -84,7 +85,9 @@ def contexts(task: Task[Any], t: float, n: int, seed: int = 0) -> Tensor:
         return task.flow.interpolant.noised(x1, x0, filled(t, x1))
     data = task.data("held-out")
     if data is None:
-        return integrate(euler(task.flow.velocity), x0, uniform_grid(200, 0.0, t))
+        timing = timing_of(task.flow)
+        grid = timing.grid(200, end=t)
+        return integrate(euler(task.flow.velocity), timing.started(x0, grid), grid)
     pick = torch.randperm(len(data), generator=torch.Generator().manual_seed(seed))[:n]
     return task.flow.interpolant.noised(data[pick], x0[: len(pick)], filled(t, data[pick]))
 

@@ -77,6 +77,7 @@ def bind(task_text: str, reward_text: str) -> Bound:
         has_oracle=oracle is not None,
         trainable=declares(task, "trainable_flow"),
         guided=task.guided,
+        timing=task.timing(),
     )
     label = format_name(name, changed(reward.params))
     return Bound(task, reward, strength, task_text, label, spec, refusal)

@@ -17,6 +17,7 @@ from typing import Any
 
 from bench.core.methods import FineTuning, Method
 from bench.core.params import range_of
+from bench.core.timing import UnstatedSteps
 from bench.core.values import ProblemSpec
 from bench.core.work import Work
 from bench.plan.prediction import fit_work, sample_work
@@ -88,6 +89,12 @@ def _match(
     spent: Callable[[dict[str, Any]], float],
     budget: float,
 ) -> Match:
+    def tried(values: dict[str, Any]) -> float:
+        try:
+            return spent(values)
+        except UnstatedSteps:  # the flow has no schedule of so many steps
+            return math.inf
+
     if not free:
         own = spent({})
         return Match({}, own, _use(own, budget), own <= budget, own)
@@ -95,7 +102,7 @@ def _match(
     needed = spent(least)
     if needed > budget * (1 + 1e-9):
         return Match(least, needed, _use(needed, budget), False, needed)
-    return _best(_shared_out(method, free, spent, budget), free, spent, budget, least)
+    return _best(_shared_out(method, free, tried, budget), free, tried, budget, least)
 
 
 SCALES = (1e-6, 1e9)

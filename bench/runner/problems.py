@@ -22,9 +22,9 @@ from bench.core.noise import NoiseSource
 from bench.core.params import UserError
 from bench.core.problem import FitProblem, Problem
 from bench.core.tasks import Task
+from bench.core.timing import GUIDED_ROWS, Timing, timing_of
 from bench.core.trainable import MeteredModule, metered_clone
 from bench.plan.binding import declares
-from bench.plan.prediction import GUIDED_ROWS
 from bench.runner.instances import Instances, flow_maker
 
 Decoder = Callable[[Tensor], Tensor]
@@ -59,10 +59,23 @@ def make_problem(cell: Cell, instances: Instances, meter: Meter, rows: range) ->
 def _metered_flow(cell: Cell, instances: Instances, meter: Meter) -> MeteredFlow:
     """The task's flow, or the fitted one; the price of that depends on the adapter's rank."""
     flow, key = instances.task.flow, _world(cell)
+    timing = _timing(instances.task)
     if instances.adapted is not None:
         assert isinstance(instances.method, FineTuning)
         flow, key = instances.adapted, (*key, f"rank {instances.method.rank}")
-    return MeteredFlow(flow, meter, cell.condition, key, _runs(instances.task), instances.place)
+    place, runs = instances.place, _runs(instances.task)
+    return MeteredFlow(flow, meter, cell.condition, key, runs, timing, place)
+
+
+def _timing(task: Task[Any]) -> Timing:
+    """The times and rows of the task's flow, of which the plan knew what the task says."""
+    found, said = timing_of(task.flow), task.timing()
+    if (found.scheduled, found.rows is None) != (said.scheduled, said.rows is None):
+        raise UserError(
+            f"the flow of {type(task).__name__} has times or rows that the plan did not know: "
+            "return the same from its method timing(), which may not load weights"
+        )
+    return found
 
 
 def _metered_map(cell: Cell, instances: Instances, meter: Meter) -> MeteredMap | None:
@@ -118,7 +131,8 @@ def make_fit_problem(cell: Cell, instances: Instances, meter: Meter) -> FitProbl
     def trainable(rank: int = 0) -> MeteredModule:
         module = adapters.adapt(flow_maker(task)(), rank)
         key = (*_world(cell), f"rank {rank}", "trained")
-        return metered_clone(module, meter, cell.condition, key, _runs(task), instances.place)
+        cost = _timing(task).cost(_runs(task))
+        return metered_clone(module, meter, cell.condition, key, cost, instances.place)
 
     def data(n: int, step: int) -> Tensor:
         label = f"{cell.seed}/{cell.task}/data/{step}".encode()

@@ -25,6 +25,7 @@ class Digits(Task[NoParams]):
 
     metrics = (
         "reward",
+        "reward-excess",
         "judge",
         "class-error",
         "frechet",

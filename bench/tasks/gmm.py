@@ -19,7 +19,7 @@ from bench.models.residual import ResidualFlow
 from bench.models.solved_map import IntegratedMap
 
 P = TypeVar("P")
-METRICS = ("reward", "sliced-w2", "mmd2", "diversity")
+METRICS = ("reward", "reward-excess", "sliced-w2", "mmd2", "diversity")
 
 
 class MixtureTask(Task[P], Generic[P]):

@@ -87,6 +87,7 @@ class Shapes(Task[ShapesParams]):
     Params = ShapesParams
     metrics = (
         "reward",
+        "reward-excess",
         "judge",
         "prompt-match",
         "class-agreement",

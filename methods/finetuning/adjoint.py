@@ -119,9 +119,10 @@ def lean_adjoints(
     return Adjoints(b, a)
 
 
-def jittered_grid(steps: int, offset: float) -> list[float]:
-    """0, then steps - 1 equal gaps from `offset` of a gap on, then 1: over fits all times occur."""
-    return [0.0, *((k + offset) / (steps - 1) for k in range(steps - 1)), 1.0]
+def jittered_grid(steps: int, offset: float, first: float = 0.0) -> list[float]:
+    """`first`, steps - 1 equal gaps after `offset` of one, 1: over fits, all times occur."""
+    inner = ((k + offset) / (steps - 1) for k in range(steps - 1))
+    return [first, *(first + (1 - first) * t for t in inner), 1.0]
 
 
 def strata(u: Tensor, steps: int) -> Tensor:
@@ -159,13 +160,13 @@ class AdjointMatching(FineTuned):
 
     def losses(self, problem: FitProblem) -> Losses:
         p, base = self.params, rows_of(problem, self.params.batch)
-        i = base.interpolant
+        i, first = base.interpolant, base.grid(p.fit_steps)[0]
 
         def step(model: MeteredModule, k: int) -> Mapping[str, Tensor]:
             offset = uniform(base.noise("fit-grid", k, (), range(1)))
-            grid = jittered_grid(p.fit_steps, float(offset))
+            grid = jittered_grid(p.fit_steps, float(offset), first)
             z = base.noise("fit-step", k, (p.fit_steps, *base.event_shape))
-            x0 = base.noise("fit-x0", k, base.event_shape)
+            x0 = base.started(base.noise("fit-x0", k, base.event_shape), grid)
             path = rollout(model, i, x0, grid, z)
             adjoints = lean_adjoints(base.flow, i, path, slope_of(base.reward, path.states[-1]))
             u = uniform(base.noise("fit-match", k, (p.matched,), range(1)))[0]

@@ -22,7 +22,6 @@ from bench.api import (
     ode_step,
     param,
     reward_work,
-    uniform_grid,
 )
 from methods.finetuning.loop import FineTuned, FitParams, Losses, rows_of
 
@@ -85,11 +84,11 @@ class DraftK(FineTuned):
     def losses(self, problem: FitProblem) -> Losses:
         p, base = self.params, rows_of(problem, self.params.batch)
         reach = truncations(p, p.iterations)
-        grid = uniform_grid(p.fit_steps)
+        grid = base.grid(p.fit_steps)
 
         def step(model: MeteredModule, k: int) -> Mapping[str, Tensor]:
             x0 = base.noise("fit-x0", k, base.event_shape)
-            x = truncated(model, x0, grid, reach[k])
+            x = truncated(model, base.started(x0, grid), grid, reach[k])
             return {"negative_reward": -base.reward(x).mean()}
 
         return step

@@ -15,11 +15,11 @@ from torch import Tensor
 from bench.api import (
     Flow,
     Interpolant,
+    Problem,
     euler,
     expand,
     filled,
     param,
-    uniform_grid,
 )
 from methods.finetuning.grpo import FlowGRPO, PolicyParams, Transition
 
@@ -62,9 +62,12 @@ class FlowMapGRPO(FlowGRPO):
     summary = "fine-tunes by policy gradients on a few stochastic jumps of the flow's own map"
     Params = FlowMapGRPOParams
 
+    def grid(self, problem: Problem) -> list[float]:
+        return problem.grid(self.params.jumps)[:-1]
+
     @property
-    def grid(self) -> list[float]:
-        return uniform_grid(self.params.jumps)[:-1]
+    def transitions(self) -> int:
+        return int(self.params.jumps) - 1
 
     @property
     def rows(self) -> int:
@@ -81,5 +84,5 @@ class FlowMapGRPO(FlowGRPO):
         rho, deviation = interpolant.noising(a, u)
         return Transition(expand(rho, x) * carried(flow, x, t, a, self.rows), deviation)
 
-    def finished(self, flow: Flow, x: Tensor) -> Tensor:
-        return carried(flow, x, filled(self.grid[-1], x), filled(1.0, x), self.rows)
+    def finished(self, flow: Flow, x: Tensor, t: float) -> Tensor:
+        return carried(flow, x, filled(t, x), filled(1.0, x), self.rows)

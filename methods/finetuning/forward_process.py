@@ -32,7 +32,6 @@ from bench.api import (
     ode_step,
     param,
     reward_work,
-    uniform_grid,
 )
 from methods.finetuning.grpo import SPREADS, GroupParams, advantages, clipped_objective
 from methods.finetuning.loop import FineTuned, Losses, rows_of
@@ -100,7 +99,8 @@ class ForwardProcess(FineTuned):
     def _seen(self, problem: FitProblem, model: Flow, rollout: int) -> Seen:
         p, base = self.params, rows_of(problem, self.params.batch)
         x0 = base.noise("fit-start", rollout, base.event_shape)
-        x1 = integrate(ode_step(model.velocity, "euler"), x0, uniform_grid(p.fit_steps))
+        grid = base.grid(p.fit_steps)
+        x1 = integrate(ode_step(model.velocity, "euler"), base.started(x0, grid), grid)
         gain = advantages(base.reward(x1), p.group, SPREADS[p.spread])
         often = x1.repeat(p.points, *(1 for _ in base.event_shape))
         point = noised_point(rows_of(problem, len(often)), often, rollout, p.start)

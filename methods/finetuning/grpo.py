@@ -22,6 +22,7 @@ from bench.api import (
     Flow,
     Interpolant,
     MeteredModule,
+    Problem,
     ProblemSpec,
     Work,
     backward,
@@ -31,7 +32,6 @@ from bench.api import (
     named_param,
     param,
     reward_work,
-    uniform_grid,
 )
 from methods.finetuning.loop import FineTuned, FitParams, Losses, rows_of
 
@@ -182,10 +182,14 @@ class FlowGRPO(FineTuned):
 
     # What another sampler replaces: its stochastic steps, and how it ends.
 
-    @property
-    def grid(self) -> list[float]:
+    def grid(self, problem: Problem) -> list[float]:
         """Times between which the rollout is stochastic."""
-        return uniform_grid(self.params.fit_steps)
+        return problem.grid(self.params.fit_steps)
+
+    @property
+    def transitions(self) -> int:
+        """How many stochastic steps these are."""
+        return int(self.params.fit_steps)
 
     @property
     def rows(self) -> int:
@@ -203,12 +207,12 @@ class FlowGRPO(FineTuned):
         """The policy's law of x_u given x_t = x."""
         return transition(interpolant, flow.velocity(x, t), x, t, u, self.params.noise)
 
-    def finished(self, flow: Flow, x: Tensor) -> Tensor:
-        """The sample, from the state at the last time of the grid."""
+    def finished(self, flow: Flow, x: Tensor, t: float) -> Tensor:
+        """The sample, from the state at the last time t of the grid."""
         return x
 
     def steps_work(self, spec: ProblemSpec, iterations: int) -> Work:
-        p, path = self.params, (len(self.grid) - 1) * self.rows
+        p, path = self.params, self.transitions * self.rows
         rollouts = -(-iterations // p.updates)
         drawn = forward("flow", 2 * path + self.last_rows) + reward_work(spec, 1)
         updated = (forward("flow") + backward("flow")) * float(path * iterations)
@@ -227,7 +231,9 @@ class FlowGRPO(FineTuned):
     @torch.no_grad()
     def _experience(self, problem: FitProblem, model: Flow, rollout: int) -> Experience:
         p, base = self.params, rows_of(problem, self.params.batch)
-        x, steps = base.noise("fit-x0", rollout, base.event_shape), list(pairwise(self.grid))
+        grid = self.grid(base)
+        x, steps = base.noise("fit-x0", rollout, base.event_shape), list(pairwise(grid))
+        x = base.started(x, grid)
         z = base.noise("fit-step", rollout, (len(steps), *base.event_shape))
         parts = []
         for k, (now, then) in enumerate(steps):
@@ -238,7 +244,7 @@ class FlowGRPO(FineTuned):
             log_prob = log_density(there, own, REDUCTIONS[p.log_prob])
             parts.append((x, t, u, there, log_prob, *of_base))
             x = there
-        reward = base.reward(self.finished(model, x))
+        reward = base.reward(self.finished(model, x, grid[-1]))
         gain = advantages(reward, p.group, SPREADS[p.spread]).repeat(len(steps))
         xs, ts, us, theres, log_probs, means, deviations = map(torch.cat, zip(*parts, strict=True))
         of_base = Transition(means, deviations)

@@ -14,6 +14,7 @@ from methods.finetuning.regression import (
     RegressionParams,
     log_scale,
     pair_velocity,
+    pilot_of,
     pull,
     training_point,
 )
@@ -46,7 +47,7 @@ class ImplicitTiltMatching(Regression):
 
     def losses(self, problem: FitProblem) -> Losses:
         p, base = self.params, problem.problem
-        scale = log_scale(problem, self.rho_scale, p.iterations)
+        scale = log_scale(problem, self.rho_scale, pilot_of(problem, p.iterations))
 
         def step(model: MeteredModule, k: int) -> Mapping[str, Tensor]:
             point = training_point(problem, p.batch, k, p.start)

@@ -128,7 +128,7 @@ class FineTuned(FineTuning[Any]):
         setting = Setting(report, device=problem.problem.device, ledger=ledger)
         with _folder(problem.problem) as folder:
             trainer = Trainer(network, objective, self._config(), folder, setting)
-            ledger.charge(self.steps_work(_spec(problem.problem), trainer.step))
+            ledger.charge()
             average = trainer.run()
         flow, rank = self.flow_of(average), self.params.rank
         trained = sum(p.numel() for p in self.flow_of(network).parameters() if p.requires_grad)
@@ -163,31 +163,36 @@ def _folder(problem: Problem) -> Iterator[Path]:
 
 
 class _StepLedger:
-    """FLOPs of the optimiser's steps, which a checkpoint keeps: an interrupted fit owes them."""
+    """Work of the optimiser's steps, which a checkpoint keeps: an interrupted fit owes it."""
 
     def __init__(self, meter: Meter) -> None:
-        self.meter, self.before = meter, meter.flops()
-        self.owed: dict[str, float] = {}
+        self.meter = meter
+        self.before, self.owed = self._counted(), dict[str, list[float]]()
+
+    def _counted(self) -> dict[str, list[float]]:
+        """Rows and FLOPs so far, by role and kind."""
+        work, flops = self.meter.work(), self.meter.flops()
+        return {
+            f"{role} {kind}": [getattr(work.rows(role), kind), flops.get((role, kind), 0.0)]
+            for role in ROLES
+            for kind in KINDS
+        }
 
     def state_dict(self) -> dict[str, Any]:
-        """FLOPs of all steps so far, by role and kind."""
-        own = {
-            pair: flops - self.before.get(pair, 0.0) for pair, flops in self.meter.flops().items()
-        }
-        return {f"{role} {kind}": flops for (role, kind), flops in own.items()}
+        """Rows and FLOPs of all steps so far, by role and kind."""
+        now, before = self._counted(), self.before
+        return {k: [n - b for n, b in zip(now[k], before[k], strict=True)] for k in now}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """What the steps of an interrupted fit spent."""
+        if not all(isinstance(each, list) for each in state_dict.values()):
+            raise UserError("an older version began this fit: remove its folder to fit again")
         self.owed = dict(state_dict)
 
-    def charge(self, work: Work) -> None:
-        """Charge the rows of the steps that were made before; they are on no other ledger."""
+    def charge(self) -> None:
+        """Charge the work of the steps that were made before; it is on no other ledger."""
         for role in ROLES:
             for kind in KINDS:
-                rows = int(getattr(work.rows(role), kind))
+                rows, flops = self.owed.get(f"{role} {kind}", (0, 0.0))
                 if rows:
-                    self.meter.charge(role, kind, rows, self.owed.get(f"{role} {kind}", 0.0))
-
-
-def _spec(problem: Problem) -> ProblemSpec:
-    return ProblemSpec(problem.event_shape, has_decoder=problem.decode is not None)
+                    self.meter.charge(role, kind, int(rows), flops)

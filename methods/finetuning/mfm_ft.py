@@ -10,6 +10,7 @@ from torch import Tensor
 
 from bench.api import (
     FitProblem,
+    FittedTilt,
     Interpolant,
     MeteredModule,
     Need,
@@ -20,13 +21,13 @@ from bench.api import (
     Remembered,
     Work,
     expand,
+    fit_tilt,
     named_param,
     param,
     reward_work,
     rewards_of,
     sampler_param,
     shifted_pool,
-    tilt_work,
 )
 from methods.finetuning.loop import Losses, rows_of
 from methods.finetuning.regression import (
@@ -34,6 +35,7 @@ from methods.finetuning.regression import (
     Regression,
     RegressionParams,
     log_scale,
+    pilot_of,
     pull,
     training_point,
 )
@@ -86,6 +88,7 @@ class Points:
     step: int
     scale: LogScale
     variance: str
+    tilt: FittedTilt
 
     def drawn(self) -> Tensor:
         """(draws, batch, *event)."""
@@ -112,45 +115,48 @@ def pathwise(points: Points, b_theta: Tensor) -> Tensor:
 @torch.no_grad()
 def weighted(points: Points, b_theta: Tensor) -> Tensor:
     """grad_x E[rho | x] = (beta / alpha^2) E[rho (x1 - D) | x]: no gradient, as unbiased."""
-    x1, i = points.drawn(), points.problem.interpolant
-    rho = (rewards_of(points.problem, x1) - points.scale(points.point)).exp()
+    x1 = points.drawn()
+    return _by_weights(points, b_theta, x1, rewards_of(points.problem, x1))
+
+
+def _by_weights(points: Points, b_theta: Tensor, x1: Tensor, reward: Tensor) -> Tensor:
+    rho, i = (reward - points.scale(points.point)).exp(), points.problem.interpolant
     moved = (expand(rho, x1) * (x1 - points.point)).mean(0)
-    push = points.half_variance * i.value_gradient(moved, points.t)
-    return mfm_residual(b_theta, points.b, rho.mean(0), push)
+    push = points.half_variance * i.value_gradient(moved.to(x1), points.t)
+    return mfm_residual(b_theta, points.b, rho.mean(0).to(x1), push)
 
 
 @torch.no_grad()
 def pooled(points: Points, b_theta: Tensor) -> Tensor:
-    """The self-normalised shift of D from a pool of which half is shifted: bias O(1/N)."""
+    """The mean of tilted draws where the quadratic is like the reward, `weighted` elsewhere."""
     noise, i = points.problem.noise_at(points.step), points.problem.interpolant
+    tilt = points.tilt.over(len(points.x))
     pool = shifted_pool(
-        points.problem, points.sampler, points.point, points.x, points.t, points.draws, noise
+        points.problem, points.sampler, points.x, points.t, points.draws, noise, tilt
     )
     push = points.half_variance * i.value_gradient(pool.shift, points.t)
-    return b_theta - points.b - push
+    plain = _by_weights(points, b_theta, pool.x1, pool.reward)
+    return torch.where(expand(pool.holds, plain), b_theta - points.b - push, plain)
 
 
 @dataclass(frozen=True)
 class FitEstimator:
-    """How a target comes from draws; `gradient`: whether through them, `tilts`: whether r has to be
-    expanded at the denoiser.
-    """
+    """How a target comes from draws; `gradient`: whether through them."""
 
     summary: str
     residual: Residual
     gradient: bool = False
-    tilts: bool = False
 
     @property
     def needs(self) -> frozenset[Need]:
         """What it needs of the reward."""
-        return frozenset({Need.REWARD_GRADIENT} if self.gradient or self.tilts else ())
+        return frozenset({Need.REWARD_GRADIENT} if self.gradient else ())
 
 
 FIT_ESTIMATORS: Mapping[str, FitEstimator] = {
     "G": FitEstimator("the gradient through the draws, as published", pathwise, gradient=True),
     "GF": FitEstimator("reward-weighted draws, without a gradient", weighted),
-    "shifted": FitEstimator("draws, half of them from a shifted context", pooled, tilts=True),
+    "shifted": FitEstimator("weighted draws, half of them from a shifted context", pooled),
 }
 
 
@@ -171,15 +177,16 @@ class MFMFineTuning(Regression):
     arXiv 2601.14430, Eq. 43.  The fixed point is b + (sigma^2/2) grad V of the posterior sampler:
     the tilted velocity if that is exact.  variance=release aims at another law (its constant is
     200).  `estimator` is how the gradient comes from the draws: G is the paper's, through them,
-    whose variance grows with |grad r|^2 and is heavy-tailed where modes are apart; GF, the default,
-    weighs them instead, is as unbiased and needs no gradient; shifted takes half of them from a
-    shifted context, at a bias of O(1/N).
+    whose variance grows with |grad r|^2 and is heavy-tailed where modes are apart; GF weighs them
+    instead, is as unbiased and needs no gradient; shifted does the same, and where the quadratic
+    that fits the pilot's rewards is like the reward it takes half of them from the context shifted
+    by it (`bench.loops.shifted_draws`): a bias of O(1/N), but no collapse of the weights.
     Fit per point, N draws: 2 flow forwards, 1 backward, N map and N + 1 reward forwards; with G the
-    N backwards of map and reward, with shifted 2 rewards forward and backward.
+    N backwards of map and reward.
     Cost per sample: K flow rows of the sampler.
     """
 
-    version = "2"
+    version = "3"
     summary = "fine-tunes the flow on the gradient of E[e^r | x], from one-step draws of the map"
     Params = MFMFTParams
 
@@ -200,21 +207,24 @@ class MFMFineTuning(Regression):
     def one_step(self, spec: ProblemSpec) -> Work:
         draws, gradient = self.params.draws, self.estimator.gradient
         own = self.choice.work(draws, gradient) + reward_work(spec, draws, gradient)
-        return super().one_step(spec) + own + (tilt_work(spec) if self.estimator.tilts else Work())
+        return super().one_step(spec) + own
 
     def losses(self, problem: FitProblem) -> Losses:
         p = self.params
-        scale = log_scale(problem, self.rho_scale, p.iterations)
+        pilot = pilot_of(problem, p.iterations)
+        scale, tilt = log_scale(problem, self.rho_scale, pilot), fit_tilt(*pilot)
 
         def step(model: MeteredModule, k: int) -> Mapping[str, Tensor]:
             _, _, x, t = training_point(problem, p.batch, k, p.start)
-            points = self._points(rows_of(problem, p.batch), x, t, k, scale)
+            points = self._points(rows_of(problem, p.batch), x, t, k, scale, tilt)
             b_theta = model.velocity(x, t)
             return {"match": pull(b_theta, self.estimator.residual(points, b_theta))}
 
         return step
 
-    def _points(self, problem: Problem, x: Tensor, t: Tensor, k: int, scale: LogScale) -> Points:
+    def _points(
+        self, problem: Problem, x: Tensor, t: Tensor, k: int, scale: LogScale, tilt: FittedTilt
+    ) -> Points:
         flow, through = Remembered(problem.flow), self.estimator.gradient
         x = x.detach().requires_grad_(through)
         with torch.set_grad_enabled(through and self.choice.differentiates_flow):
@@ -222,4 +232,5 @@ class MFMFineTuning(Regression):
         point = problem.interpolant.denoiser(b, x, t).detach()
         sampler = self.choice.build(problem, flow)
         p = self.params
-        return Points(problem, x, t, b.detach(), point, sampler, p.draws, k, scale, p.variance)
+        own = (sampler, p.draws, k, scale, p.variance, tilt)
+        return Points(problem, x, t, b.detach(), point, *own)

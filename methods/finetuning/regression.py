@@ -33,7 +33,7 @@ from bench.api import (
 from methods.finetuning.loop import FineTuned, FitParams, rows_of
 
 PILOT = 1024
-"""Data points whose mean e^r scales rho."""
+"""Data points whose mean e^r scales rho, and to whose rewards a quadratic is fitted."""
 
 
 def pull(b_theta: Tensor, residual: Tensor) -> Tensor:
@@ -107,11 +107,23 @@ With the second, rho / s is close to 1 where the tilted law lives, and never abo
 """
 
 
-def log_scale(problem: FitProblem, scale: RhoScale, step: int) -> LogScale:
-    """log s, with Z from a pilot on the data of `step`."""
-    with torch.no_grad():
-        r = problem.problem.reward(problem.data(PILOT, step).to(problem.problem.device))
-    log_z = float(log_mean_exp(r))
+class Pilot(NamedTuple):
+    """Data and their rewards, (PILOT, *event) and (PILOT,)."""
+
+    x1: Tensor
+    reward: Tensor
+
+
+@torch.no_grad()
+def pilot_of(problem: FitProblem, step: int) -> Pilot:
+    """The data of `step`."""
+    x1 = problem.data(PILOT, step).to(problem.problem.device)
+    return Pilot(x1, problem.problem.reward(x1))
+
+
+def log_scale(problem: FitProblem, scale: RhoScale, pilot: Pilot) -> LogScale:
+    """log s, with Z from a pilot."""
+    log_z = float(log_mean_exp(pilot.reward))
 
     @torch.no_grad()
     def log_s(point: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ v_theta(x_k) -> b(x_k) + g(x_k) / lambda
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple
@@ -106,10 +106,10 @@ def carried_back(base: BaseAnswer, g: Tensor, dt: float) -> Tensor:
 
 
 @torch.no_grad()
-def rollout(flow: Flow, x: Tensor, steps: int) -> Tensor:
+def rollout(flow: Flow, x: Tensor, grid: Sequence[float]) -> Tensor:
     """Euler states x_0 .. x_K of a flow, (K + 1, batch, *event_shape)."""
     states, step = [x], euler(flow.velocity)
-    for t, u in pairwise(uniform_grid(steps)):
+    for t, u in pairwise(grid):
         states.append(step(states[-1], filled(t, x), filled(u, x)))
     return torch.stack(states)
 
@@ -156,26 +156,28 @@ class VGGFlow(FineTuned):
 
     def losses(self, problem: FitProblem) -> Losses:
         p, base = self.params, rows_of(problem, self.params.batch)
+        # Equal steps, as the control problem has them, from the flow's first time.
+        grid = uniform_grid(p.fit_steps, base.grid(p.fit_steps)[0])
 
         def step(networks: FlowAndValue, k: int) -> Mapping[str, Tensor]:
             x0 = base.noise("fit-x0", k, base.event_shape)
-            states = rollout(networks.flow, x0, p.fit_steps)
+            states = rollout(networks.flow, base.started(x0, grid), grid)
             u = uniform(base.noise("fit-match", k, (p.matched,), range(1)))[0]
             at = strata(u, p.fit_steps)
             return {
-                **self._matched(networks, base, states, at),
+                **self._matched(networks, base, states, at, grid[0]),
                 **self._ends(networks, base, states),
             }
 
         return step
 
     def _matched(
-        self, networks: FlowAndValue, base: Problem, states: Tensor, at: Tensor
+        self, networks: FlowAndValue, base: Problem, states: Tensor, at: Tensor, first: float
     ) -> Mapping[str, Tensor]:
         """Consistency of g between steps k and k + 1, and the flow's change at k."""
-        p, rows, dt = self.params, states.shape[1], 1 / self.params.fit_steps
+        p, rows, dt = self.params, states.shape[1], (1 - first) / self.params.fit_steps
         x, ahead = states[at].flatten(0, 1), states[at + 1].flatten(0, 1)
-        t = (at * dt).to(x).repeat_interleave(rows)
+        t = (first + at * dt).to(x).repeat_interleave(rows)
         here, there = base_answer(base, x, t), base_answer(base, ahead, t + dt)
         g = self._value_gradient(networks, here, x, t)
         with torch.no_grad():

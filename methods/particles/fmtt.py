@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from bench.api import (
+    ParticleDesign,
     ParticleMethod,
     PosteriorChoice,
     output_param,
@@ -58,6 +58,6 @@ class FMTT(ParticleMethod):
     def draws(self) -> int:
         return 1
 
-    def tempers(self) -> Mapping[int, float]:
-        grid, last = self.grid, self.params.steps - 1
-        return {k: grid[k] for k in range(last)} | {last: 1.0}
+    def design(self) -> ParticleDesign:
+        """The reward of a look at t has the factor t."""
+        return replace(super().design(), fade=float)

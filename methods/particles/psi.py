@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -81,8 +81,10 @@ class Psi(Twisted):
 
     def work(self, spec: ProblemSpec) -> Work:
         p, choice = self.params, self.value
-        seen = forward("flow") if choice.differentiates_flow else Work()
-        look = seen + choice.work(1, gradient=True) + reward_work(spec, 1, gradient=True)
+        first = spec.grid(p.steps, p.start)[:1]
+        seen = forward("flow", spec.calls(first)) if choice.differentiates_flow else Work()
+        look = seen + choice.along(spec, first, 1, gradient=True)
+        look = look + reward_work(spec, 1, gradient=True)
         chains = 1 if self.output.whole else p.particles
         return super().work(spec) + look * float((p.moves + 1) * chains)
 
@@ -92,11 +94,12 @@ class Psi(Twisted):
     def _founded(self, problem: Problem, x: Tensor) -> tuple[Tensor, Tensor]:
         """Ends of the chains, and log p/q = -r at what they look at."""
         p, size = self.params, x.shape[1]
-        now = looked_at(problem, self.value, x.flatten(0, 1), p.start)
+        grid = problem.grid(p.steps, p.start)
+        now = looked_at(problem, self.value, x.flatten(0, 1), grid)
         for k in range(p.moves):
             z = particle_noise(problem, k, size)("pcnl", problem.event_shape)
             u = uniforms(problem, "accept", k, size).flatten()
-            drawn = looked_at(problem, self.value, proposed(now, z, p.step), p.start)
+            drawn = looked_at(problem, self.value, proposed(now, z, p.step), grid)
             taken = u.log() < log_acceptance(now, drawn, p.step)
             now, share = rows_taken(taken, drawn, now), float(taken.double().mean())
             problem.log(k, accepted=share, reward=float(now.reward.mean()))
@@ -115,11 +118,12 @@ class Seen:
     gradient: Tensor
 
 
-def looked_at(problem: Problem, choice: PosteriorChoice, x: Tensor, time: float) -> Seen:
-    """x with the reward at its look-ahead."""
+def looked_at(problem: Problem, choice: PosteriorChoice, x: Tensor, grid: Sequence[float]) -> Seen:
+    """Normals x with the reward at their look-ahead from the first time of `grid`."""
     x, flow = x.detach().requires_grad_(), Remembered(problem.flow)
     with torch.enable_grad():
-        ahead = choice.build(problem, flow).draw(x, filled(time, x), 1, problem.noise_at(0))
+        state, time = problem.started(x, grid), filled(grid[0], x)
+        ahead = choice.build(problem, flow).draw(state, time, 1, problem.noise_at(0))
         r = problem.reward(ahead[0])
         (gradient,) = torch.autograd.grad(r.sum(), x)
     return Seen(x.detach(), r.detach().double(), require_finite(gradient, "gradients", 0))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -10,6 +11,7 @@ from torch import Tensor
 from bench.api import (
     OUTPUTS,
     TRANSITIONS,
+    Growth,
     Method,
     Need,
     ParticleDesign,
@@ -24,7 +26,6 @@ from bench.api import (
     single_survivor,
     start_param,
     transition_param,
-    uniform_grid,
 )
 
 
@@ -64,6 +65,10 @@ class SVDD(Method[Any]):
     standing = "baseline"
     Params: ClassVar[type[Any]] = SVDDParams
     effort = ("candidates", "steps")
+    split: ClassVar[Mapping[str, Growth]] = {
+        "candidates": Growth(5, 0.5),
+        "steps": Growth(10, 0.5),
+    }
 
     @property
     def value(self) -> PosteriorChoice:
@@ -83,7 +88,8 @@ class SVDD(Method[Any]):
         p = self.params
         return ParticleDesign(
             particles=p.candidates,
-            grid=uniform_grid(p.steps, p.start),
+            steps=p.steps,
+            start=p.start,
             tempers=dict.fromkeys(range(1, p.steps), 1.0 / p.alpha if p.alpha else 1.0),
             value=self.value,
             draws=self.value.distinct(p.draws),

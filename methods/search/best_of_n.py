@@ -24,16 +24,16 @@ from bench.api import (
     forward,
     integrate,
     named_param,
+    ode_calls,
     ode_step,
     param,
     reward_work,
     row_blocks,
     steered_step,
-    uniform_grid,
 )
 
 Sampler = Callable[[Problem, Tensor], Tensor]
-"""(problem of some rows, initial noise (rows * N, *event_shape)) -> samples of that shape."""
+"""(problem of some rows, normals (rows * N, *event_shape)) -> samples of that shape."""
 
 
 @torch.no_grad()
@@ -104,8 +104,8 @@ class BestOfN(Method[BestOfNParams]):
 
     def work(self, spec: ProblemSpec) -> Work:
         p = self.params
-        flow = forward("flow", p.candidates * p.steps * (2 if p.solver == "heun" else 1))
-        return flow + reward_work(spec, p.candidates)
+        calls = ode_calls(spec, spec.grid(p.steps), p.solver)
+        return forward("flow", p.candidates * calls) + reward_work(spec, p.candidates)
 
     def sample(self, problem: Problem, n: int) -> Samples:
         p = self.params
@@ -115,7 +115,8 @@ class BestOfN(Method[BestOfNParams]):
                 step = ode_step(part.flow.velocity, p.solver)
             else:
                 step = sde_step(part, p.integrator, p.candidates)
-            return integrate(step, x0, uniform_grid(p.steps))
+            grid = part.grid(p.steps)
+            return integrate(step, part.started(x0, grid), grid)
 
         return best_of(problem, n, p.candidates, sampler)
 
@@ -153,9 +154,9 @@ class BestOfNFewStep(Method[FewStepParams]):
     def sample(self, problem: Problem, n: int) -> Samples:
         p, flow_map = self.params, problem.flow_map
         assert flow_map is not None
-        grid = uniform_grid(p.steps)
+        grid = problem.grid(p.steps)
 
         def sampler(_: Problem, x0: Tensor) -> Tensor:
-            return integrate(flow_map.jump, x0, grid)
+            return integrate(flow_map.jump, problem.started(x0, grid), grid)
 
         return best_of(problem, n, p.candidates, sampler)

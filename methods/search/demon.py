@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -30,7 +30,6 @@ from bench.api import (
     safe,
     sampled_in_blocks,
     start_param,
-    uniform_grid,
 )
 
 UNDECIDED = 1e-6
@@ -100,19 +99,14 @@ class Demon(LookAheadSearch):
     Params = DemonParams
     effort = ("candidates", "steps")
 
-    @property
-    def grid(self) -> list[float]:
-        """The times of the steps."""
-        return uniform_grid(self.params.steps, self.params.start)
-
-    @property
-    def chosen(self) -> int:
+    def chosen(self, grid: Sequence[float]) -> int:
         """Steps T' whose noise is chosen: those before the ODE; the last is a point in any case."""
-        return sum(t < self.params.ode_after for t in self.grid[:-2])
+        return sum(t < self.params.ode_after for t in grid[:-2])
 
     def work(self, spec: ProblemSpec) -> Work:
-        p = self.params
-        return forward("flow", p.steps) + self.look.work(spec) * float(self.chosen * p.candidates)
+        p, grid = self.params, spec.grid(self.params.steps, self.params.start)
+        looks = self.look.work(spec, grid[1 : 1 + self.chosen(grid)])
+        return forward("flow", spec.calls(grid[:-1])) + looks * float(p.candidates)
 
     @torch.no_grad()
     def sample(self, problem: Problem, n: int) -> Samples:
@@ -120,26 +114,28 @@ class Demon(LookAheadSearch):
         return sampled_in_blocks(problem, width, self._guided)
 
     def _guided(self, problem: Problem) -> Tensor:
-        p, x, i = self.params, problem.x0(), problem.interpolant
+        p, i = self.params, problem.interpolant
+        grid = problem.grid(p.steps, p.start)
+        x, chosen = problem.started(problem.x0(), grid), self.chosen(grid)
         for k in range(p.steps):
-            t, u = filled(self.grid[k], x), filled(self.grid[k + 1], x)
+            t, u = filled(grid[k], x), filled(grid[k + 1], x)
             denoised = i.denoiser(problem.flow.velocity(x, t), x, t)
-            if k < self.chosen:
+            if k < chosen:
                 rho = RATES[p.noise].kept(sigma(i, t), sigma(i, u), p.beta)
                 mean, s = exchanged(i, x, denoised, t, u, rho, STEP_VARIANCES[p.variance])
-                x = mean + expand(s, x) * self._noise(problem, mean, s, k)
+                x = mean + expand(s, x) * self._noise(problem, mean, s, k, grid[k + 1])
             else:
                 x = exchanged(i, x, denoised, t, u, torch.ones_like(t), BARE)[0]
             x = require_finite(x, "samples", k)
         return x
 
-    def _noise(self, problem: Problem, mean: Tensor, s: Tensor, k: int) -> Tensor:
-        """z* of step k, (rows, *event_shape)."""
+    def _noise(self, problem: Problem, mean: Tensor, s: Tensor, k: int, u: float) -> Tensor:
+        """z* of step k, which ends at u, (rows, *event_shape)."""
         p = self.params
         z = candidate_noise(problem, "step", "candidate-step", k, p.candidates)
         x = mean[:, None] + expand(s, z) * z
         noise = particle_noise(problem, k, p.candidates)
-        value = self.look(problem, x.flatten(0, 1), self.grid[k + 1], noise)[0].reshape(z.shape[:2])
+        value = self.look(problem, x.flatten(0, 1), u, noise)[0].reshape(z.shape[:2])
         tau = deviation(value) if p.adaptive else torch.full_like(value[:, :1], p.tau)
         problem.log(k, reward=float(value.mean()), tau=float(tau.mean()))
         return composed(z, value, tau)

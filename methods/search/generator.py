@@ -12,7 +12,19 @@ from typing import Any
 
 from torch import Tensor
 
-from bench.api import Method, Need, Problem, Role, Step, euler, integrate, named_param, uniform_grid
+from bench.api import (
+    Method,
+    Need,
+    Problem,
+    ProblemSpec,
+    Role,
+    Step,
+    Work,
+    euler,
+    forward,
+    integrate,
+    named_param,
+)
 
 
 @dataclass(frozen=True)
@@ -26,8 +38,16 @@ class Generator:
 
     def build(self, problem: Problem, steps: int) -> Callable[[Tensor], Tensor]:
         """G over metered callables."""
-        step = self.step(problem)
-        return lambda e: integrate(step, e, uniform_grid(steps))
+        step, grid = self.step(problem), problem.grid(steps)
+        return lambda e: integrate(step, problem.started(e, grid), grid)
+
+    def rows(self, spec: ProblemSpec, steps: int) -> float:
+        """Its calls, as a prediction counts them."""
+        return spec.calls(spec.grid(steps)[:-1]) if self.role == "flow" else float(steps)
+
+    def work(self, spec: ProblemSpec, steps: int) -> Work:
+        """Rows of one sample."""
+        return forward(self.role, self.rows(spec, steps))
 
 
 def _jump(problem: Problem) -> Step:

@@ -16,6 +16,7 @@ from bench.api import (
     ProblemSpec,
     Remembered,
     Samples,
+    Timing,
     Work,
     best_candidate,
     candidate_noise,
@@ -30,7 +31,6 @@ from bench.api import (
     safe,
     sampled_in_blocks,
     sampler_param,
-    uniform_grid,
 )
 
 
@@ -84,15 +84,16 @@ class MFMSearch(Method[SearchParams]):
     def needs(self) -> frozenset[Need]:
         return self.choice.needs(gradient=False)
 
-    def grid(self) -> list[float]:
-        """K + 1 times from start^power to 1."""
-        return [s**self.params.power for s in uniform_grid(self.params.steps, self.params.start)]
+    def grid(self, timing: Timing) -> list[float]:
+        """K + 1 times: the flow's own, else from start^power to 1."""
+        found = timing.grid(self.params.steps, self.params.start)
+        return found if timing.scheduled else [s**self.params.power for s in found]
 
     def work(self, spec: ProblemSpec) -> Work:
-        p, n = self.params, self.draws
-        shared = forward("flow") if self.choice.differentiates_flow else Work()
-        particle = shared + self.choice.work(n, gradient=False) + reward_work(spec, n)
-        return particle * float(p.particles * p.steps)
+        p, n, times = self.params, self.draws, self.grid(spec.timing)[:-1]
+        calls = spec.calls(times) if self.choice.differentiates_flow else 0.0
+        drawn = forward("flow", calls) + self.choice.along(spec, times, n, gradient=False)
+        return (drawn + reward_work(spec, n) * float(p.steps)) * float(p.particles)
 
     @torch.no_grad()
     def sample(self, problem: Problem, n: int) -> Samples:
@@ -100,7 +101,8 @@ class MFMSearch(Method[SearchParams]):
 
     def _found(self, problem: Problem) -> Tensor:
         """The best final particle of every row, (rows, *event_shape)."""
-        grid, x = self.grid(), starts(problem, self.params.particles)
+        grid = self.grid(problem.timing)
+        x = problem.started(starts(problem, self.params.particles), grid)
         for k in range(self.params.steps):
             origin, x1, r = self._best_draws(problem, x, grid[k], k)
             problem.log(k, reward=float(r.mean()))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -27,7 +28,6 @@ from bench.api import (
     require_finite,
     reward_work,
     sampled_in_blocks,
-    uniform_grid,
 )
 
 EARLIEST = 0.01
@@ -72,22 +72,28 @@ class SoP(LookAheadSearch):
     Params = SoPParams
     effort = ("candidates", "paths", "steps")
 
-    def legs(self) -> list[tuple[float, float]]:
+    def legs(self, earliest: float = EARLIEST) -> list[tuple[float, float]]:
         """(s, u) of every round: noised back to s, carried on to u; the last u is 1."""
         p, t = self.params, float(self.params.first)
         rounds = max(1, math.ceil((1 - t) / (p.forth - p.back) - 1e-9))
         legs = []
         for j in range(rounds):
-            s = max(t - p.back, EARLIEST)
+            s = max(t - p.back, earliest)
             t = 1.0 if j == rounds - 1 else min(t + p.forth - p.back, 1.0)
             legs.append((s, t))
         return legs
 
     def work(self, spec: ProblemSpec) -> Work:
-        p, rounds = self.params, len(self.legs())
-        looks = self.look.work(spec) * float(p.paths * p.candidates * (rounds - 1))
-        flow = forward("flow", p.paths * p.steps * (1 + p.candidates * rounds))
-        return flow + looks + reward_work(spec, p.paths * p.candidates)
+        p, first = self.params, self._first(spec)
+        legs, branches = self.legs(max(EARLIEST, first[0])), p.paths * p.candidates
+        looks = self.look.work(spec, [u for _, u in legs[:-1]]) * float(branches)
+        carried = sum(spec.calls(spec.remaining(s, p.steps, u)[:-1]) for s, u in legs)
+        flow = p.paths * spec.calls(first[:-1]) + branches * carried
+        return forward("flow", flow) + looks + reward_work(spec, branches)
+
+    def _first(self, source: Problem | ProblemSpec) -> list[float]:
+        """The times from noise to the first paths."""
+        return source.grid(self.params.steps, end=self.params.first)
 
     @torch.no_grad()
     def sample(self, problem: Problem, n: int) -> Samples:
@@ -96,11 +102,13 @@ class SoP(LookAheadSearch):
 
     def _best(self, problem: Problem) -> Tensor:
         """One output per row, (rows, *event_shape)."""
-        p, legs = self.params, self.legs()
-        x = candidate_noise(problem, "x0", "paths", 0, p.paths)
-        x, t = self._carried(problem, x, 0.0, p.first), p.first
+        p, grid = self.params, self._first(problem)
+        legs = self.legs(max(EARLIEST, grid[0]))
+        x = problem.started(candidate_noise(problem, "x0", "paths", 0, p.paths), grid)
+        x, t = self._carried(problem, x, grid), p.first
         for k, (s, u) in enumerate(legs):
-            x = self._carried(problem, self._branched(problem, x, t, s, k), s, u)
+            branches = self._branched(problem, x, t, s, k)
+            x = self._carried(problem, branches, problem.remaining(s, p.steps, u))
             x = require_finite(x, "branches", k)
             values = self._values(problem, x, u, k)
             left = 1 if k == len(legs) - 1 else p.paths
@@ -108,9 +116,8 @@ class SoP(LookAheadSearch):
             problem.log(k, reward=float(values.mean()))
         return x[:, 0]
 
-    def _carried(self, problem: Problem, x: Tensor, t: float, u: float) -> Tensor:
-        """x (rows, any, ...) from t to u by the ODE."""
-        grid = uniform_grid(self.params.steps, t, u)
+    def _carried(self, problem: Problem, x: Tensor, grid: Sequence[float]) -> Tensor:
+        """x (rows, any, ...) over a grid by the ODE."""
         return integrate(euler(problem.flow.velocity), x.flatten(0, 1), grid).reshape(x.shape)
 
     def _branched(self, problem: Problem, x: Tensor, t: float, s: float, k: int) -> Tensor:

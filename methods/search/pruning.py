@@ -29,7 +29,6 @@ from bench.api import (
     reward_work,
     sampled_in_blocks,
     steered_step,
-    uniform_grid,
 )
 
 
@@ -87,11 +86,11 @@ class PrunedBestOfN(LookAheadSearch):
         return counts
 
     def work(self, spec: ProblemSpec) -> Work:
-        total, look = Work(), self.look
-        for m, left in pairwise(self.counts()):
-            seen = look.work(spec) * float(m) if left < m else Work()
+        total, look, times = Work(), self.look, spec.grid(self.params.steps)[:-1]
+        for t, (m, left) in zip(times, pairwise(self.counts()), strict=True):
+            seen = look.work(spec, [t]) * float(m) if left < m else Work()
             shared = left < m and look.sees_velocity
-            total = total + seen + forward("flow", 0.0 if shared else left)
+            total = total + seen + forward("flow", 0.0 if shared else left * spec.calls([t]))
         return total + (reward_work(spec, left) if left > 1 else Work())
 
     @torch.no_grad()
@@ -102,9 +101,10 @@ class PrunedBestOfN(LookAheadSearch):
     def _survivor(self, problem: Problem) -> Tensor:
         """One output per row: (rows, *event_shape)."""
         p, counts = self.params, self.counts()
-        x = candidate_noise(problem, "x0", "candidates", 0, counts[0])
+        grid = problem.grid(p.steps)
+        x = problem.started(candidate_noise(problem, "x0", "candidates", 0, counts[0]), grid)
         step = steered_step(p.integrator, problem.interpolant)
-        for k, (t, u) in enumerate(pairwise(uniform_grid(p.steps))):
+        for k, (t, u) in enumerate(pairwise(grid)):
             x, b = self._pruned(problem, x, t, k, counts[k + 1])
             flat, shape = x.flatten(0, 1), x.shape
             if b is None:

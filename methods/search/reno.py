@@ -16,7 +16,6 @@ from bench.api import (
     Work,
     backward,
     expand,
-    forward,
     param,
     require_finite,
     reward_work,
@@ -71,9 +70,10 @@ class ReNO(OverNoise):
         return super().needs | {Need.REWARD_GRADIENT}
 
     def work(self, spec: ProblemSpec) -> Work:
-        steps, role, moves = self.params.steps, self.generator.role, self.params.iterations - 1
-        last = forward(role, steps) + reward_work(spec, 1)
-        move = forward(role, steps) + backward(role, steps) + reward_work(spec, 1, gradient=True)
+        moves, once = self.params.iterations - 1, self.generator.work(spec, self.params.steps)
+        back = backward(self.generator.role, self.generator.rows(spec, self.params.steps))
+        last = once + reward_work(spec, 1)
+        move = once + back + reward_work(spec, 1, gradient=True)
         return last + move * float(moves)
 
     @torch.enable_grad()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -31,7 +31,6 @@ from bench.api import (
     sampled_in_blocks,
     start_param,
     transition_param,
-    uniform_grid,
 )
 
 
@@ -86,11 +85,6 @@ class RBF(Method[RBFParams]):
         return TRANSITIONS[self.params.variance].needs
 
     @property
-    def grid(self) -> list[float]:
-        """The times of the chain; the last but one is where the returned denoiser is."""
-        return uniform_grid(self.params.steps, self.params.start)
-
-    @property
     def ticks(self) -> int:
         """Candidates per row."""
         return int(self.params.quota * (self.params.steps - 1))
@@ -106,8 +100,11 @@ class RBF(Method[RBFParams]):
 
     def _found(self, problem: Problem) -> Tensor:
         """The best last denoiser of every row, (rows, *event_shape)."""
-        p, now = self.params, self._founded(problem)
-        grid = torch.tensor(self.grid, device=now.x.device, dtype=now.x.dtype)
+        p = self.params
+        # The last time but one is where the returned denoiser is.
+        times = problem.grid(p.steps, p.start)
+        now = self._founded(problem, times)
+        grid = torch.tensor(times, device=now.x.device, dtype=now.x.dtype)
         best = replace(now, reward=torch.full_like(now.reward, -torch.inf))
         top, k = now.reward, torch.zeros_like(now.reward, dtype=torch.long)
         left = torch.full_like(k, p.quota)
@@ -124,11 +121,12 @@ class RBF(Method[RBFParams]):
             problem.log(tick, reward=float(top.mean()), at=float(k.double().mean()))
         return best.denoised
 
-    def _founded(self, problem: Problem) -> Places:
+    def _founded(self, problem: Problem, grid: Sequence[float]) -> Places:
         """The best of the initial noises, judged as every later state is."""
         x = candidate_noise(problem, "x0", "candidates", 0, self.params.initial)
+        x = problem.started(x, grid)
         flat = x.flatten(0, 1)
-        seen = looked_at(problem, flat, filled(self.params.start, flat))
+        seen = looked_at(problem, flat, filled(grid[0], flat))
         reward = seen.reward.reshape(x.shape[:2])
         index = reward.argmax(1, keepdim=True)
         point = candidates_at(seen.denoised.reshape(x.shape), index)[:, 0]

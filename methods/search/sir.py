@@ -15,7 +15,6 @@ from bench.api import (
     at_quantiles,
     candidate_noise,
     candidates_at,
-    forward,
     param,
     reward_work,
     row_blocks,
@@ -51,7 +50,7 @@ class SIR(OverNoise):
 
     def work(self, spec: ProblemSpec) -> Work:
         p = self.params
-        one = forward(self.generator.role, p.steps) + reward_work(spec, 1)
+        one = self.generator.work(spec, p.steps) + reward_work(spec, 1)
         work: Work = one * float(p.candidates)
         return work
 

@@ -26,7 +26,6 @@ from bench.api import (
     start_param,
     systematic,
     transition_param,
-    uniform_grid,
     uniforms,
     whole_populations,
 )
@@ -170,7 +169,7 @@ class Growing:
 
     def __init__(self, problem: Problem, params: DTSParams, tree: Tree) -> None:
         self.problem, self.params, self.tree = problem, params, tree
-        self.grid = uniform_grid(params.steps, params.start)
+        self.grid = problem.grid(params.steps, params.start)
         like = problem.x0()
         self.x = like.new_zeros((*tree.shape, *problem.event_shape))
         self.denoised = torch.zeros_like(self.x)
@@ -222,6 +221,8 @@ class Growing:
             step = TRANSITIONS[self.params.variance]
             mean, s = step.moments(self.problem, *above, t, u, noise)
             x = require_finite(mean + expand(s, x) * x, "rollouts", k)
+        else:
+            x = self.problem.started(x, self.grid)
         time = filled(self.grid[j], x)
         b = self.problem.flow.velocity(x, time)
         self.x[j][rows, k] = x

@@ -14,7 +14,6 @@ from bench.api import (
     Samples,
     Work,
     candidates_at,
-    forward,
     param,
     reward_work,
     sampled_in_blocks,
@@ -55,7 +54,7 @@ class ZeroOrder(OverNoise):
 
     def work(self, spec: ProblemSpec) -> Work:
         p = self.params
-        once = forward(self.generator.role, p.steps) + reward_work(spec, 1)
+        once = self.generator.work(spec, p.steps) + reward_work(spec, 1)
         work: Work = once * (1.0 + p.neighbours * p.iterations)
         return work
 

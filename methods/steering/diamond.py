@@ -112,7 +112,8 @@ def weighted_term(problem: Problem, params: DiamondParams) -> Term:
         slope = inner + expand(at.rho, x) * (expand(weight, there) * there).sum(0) - own
         value = log_mean_exp(r.detach() + log_weight) - log_mean_exp(log_weight)
         ess = {"draw_ess": float((1 / weight.square().sum(0)).mean())}
-        return SteeringTerm(b, expand(i.half_variance(t), x) * slope, ess, slope, value)
+        late = t.clamp(min=params.start)  # sigma^2 has no limit at 0
+        return SteeringTerm(b, expand(i.half_variance(late), x) * slope, ess, slope, value)
 
     return term
 
@@ -188,8 +189,8 @@ class Diamond(Method[DiamondParams]):
 
     def work(self, spec: ProblemSpec) -> Work:
         p = self.params
-        step = forward("flow") + ESTIMATES[p.estimate].work(spec, p.draws)
-        return step * float(p.steps)
+        flow = forward("flow", spec.calls(spec.grid(p.steps, p.start)[:-1]))
+        return flow + ESTIMATES[p.estimate].work(spec, p.draws) * float(p.steps)
 
     def sample(self, problem: Problem, n: int) -> Samples:
         return steer(

@@ -36,7 +36,6 @@ from bench.api import (
     row_blocks,
     scale_of,
     steering_ratio,
-    uniform_grid,
     value_gradient,
 )
 
@@ -109,12 +108,11 @@ class FMRG(Method[FMRGParams]):
         """Where the reward is read."""
         return PosteriorChoice("jump", jacobian=self.params.jacobian)
 
-    @property
-    def grid(self) -> list[float]:
+    def grid(self, problem: Problem) -> list[float]:
         """K guided intervals, then the tail, if there is room for one."""
         p = self.params
-        after = uniform_grid(p.tail, p.stop)[1:] if p.stop < 1 else []
-        return uniform_grid(p.steps, end=p.stop) + after
+        after = problem.remaining(p.stop, p.tail)[1:] if p.stop < 1 else []
+        return problem.grid(p.steps, end=p.stop) + after
 
     @property
     def shared(self) -> int:
@@ -134,7 +132,7 @@ class FMRG(Method[FMRGParams]):
         guided = (look + forward("map")) * float(p.steps - shared + p.particles * shared)
         choice = self.lookahead.work(1, gradient=False) + reward_work(spec, 1)
         chosen = choice * float(p.particles if shared else 0)
-        return guided + chosen + forward("map", len(self.grid) - 1 - p.steps)
+        return guided + chosen + forward("map", p.tail if p.stop < 1 else 0)
 
     @torch.no_grad()
     def sample(self, problem: Problem, n: int) -> Samples:
@@ -170,4 +168,5 @@ class FMRG(Method[FMRGParams]):
             return x, steering_ratio(g, b)
 
         start = candidate_noise(problem, "x0", "particles", 0, p.particles).flatten(0, 1)
-        return march(problem, self.grid, move, start)
+        grid = self.grid(problem)
+        return march(problem, grid, move, problem.started(start, grid))

@@ -37,7 +37,6 @@ from bench.api import (
     row_blocks,
     safe,
     steer,
-    uniform_grid,
 )
 
 # -- the pool -------------------------------------------------------------------------------------
@@ -60,6 +59,10 @@ class LookAheadSampler:
     step: Callable[[Problem], Step]
     role: Role
     needs: frozenset[Need] = frozenset()
+
+    def rows(self, spec: ProblemSpec, steps: int) -> float:
+        """Its calls, as a prediction counts them."""
+        return spec.calls(spec.grid(steps)[:-1]) if self.role == "flow" else float(steps)
 
 
 LOOK_AHEADS: Mapping[str, LookAheadSampler] = {
@@ -148,8 +151,10 @@ class LiDAR(Method[LiDARParams]):
 
     def work(self, spec: ProblemSpec) -> Work:
         p = self.params
-        pooled = forward(self.look_ahead.role, p.pool_steps) + reward_work(spec, 1)
-        return pooled * float(p.pool) + forward("flow", p.steps)
+        made = self.look_ahead.rows(spec, p.pool_steps)
+        pooled = forward(self.look_ahead.role, made) + reward_work(spec, 1)
+        own = spec.calls(spec.grid(p.steps, p.start)[:-1])
+        return pooled * float(p.pool) + forward("flow", own)
 
     @torch.no_grad()
     def sample(self, problem: Problem, n: int) -> Samples:
@@ -188,6 +193,7 @@ class LiDAR(Method[LiDARParams]):
         """Every output's own look-ahead samples, joined within its group."""
         p, shape = self.params, problem.event_shape
         x0 = problem.noise("pool", 0, (p.pool, *shape)).flatten(0, 1)
-        x1 = integrate(self.look_ahead.step(problem), x0, uniform_grid(p.pool_steps))
+        grid = problem.grid(p.pool_steps)
+        x1 = integrate(self.look_ahead.step(problem), problem.started(x0, grid), grid)
         joined = x1.reshape(groups, -1, *shape)
         return Pool(joined, problem.reward(x1).reshape(joined.shape[:2]))

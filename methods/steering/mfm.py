@@ -47,6 +47,7 @@ class MFMGradientFree(EstimatedSteering):
     Cost per sample: K + 2 N K paper-nfe, and 4 K more with proposal=both.
     """
 
+    version = "3"
     summary = "gradient-free: reweights one-step posterior draws of a meta flow map"
     colour = "#56b4e9"
 

@@ -37,7 +37,9 @@ class OracleSteering(Method[SteeringParams]):
         return frozenset({Need.ORACLE})
 
     def work(self, spec: ProblemSpec) -> Work:
-        return (forward("flow") + forward("oracle")) * self.params.steps
+        p = self.params
+        flow = forward("flow", spec.calls(spec.grid(p.steps, p.start)[:-1]))
+        return flow + forward("oracle", p.steps)
 
     @torch.no_grad()
     def sample(self, problem: Problem, n: int) -> Samples:

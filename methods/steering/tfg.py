@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
 
 from bench.api import (
+    Growth,
     Method,
     Need,
     Problem,
@@ -22,7 +24,6 @@ from bench.api import (
     param,
     reward_work,
     start_param,
-    uniform_grid,
 )
 from methods.steering.tfg_step import SCHEDULES, SMOOTHINGS, Guided, Hold
 
@@ -78,6 +79,8 @@ class TFG(Method[Any]):
     standing: ClassVar[Standing] = "baseline"
     Params: ClassVar[type[Any]] = TFGParams
     effort: ClassVar[tuple[str, ...]] = ("steps", "inner", "recurrence")
+    # Inner steps push beyond the law; a budget buys more when it is spent on time steps.
+    split: ClassVar[Mapping[str, Growth]] = {"steps": Growth(16, 1), "inner": Growth(1, 0)}
 
     def __init__(self, params: Any) -> None:
         super().__init__(params)
@@ -92,16 +95,17 @@ class TFG(Method[Any]):
     def work(self, spec: ProblemSpec) -> Work:
         p = self.params
         look = reward_work(spec, p.draws if p.sigma else 1, gradient=True)
-        once = forward("flow")
+        calls, looks = spec.calls(spec.grid(p.steps, p.start)[:-1]), 0
+        flow = forward("flow", calls)
         if p.rho:
-            once = once + backward("flow") + look
+            flow, looks = flow + backward("flow", calls), 1
         if p.mu:
-            once = once + look * p.inner
-        return once * float(p.steps * p.recurrence)
+            looks += p.inner
+        return (flow + look * float(looks * p.steps)) * float(p.recurrence)
 
     @torch.no_grad()
     def sample(self, problem: Problem, n: int) -> Samples:
-        grid = uniform_grid(self.params.steps, self.params.start)
+        grid = problem.grid(self.params.steps, self.params.start)
         return march(problem, grid, Guided.of(problem, self.params).move)
 
 

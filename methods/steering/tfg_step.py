@@ -32,7 +32,6 @@ from bench.api import (
     safe,
     signal_level,
     steering_ratio,
-    uniform_grid,
     value_gradient,
 )
 
@@ -131,7 +130,7 @@ class Guided:
     @staticmethod
     def of(problem: Problem, params: Any) -> Guided:
         """Sizes from the schedules on this problem's interpolant."""
-        times = torch.tensor(uniform_grid(params.steps, params.start), dtype=torch.float64)
+        times = torch.tensor(problem.grid(params.steps, params.start), dtype=torch.float64)
         levels = (signal_level(problem.interpolant, times) ** 2).tolist()
         unit = params.reference_steps / params.steps if params.reference_steps else 1.0
         rho, mu = (
@@ -196,7 +195,8 @@ class Guided:
             if not guided:
                 return denoised, b, torch.zeros_like(x)
             gradient = self.slope(denoised, offsets, x)
-        weight = self.rho[k] * (i.alpha(t) ** 2 + i.beta(t) ** 2) / safe(i.beta(t))
+        late = t.clamp(min=self.params.start)  # beta is 0 where a flow's own times may begin
+        weight = self.rho[k] * (i.alpha(t) ** 2 + i.beta(t) ** 2) / safe(i.beta(late))
         return denoised.detach(), b.detach(), expand(weight, x) * gradient
 
     def mean_guidance(self, denoised: Tensor, k: int, offsets: Tensor) -> Tensor:

@@ -15,7 +15,8 @@ from reports.tables import grid
 from reports.tables.grid import Column, ImageCost, RowGroup, TableCell, TableGrid, TableRow
 from reports.text.credibility import credibility_notes
 from reports.text.labels import ARROWS, budget_label
-from reports.text.numbers import DASH, decimals, fixed, percent, seconds, short
+from reports.text.numbers import DASH, decimals, fixed, percent, scientific, seconds, short
+from reports.text.price import price_note
 
 Made = tuple[Column, Callable[[Entry], TableCell]]
 """A column and what it shows of an entry."""
@@ -105,12 +106,14 @@ def _relative(summary: Summary, problem: ProblemKey) -> list[Made]:
 
 def cost_cell(entry: Entry) -> TableCell:
     """Measured paper-nfe per sample; the page can add the share of what was done once."""
-    own, cost = entry.mean("paper_nfe"), cost_of(entry)
+    own, cost, flops = entry.mean("paper_nfe"), cost_of(entry), entry.mean("flops")
+    price = f"{scientific(flops)} FLOPs" if flops > 0 else ""
     if cost is None or not cost.fit + cost.training:
-        return grid.number(short(own), own)
+        return grid.number(short(own), own, tip=price)
     parts = {"fit": cost.fit, "training of the map": cost.training}
     once = " and ".join(f"{short(nfe)} for the {part}" for part, nfe in parts.items() if nfe > 0)
-    return grid.number(short(own), own, cost=cost, tip=f"and once {once}, in paper-nfe")
+    told = "; ".join(filter(None, (price, f"and once {once}, in paper-nfe")))
+    return grid.number(short(own), own, cost=cost, tip=told)
 
 
 def cost_of(entry: Entry) -> ImageCost | None:
@@ -141,7 +144,8 @@ def _notes(summary: Summary, problem: ProblemKey, metrics: list[str]) -> list[st
         f"`{e.method}` at `{budget_label(e.budget)}`: {e.trouble}" for e in entries if e.trouble
     ]
     believed = credibility_notes(summary, problem, metrics)
-    return grid.unique([*said, *believed, *troubles, _single(entries), underused_note(entries)])
+    ends = [_single(entries), price_note(entries), underused_note(entries)]
+    return grid.unique([*said, *believed, *troubles, *ends])
 
 
 def _single(entries: list[Entry]) -> str:

@@ -9,6 +9,8 @@ from reports.data.summary import Entry, ProblemKey, Summary, summarise
 from reports.data.trials import load_sweeps
 from reports.tables import sweep
 from reports.tables.grid import TableCell, TableGrid
+from reports.text.numbers import scientific
+from reports.text.price import price_note
 
 
 def markdown(run: Path) -> str:
@@ -32,11 +34,13 @@ def _table(summary: Summary, problem: ProblemKey) -> str:
     fits = any(entry.mean("fit_paper_nfe") > 0 for entry in entries)
     budgets = len({entry.budget for entry in entries}) > 1
     head = [*(["budget"] if budgets else []), "method", *metrics]
-    head += [*(["times the floor"] if floor else []), "paper-nfe", *(["fit"] if fits else [])]
+    head += [*(["times the floor"] if floor else []), "paper-nfe", "FLOPs"]
+    head += ["fit"] if fits else []
     ratio = (distance, floor) if floor else None
     table = _lines(head, [_row(entry, metrics, ratio, budgets, fits) for entry in entries])
     title = f"**{problem.title}**" + (f" (floor of {distance}: {floor:.3f})" if floor else "")
-    return f"{title}\n\n{table}"
+    note = price_note(entries)
+    return f"{title}\n\n{table}" + (f"\n\n{note[0].upper()}{note[1:]}." if note else "")
 
 
 def _lines(head: list[str], rows: list[list[str]]) -> str:
@@ -71,7 +75,8 @@ def _row(
         multiple = entry.estimate(ratio[0]).mean / ratio[1]
         row.append(f"{multiple:.2f}" if multiple == multiple else "")
     cost, fit = entry.mean("paper_nfe"), entry.mean("fit_paper_nfe")
-    row.append(f"{cost:,.0f}" if cost == cost else "")
+    flops = entry.mean("flops")
+    row += [f"{cost:,.0f}" if cost == cost else "", scientific(flops) if flops > 0 else ""]
     return [*row, f"{fit:,.0f}" if fit > 0 else ""] if fits else row
 
 

@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from bench.api import Condition, Linear, Noise, NoParams, ProblemSpec, Reference, Reward, Task
+from bench.api import (
+    Condition,
+    Linear,
+    Noise,
+    NoParams,
+    ProblemSpec,
+    Reference,
+    Reward,
+    Task,
+    Timing,
+)
 from bench.conformance.check import check_method, check_task
 from bench.core import plugins
 from bench.core.params import parse_name
@@ -49,6 +60,37 @@ class Plane(Task[NoParams]):
         super().__init__(params)
         with torch.random.fork_rng():
             self.flow = type(self).make()
+
+
+class OwnTimes(Plane):
+    """A good task with a schedule and an interval of guidance."""
+
+    class Flow(TrainedFlow):
+        def times(self, steps: int) -> list[float]:
+            return [0.1 + 0.9 * (k / steps) ** 2 for k in range(steps + 1)]
+
+        def rows(self, t: float) -> int:
+            return 2 if t < 0.5 else 1
+
+    make = Flow
+
+
+class ForgottenTimes(OwnTimes):
+    def timing(self) -> Timing:
+        return Timing()
+
+
+class OtherRows(OwnTimes):
+    def timing(self) -> Timing:
+        return replace(super().timing(), rows=lambda t: 2)
+
+
+class FallingTimes(OwnTimes):
+    class Flow(OwnTimes.Flow):
+        def times(self, steps: int) -> list[float]:
+            return super().times(steps)[::-1]
+
+    make = Flow
 
 
 class UnseededFlow(Plane):
@@ -195,6 +237,10 @@ class WrongOracle(Exact):
 BROKEN_TASKS: dict[type[Plane], set[str]] = {
     Plane: set(),
     Exact: set(),
+    OwnTimes: set(),
+    ForgottenTimes: {"timing"},
+    OtherRows: {"timing"},
+    FallingTimes: {"base samples", "timing"},
     DoubleFlow: {"velocity"},
     Explodes: {"base samples"},
     TensorConditions: {"conditions"},

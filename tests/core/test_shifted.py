@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from bench.core.paths import Linear, Trigonometric, expand
-from bench.core.shifted import Tilt, fit_tilt
+from bench.core.shifted import Tilt, _ridge, fit_tilt
 from bench.models.mixture import random_mixture
 
 DOUBLE = torch.float64
@@ -51,3 +51,16 @@ def test_the_fit_finds_a_quadratic_reward_and_says_how_much_it_explains(generato
     # A convex reward has no such tilt: kappa stays at 0.  One that is odd in x explains nothing.
     assert float(fit_tilt(x, 0.5 * x.square().sum(1)).kappa) == 0
     assert abs(fit_tilt(x, torch.sin(40 * x[:, 0])).explained) < 0.02
+
+
+def test_a_pool_smaller_than_its_dimension_has_a_tilt_too():
+    """The two forms of ridge regression are one: 40 draws in 200 dimensions, and in 20 of them."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(40, 200, generator=generator, dtype=DOUBLE)
+    r = x[:, 0] * 3
+    wide, narrow = fit_tilt(x, r), fit_tilt(x[:, :20], r)
+    assert 0.9 < wide.explained <= 1 and narrow.explained > 0.9
+    columns = torch.randn(30, 30, generator=generator, dtype=DOUBLE)
+    wider = torch.cat([columns, torch.zeros(30, 1, dtype=DOUBLE)], 1)
+    a, b = _ridge(columns, columns[:, 0]), _ridge(wider, columns[:, 0])
+    assert torch.allclose(a, b[:30], atol=1e-9) and abs(float(b[30])) < 1e-12

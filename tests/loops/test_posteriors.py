@@ -62,7 +62,7 @@ def test_a_look_ahead_costs_what_it_says(name):
     look = LOOK_AHEADS[name].build(3, 2)
     values, b = look(problem, problem.x0(), 0.4, particle_noise(problem, 0, 1))
     assert values.shape == (6,) and (b is not None) == look.sees_velocity
-    assert problem.meter.work().same_rows(look.work(SPEC) * 6)
+    assert problem.meter.work().same_rows(look.work(SPEC, [0.4]) * 6)
 
 
 def test_another_sampler_is_another_entry(monkeypatch):

@@ -5,6 +5,7 @@ import torch
 
 from bench.core.estimators import denoiser_shift
 from bench.core.integrate import filled
+from bench.core.shifted import Tilt, fit_tilt
 from bench.loops.shifted_draws import local_tilt, shifted_pool
 from bench.metrics.two_sample import sliced_w2
 from methods.finetuning.mfm_ft import FIT_ESTIMATORS, Points
@@ -35,7 +36,8 @@ def test_sixteen_draws_find_the_shift_that_plain_ones_miss(reward, time):
     problem, x, t, _, point = context(reward, time)
     exact = problem.oracle.shift(x, t)
     noise, posterior = problem.noise_at(3), problem.posterior
-    found = shifted_pool(problem, posterior, point, x, t, 16, noise).shift
+    tilt = local_tilt(problem, point, t, noise)
+    found = shifted_pool(problem, posterior, x, t, 16, noise, tilt).shift
     x1 = posterior.draw(x, t, 16, noise)
     r = problem.reward(x1.flatten(0, 1)).reshape(16, -1)
     plain = denoiser_shift(r, x1)
@@ -45,7 +47,9 @@ def test_sixteen_draws_find_the_shift_that_plain_ones_miss(reward, time):
 
 def test_a_reward_of_zero_shifts_nothing():
     problem, x, t, _, point = context("linear:strength=1e-9", 0.4)
-    found = shifted_pool(problem, problem.posterior, point, x, t, 8, problem.noise_at(0))
+    noise = problem.noise_at(0)
+    tilt = local_tilt(problem, point, t, noise)
+    found = shifted_pool(problem, problem.posterior, x, t, 8, noise, tilt)
     assert float(found.shift.abs().max()) < 1e-6
     assert torch.allclose(found.ess, torch.full_like(found.ess, 4.0), rtol=1e-4)
 
@@ -69,7 +73,9 @@ def test_targets_of_a_fit_are_the_tilted_velocity(name, most):
     def scale(point):
         return problem.oracle.value(x, t)
 
-    points = Points(problem, x, t, b, point, problem.posterior, 4000, 0, scale, "schedule")
+    data = torch.randn(500, x.shape[1], generator=torch.Generator().manual_seed(0))
+    tilt = fit_tilt(data, problem.reward(data))
+    points = Points(problem, x, t, b, point, problem.posterior, 4000, 0, scale, "schedule", tilt)
     residual = FIT_ESTIMATORS[name].residual(points, b + push)
     assert float(residual.norm()) < most * float(push.norm())
 
@@ -85,3 +91,26 @@ def test_steering_reaches_thirty_nats():
 
     assert distance(proposal="both") < 1.5 * floor
     assert distance() > 8 * floor
+
+
+def test_where_no_quadratic_is_like_the_reward_every_draw_is_plain():
+    """A sharp observation in the plane: a pool of n draws is what n plain draws give."""
+    problem, x, t, _, _ = context("inverse", 0.5)
+    noise = problem.noise_at(0)
+    wrong = Tilt(torch.full_like(x, 5.0), torch.ones(len(x)))
+    pool = shifted_pool(problem, problem.posterior, x, t, 16, noise, wrong)
+    assert not bool(pool.holds.any())
+    r = problem.reward(pool.x1.flatten(0, 1)).reshape(16, -1)
+    assert torch.allclose(pool.shift, denoiser_shift(r, pool.x1).to(pool.shift), atol=1e-5)
+    # No draw twice: the second half has noise of its own.
+    assert float((pool.x1[:8] - pool.x1[8:]).abs().flatten(1).amax(1).min()) > 0
+
+
+def test_contexts_of_one_pool_choose_for_themselves():
+    """The tilt of one row is right and that of the other is not: only the first is shifted."""
+    problem, x, t, _, point = context(STEEP, 0.5)
+    noise = problem.noise_at(0)
+    right = local_tilt(problem, point, t, noise)
+    c = torch.cat([right.c[:1], -right.c[1:]])
+    pool = shifted_pool(problem, problem.posterior, x, t, 16, noise, Tilt(c, right.kappa))
+    assert bool(pool.holds[0]) and not bool(pool.holds[1:].any())

@@ -13,7 +13,7 @@ from bench.core.metrics import Target
 from bench.core.noise import NoiseSource
 from bench.core.values import Samples
 from bench.metrics.digits import ClassError, Frechet, digit_features, frechet
-from bench.metrics.distance import SlicedWasserstein, systematic_rows
+from bench.metrics.distance import RewardExcess, SlicedWasserstein, systematic_rows
 from bench.metrics.posterior_quality import (
     Contexts,
     Empirical,
@@ -182,3 +182,34 @@ def test_dependent_samples_have_no_error_of_independent_ones(kind, where):
     assert grouped.value == free.value
     for found in (grouped, weighted):
         assert found.standard_error is None and "dependent or weighted" in found.note
+
+
+@pytest.mark.parametrize("shift", [0.0, 2.0])
+def test_reward_excess_is_the_distance_of_the_mean_reward_in_the_laws_own_deviations(shift):
+    """Exact draws score 0 within error; moved along the reward by two deviations, 2."""
+    task, target = target_of("gmm-paper", "linear")
+    law = task.reference(target.reward, 1.0, None, 4000, 7).x
+    rewards = target.reward(law, None)
+    along = target.reward(torch.eye(2), None) - target.reward(torch.zeros(2, 2), None)
+    moved = law + shift * rewards.std() * along / along.square().sum()
+    found = RewardExcess(target)(Samples(moved), task)
+    assert found.value == pytest.approx(shift, abs=3 * found.standard_error)
+    assert found.standard_error == pytest.approx(math.sqrt(2 / 4000), rel=0.1)
+
+
+def test_reward_excess_weighs_reference_data_and_refuses_where_they_are_too_few():
+    task, target = target_of("digits", "class-mixture")
+    reference = task.reference(target.reward, 1.0, None, 64, 0)
+    chosen = torch.multinomial(reference.weight, 4000, replacement=True,
+                               generator=torch.Generator().manual_seed(0))  # fmt: skip
+    found = RewardExcess(target)(Samples(reference.x[chosen]), task)
+    assert found.value == pytest.approx(0, abs=3 * found.standard_error)
+    task, target = target_of("gmm-paper", "linear")
+    assert "no reference" in RewardExcess(target)(Samples(torch.zeros(4, 2)), _Unknown()).note
+
+
+class _Unknown:
+    """A task whose tilted law nobody can sample."""
+
+    def reference(self, *_):
+        return None

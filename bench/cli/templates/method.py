@@ -20,7 +20,6 @@ from bench.api import (
     forward,
     integrate,
     param,
-    uniform_grid,
 )
 
 
@@ -45,14 +44,17 @@ class $cls(Method[Params]):
 
     def work(self, spec: ProblemSpec) -> Work:
         """Predicted rows per returned sample; `bench check` compares them with the meter's."""
-        return (forward("flow", self.params.steps) + forward("reward")) * self.params.candidates
+        calls = spec.calls(spec.grid(self.params.steps)[:-1])  # one at every time but the last
+        return (forward("flow", calls) + forward("reward")) * float(self.params.candidates)
 
     @torch.no_grad()
     def sample(self, problem: Problem, n: int) -> Samples:
         """n samples.  All random numbers come from problem.noise, by name and step."""
         p = self.params
         x0 = candidate_noise(problem, "x0", "candidates", 0, p.candidates)  # (n, candidates, ...)
-        x = integrate(euler(problem.flow.velocity), x0.flatten(0, 1), uniform_grid(p.steps))
+        grid = problem.grid(p.steps)  # the flow's own times, or equally spaced ones
+        x = problem.started(x0.flatten(0, 1), grid)
+        x = integrate(euler(problem.flow.velocity), x, grid)
         return Samples(best_candidate(x.reshape(x0.shape), problem.reward(x).reshape(n, -1)))
 '''
 

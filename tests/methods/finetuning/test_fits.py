@@ -151,7 +151,7 @@ def test_what_a_method_needs():
     spelled = {
         "mfm-ft": {Need.FIT, Need.FLOW_MAP},
         "mfm-ft:posterior=exact": {Need.FIT, Need.POSTERIOR},
-        "mfm-ft:posterior=glass,estimator=shifted": {Need.FIT, Need.REWARD_GRADIENT},
+        "mfm-ft:posterior=glass,estimator=shifted": {Need.FIT},
         "mfm-ft:estimator=G": {Need.FIT, Need.REWARD_GRADIENT, Need.FLOW_MAP},
         "mfm-ft:posterior=exact,estimator=G": {
             Need.FIT,

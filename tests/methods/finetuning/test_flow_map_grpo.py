@@ -80,19 +80,18 @@ def test_the_policy_gradient_is_the_derivative_of_the_mean_reward():
     mixture, _, _ = gaussian_world()
     base, n = MixtureFlow(mixture), 200_000
     method = FlowMapGRPO.create(jumps=2, inner_steps=3)
-    assert method.grid == [0.0, 0.5]
     x0, z = normals(n, 1), normals(n, 2)
     t, u = torch.zeros(n, dtype=DOUBLE), torch.full((n,), 0.5, dtype=DOUBLE)
     theta = torch.zeros((), dtype=DOUBLE, requires_grad=True)
     law = method.transition(Shifted(base, theta), Linear(), x0, t, u)
     there = (law.mean + law.deviation[:, None] * z).detach()
-    r = method.finished(base, there)[:, 0]
+    r = method.finished(base, there, 0.5)[:, 0]
     log_pi = grpo.log_density(there, law, grpo.REDUCTIONS["sum"])
     each = (r - r.mean()) * (there - law.mean.detach())[:, 0] / law.deviation**2
     (policy,) = torch.autograd.grad(((r - r.mean()) * log_pi).mean(), theta)
     (slope,) = torch.autograd.grad(
         method.finished(
-            base, method.transition(Shifted(base, theta), Linear(), x0, t, u).mean + 0.5 * z
+            base, method.transition(Shifted(base, theta), Linear(), x0, t, u).mean + 0.5 * z, 0.5
         ).mean(),
         theta,
     )

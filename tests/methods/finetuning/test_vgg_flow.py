@@ -94,7 +94,7 @@ def test_a_fit_reaches_the_control_problem_s_answer_and_not_the_tilt():
 
 def test_a_rollout_is_the_euler_path_of_the_flow():
     mixture, x, _ = gaussian_world()
-    states = vgg_flow.rollout(mixture, x, 5)
+    states = vgg_flow.rollout(mixture, x, uniform_grid(5))
     end = integrate(euler(mixture.velocity), x, uniform_grid(5))
     assert states.shape == (6, 4, 1) and torch.equal(states[0], x)
     assert torch.allclose(states[-1], end)

@@ -74,7 +74,7 @@ def test_psi_is_weighed_to_the_tilted_chain(posterior):
 def test_a_look_is_the_reward_at_the_end_of_the_map():
     problem = ahead_problem(7)
     x = torch.randn(7, 1).double()
-    seen = looked_at(problem, PosteriorChoice("jump"), x, 0.0)
+    seen = looked_at(problem, PosteriorChoice("jump"), x, [0.0])
     assert torch.allclose(seen.reward, SLOPE * (M + STRETCH * x[:, 0]))
     assert torch.allclose(seen.gradient, torch.full_like(x, SLOPE * STRETCH))
 

@@ -16,6 +16,7 @@ from bench.core.integrate import (
     integrate,
 )
 from bench.core.paths import Linear
+from bench.core.timing import Timing
 from bench.core.values import ProblemSpec
 from methods.search.demon import RATES, Demon, composed, deviation, exchanged, sigma
 from methods.search.mfm_search import MFMSearch, SearchParams, starts
@@ -77,14 +78,14 @@ def test_deterministic_tweedie_search_is_best_of_n_with_the_ode():
     )
     problem = problem_of(n=40)
     x0 = starts(problem, 3)
-    ends = integrate(euler(problem.flow.velocity), x0.flatten(0, 1), method.grid())
+    ends = integrate(euler(problem.flow.velocity), x0.flatten(0, 1), method.grid(problem.timing))
     r = problem.reward(ends).reshape(40, 3)
     expected = ends.reshape(x0.shape)[torch.arange(40), r.argmax(1)]
     assert torch.allclose(method.sample(problem, 40).x, expected, atol=1e-4)
 
 
 def test_the_grid_of_mfm_search_is_the_release_grid():
-    grid = torch.tensor(MFMSearch.create(steps=250).grid(), dtype=torch.float64)
+    grid = torch.tensor(MFMSearch.create(steps=250).grid(Timing()), dtype=torch.float64)
     assert torch.allclose(grid, torch.linspace(0.01, 1, 251, dtype=torch.float64) ** 2.5)
     assert MFMSearch.create(steps=250).work(ProblemSpec((2,))).cost("paper-nfe") == 2 * 8 * 4 * 250
 
@@ -183,12 +184,15 @@ def test_without_a_preference_demon_is_the_base_sampler():
 
 def test_a_demon_that_exchanges_no_noise_is_the_ode():
     """With rate 0, and after `ode_after`, a step is Euler's."""
-    start, grid = problem_of(n=32), Demon.create(steps=9).grid
+    start = problem_of(n=32)
+    grid = start.grid(9, 0.01)
     x = integrate(euler(start.flow.velocity), start.x0(), grid)
     for still in ({"beta": 0.0, "variance": "posterior"}, {"ode_after": 0.0}):
         moved = Demon.create(candidates=3, steps=9, **still).sample(problem_of(n=32), 32).x
         assert torch.allclose(moved, x, atol=1e-4)
-    assert Demon.create(steps=20).chosen == 18 and Demon.create(steps=20, ode_after=1).chosen == 19
+    times = start.grid(20, 0.01)
+    assert Demon.create(steps=20).chosen(times) == 18
+    assert Demon.create(steps=20, ode_after=1).chosen(times) == 19
 
 
 def test_exchanging_noise_at_any_rate_keeps_the_marginals():

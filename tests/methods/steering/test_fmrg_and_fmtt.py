@@ -176,6 +176,7 @@ def test_fmtt_tilts_by_time_times_the_reward_at_the_end():
     first = 0.01 * SLOPE * (M + stretch * (start - 0.01 * M))
     assert torch.allclose(cloud.path[0], first[..., 0])
     assert torch.allclose(cloud.path[-1], SLOPE * cloud.denoised[..., 0])
-    times = torch.tensor([method.tempers()[k] for k in range(12)])
+    tempers = method.design().on(problem.grid(12, 0.01)).tempers
+    times = torch.tensor([tempers[k] for k in range(12)])
     assert torch.allclose(times[:-1], 0.01 + 0.99 * torch.arange(11) / 12)
     assert times[-1] == 1

@@ -7,7 +7,17 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from bench.api import Method, Problem, ProblemSpec, Samples, Work, forward, param
+from bench.api import (
+    Method,
+    Problem,
+    ProblemSpec,
+    Samples,
+    Work,
+    euler,
+    forward,
+    integrate,
+    param,
+)
 
 
 @dataclass(frozen=True)
@@ -32,7 +42,8 @@ class NoiseWalk(Method[NoiseWalkParams]):
     effort = ("moves", "steps")
 
     def work(self, spec: ProblemSpec) -> Work:
-        return (forward("flow", self.params.steps) + forward("reward")) * (self.params.moves + 1)
+        calls = spec.calls(spec.grid(self.params.steps)[:-1])
+        return (forward("flow", calls) + forward("reward")) * (self.params.moves + 1)
 
     @torch.no_grad()
     def sample(self, problem: Problem, n: int) -> Samples:
@@ -52,10 +63,8 @@ class NoiseWalk(Method[NoiseWalkParams]):
 
     def _scored(self, problem: Problem, x: Tensor) -> tuple[Tensor, Tensor]:
         """The sample that the flow makes of the noise x, and its reward."""
-        steps = self.params.steps
-        for k in range(steps):
-            t = torch.full((len(x),), k / steps, dtype=x.dtype, device=x.device)
-            x = x + problem.flow.velocity(x, t) / steps
+        grid = problem.grid(self.params.steps)
+        x = integrate(euler(problem.flow.velocity), problem.started(x, grid), grid)
         return x, problem.reward(x)
 
 
