@@ -22,6 +22,7 @@ from torch import Tensor
 
 from bench.core.cells import canonical
 from bench.core.noise import NoiseSource
+from bench.core.params import parse_name
 from bench.core.paths import Linear
 from bench.core.shifted import Tilt
 from bench.models.mixture import paper_mixture
@@ -30,6 +31,7 @@ from bench.plan.suite import build_suite
 from bench.record.store import Store
 from bench.runner.executors.inline import Inline
 from bench.runner.run import run_suite
+from methods.particles.gibbs import GibbsParams
 from reports.figures.palette import MethodLooks, looks
 from reports.figures.svg import panels, styled
 from sweeps.driver import Silent
@@ -111,12 +113,12 @@ def against_rounds(table: pd.DataFrame) -> Figure:
     figure, (left, right) = panels(2, 2, 3.6, 3.0)
     plane = _means(table, "gmm-paper", "sliced-w2")
     plane = plane / plane["exact"]
-    for name, suffix in (("learned map", ""), ("exact draws", ",posterior=exact")):
-        _rounds(left, plane, suffix, name)
+    for name, exact in (("learned map", False), ("exact draws", True)):
+        _rounds(left, plane, exact, name)
     left.axhline(plane["sir:candidates=28"], color="#8a8a8a", lw=1, ls="--", label="pool alone")
     left.set(title="paper's mixture, 3 nats", ylabel="sliced W2 in multiples of the floor")
     digits = _means(table, "digits", "frechet")
-    _rounds(right, digits, "", "learned map")
+    _rounds(right, digits, False, "learned map")
     right.axhline(digits["sir:candidates=28"], color="#8a8a8a", lw=1, ls="--", label="pool alone")
     right.set(title="digits, class mixture", ylabel="Frechet distance to weighted data")
     for axis in (left, right):
@@ -131,22 +133,19 @@ def _means(table: pd.DataFrame, task: str, metric: str) -> pd.Series:
     return rows.groupby("method").value.mean()
 
 
-def _rounds(axis: Axes, means: pd.Series, suffix: str, label: str) -> None:
-    found = {k: v for k in ROUNDS if (v := _at_rounds(means, k, suffix)) is not None}
-    axis.plot(list(found), list(found.values()), marker="o", ms=4, lw=1.2, label=label)
+def _rounds(axis: Axes, means: pd.Series, exact: bool, label: str) -> None:
+    found = {_at(name): value for name, value in means.items() if _is_chain(name, exact)}
+    axis.plot(sorted(found), [found[k] for k in sorted(found)], "o-", ms=4, lw=1.2, label=label)
 
 
-def _at_rounds(means: pd.Series, rounds: int, suffix: str) -> float | None:
-    for name, value in means.items():
-        own = "posterior=exact" in str(name)
-        parts = str(name).partition(":")[2].split(",")
-        if f"rounds={rounds}" in parts and own == bool(suffix):
-            return float(value)
-        # A default is not written in a label.
-        if rounds == 20 and str(name).startswith("gibbs") and "rounds" not in str(name):
-            if own == bool(suffix):
-                return float(value)
-    return None
+def _is_chain(label: object, exact: bool) -> bool:
+    name, values = parse_name(str(label))
+    return name == "gibbs" and (values.get("posterior") == "exact") == exact
+
+
+def _at(label: object) -> int:
+    """Rounds of a method; a default is not written in a label."""
+    return int(parse_name(str(label))[1].get("rounds", GibbsParams.rounds))
 
 
 SLOPE = torch.tensor([2.448, -2.448]) / 2**0.5

@@ -111,6 +111,8 @@ def mean_under(log_weight: Tensor, x1: Tensor) -> Tensor:
 
 def holds(r: Tensor, s: Tensor) -> Tensor:
     """Whether the quadratic s explains the rewards r (n, batch) of plain draws, (batch,)."""
+    if len(r) < 2:  # one draw cannot tell
+        return torch.zeros(r.shape[1], dtype=torch.bool, device=r.device)
     return (r - s).std(0) < HOLDS * r.std(0)
 
 
@@ -138,6 +140,8 @@ def shifted_pool(
     here = sampler.draw(x, t, plain, noise)
     r, s = rewards_of(problem, here).double(), tilt.log(here).double()
     held = holds(r, s)
+    if n == plain:
+        return Pool(here, r, s, held, plain)
     x_new, t_new = tilt.context(problem.interpolant, x, t)
     context = torch.where(expand(held, x), x_new, x), torch.where(held, t_new, t)
     there = sampler.draw(*context, n // 2, fresh_unless(held, noise))

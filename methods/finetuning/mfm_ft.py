@@ -166,7 +166,7 @@ class MFMFTParams(RegressionParams):
 
     posterior: str = sampler_param("map")
     draws: int = param(8, low=1, high=1024, log=True, help="posterior draws N per point")
-    estimator: str = named_param("GF", FIT_ESTIMATORS, "of the target")
+    estimator: str = named_param("shifted", FIT_ESTIMATORS, "of the target")
     inner_steps: int = param(1, low=1, high=1000, help="steps inside one posterior draw")
     variance: str = named_param("schedule", HALF_VARIANCES, "sigma^2", tunable=False)
 
@@ -178,9 +178,10 @@ class MFMFineTuning(Regression):
     the tilted velocity if that is exact.  variance=release aims at another law (its constant is
     200).  `estimator` is how the gradient comes from the draws: G is the paper's, through them,
     whose variance grows with |grad r|^2 and is heavy-tailed where modes are apart; GF weighs them
-    instead, is as unbiased and needs no gradient; shifted does the same, and where the quadratic
-    that fits the pilot's rewards is like the reward it takes half of them from the context shifted
-    by it (`bench.loops.shifted_draws`): a bias of O(1/N), but no collapse of the weights.
+    instead, is as unbiased and needs no gradient; shifted, the default, does so too, and where the
+    quadratic that fits the pilot's rewards is like the reward, half of its draws come from the
+    context shifted by it (`bench.loops.shifted_draws`): a bias of O(1/N), but weights that do not
+    collapse.
     Fit per point, N draws: 2 flow forwards, 1 backward, N map and N + 1 reward forwards; with G the
     N backwards of map and reward.
     Cost per sample: K flow rows of the sampler.

@@ -114,3 +114,13 @@ def test_contexts_of_one_pool_choose_for_themselves():
     c = torch.cat([right.c[:1], -right.c[1:]])
     pool = shifted_pool(problem, problem.posterior, x, t, 16, noise, Tilt(c, right.kappa))
     assert bool(pool.holds[0]) and not bool(pool.holds[1:].any())
+
+
+@pytest.mark.parametrize("n", [1, 2])
+def test_so_few_draws_that_none_can_tell_are_plain(n):
+    problem, x, t, _, point = context(STEEP, 0.5)
+    noise = problem.noise_at(0)
+    tilt = local_tilt(problem, point, t, noise)
+    pool = shifted_pool(problem, problem.posterior, x, t, n, noise, tilt)
+    assert pool.x1.shape == (n, *x.shape) and not bool(pool.holds.any())
+    assert bool(pool.shift.isfinite().all()) and bool(pool.ess.isfinite().all())
