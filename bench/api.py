@@ -6,7 +6,7 @@ A plugin is one class behind an entry point; `bench new method NAME` writes a wo
 own methods, rewards and tasks import from here as well.  By subject, in the order below:
 
 contracts    Method, FineTuning, Reward, Task, Metric, and the values that pass between them
-problem      metered callables, and noise by name
+problem      metered callables, noise by name, and the place where networks run
 parameters   `param`, `named_param` (one of the names of a table), errors that users can mend
 work         rows, budgets, what a method predicts
 time         interpolants, grids, integrators
@@ -38,8 +38,10 @@ from bench.core.values import Fitted, Measurement, ProblemSpec, Reference, Sampl
 
 # isort: split
 # what a method is handed
+from bench.core.devices import following
 from bench.core.metering import Meter
 from bench.core.noise import NoiseSource, uniform
+from bench.core.place import Place
 from bench.core.problem import FitProblem, Problem
 
 # isort: split
@@ -201,6 +203,7 @@ __all__ = [
     "ParticleDesign",
     "ParticleMethod",
     "ParticleParams",
+    "Place",
     "PosteriorChoice",
     "PosteriorSampler",
     "Problem",
@@ -246,6 +249,7 @@ __all__ = [
     "expand",
     "filled",
     "fit_tilt",
+    "following",
     "forward",
     "golden_times",
     "integrate",

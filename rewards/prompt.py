@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from bench.api import Condition, Reward, Task, UserError, param
+from bench.api import Condition, Reward, Task, UserError, following, param
 from bench.models import clip_small, shapes_judge, weights
 from bench.models.shapes import DATA_SHAPE
 from bench.models.shapes_prompts import parse
@@ -51,7 +51,7 @@ class Prompt(Reward[PromptParams]):
         return {"unit": self.params.unit}
 
     def __call__(self, x: Tensor, condition: Condition) -> Tensor:
-        clip = clip_small.small_clip()
+        clip = following(clip_small.small_clip(), x)
         cosine = clip.image(x.float()) @ self._text(condition).to(x.device)
         return cosine * (clip.logit_scale if self.params.unit == "logit" else 1.0)
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from bench.plan.expand import expand
+from bench.plan.resources import requested
 from bench.plan.suite import Block, Suite
 from bench.record.attempt import Attempt
 from bench.record.store import Store
@@ -119,7 +120,7 @@ def _tune(
         from sweeps.searcher import run
 
         ray = session.enter_context(cluster(runner.address, runner.workers))
-        run(ray, dispatcher, first.cell.threads)
+        run(ray, dispatcher, requested(first.cell))
         return
     while (job := dispatcher.next()) is not None:
         runner.run([job], dispatcher.took)
@@ -138,6 +139,9 @@ def reporting_suite(spec: Spec, name: str, studies: Sequence[Study]) -> Suite:
         batch=spec.batch,
         threads=spec.threads,
         seconds=spec.seconds,
+        device=spec.device,
+        dtype=spec.dtype,
+        resources=spec.resources,
     )
     said = f"Default and tuned by {spec.trials} trials of {spec.sampler} on seeds of their own."
     return Suite(name=name, description=said, blocks=[block])

@@ -87,6 +87,9 @@ class Planner:
             batch=self.spec.batch,
             threads=self.spec.threads,
             seconds=self.spec.seconds,
+            device=self.spec.device,
+            dtype=self.spec.dtype,
+            resources=self.spec.resources,
         )
         first = expand(Suite(name="sweep", blocks=[block]), self.pilots)[0]
         return reseeded(first, first.cell.seed, self.conditions[0])

@@ -91,7 +91,7 @@ class CellSearcher(Searcher):  # type: ignore[misc]  # ray is untyped
         """Nothing: a sweep is planned again from the store."""
 
 
-def run(ray: Any, dispatcher: Dispatcher, threads: int) -> None:
+def run(ray: Any, dispatcher: Dispatcher, resources: dict[str, float]) -> None:
     """Run the dispatcher's cells as trials with reused actors until it is finished."""
     # All first actors start together; later trials wait for one of them to be free.
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(dispatcher.limit)
@@ -99,7 +99,7 @@ def run(ray: Any, dispatcher: Dispatcher, threads: int) -> None:
     courier = Courier(ray, mailbox, dispatcher.took)
     trainable = tune.with_resources(
         tune.with_parameters(CellTrainable, jobs=PostedJobs(mailbox), mailbox=mailbox),
-        {"cpu": threads},
+        tune.PlacementGroupFactory([resources]),
     )
     with tempfile.TemporaryDirectory(prefix="tiltbench-") as scratch:
         tune.Tuner(

@@ -65,6 +65,9 @@ class Spec:
     batch: int = 1024
     threads: int = 1
     seconds: float | None = None
+    device: str = "cpu"
+    dtype: str = "float32"
+    resources: dict[str, float] = field(default_factory=dict)
 
     @property
     def limit(self) -> Budget:
@@ -97,8 +100,10 @@ class Spec:
     def identity(self) -> dict[str, Any]:
         """What makes two commands the same sweep: neither its length nor where it reports."""
         decisive = asdict(respelled_spec(self))
-        for name in ("trials", "seeds", "batch"):
+        for name in ("trials", "seeds", "batch", "device", "resources"):
             decisive.pop(name)
+        if self.dtype == "float32":  # as it was before there was a choice
+            decisive.pop("dtype")
         return decisive | {"sampler": make_sampler(self.sampler).describe()}
 
     @property

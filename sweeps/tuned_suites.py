@@ -102,6 +102,9 @@ def _spec(tune: Tune, block: Block, say: Callable[[str], None]) -> Spec | None:
         batch=block.batch,
         threads=block.threads,
         seconds=block.seconds,
+        device=block.device,
+        dtype=block.dtype,
+        resources=block.resources,
     )
     spec = checked(spec)
     _kept_apart(spec, block)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 import typer
 
 if TYPE_CHECKING:
+    from bench.plan.suite import Block
     from bench.record.store import Store
     from bench.runner.executors.base import Executor
+    from sweeps.spec import Spec
 
 
 def starter(kind: str, address: str | None, workers: int | None) -> Callable[[], Executor]:
@@ -21,6 +23,25 @@ def starter(kind: str, address: str | None, workers: int | None) -> Callable[[],
     if kind not in EXECUTORS:
         raise UserError(f"--executor must be {' or '.join(EXECUTORS)}, not '{kind}'")
     return lambda: EXECUTORS[kind](address, workers)
+
+
+def check_places(places: Iterable[Block | Spec], kind: str, address: str | None) -> None:
+    """Raises UserError unless cells can run where blocks or a sweep say.
+
+    Workers of a cluster have devices that this machine may lack; they check theirs.
+    """
+    from bench.core.params import UserError
+    from bench.core.place import Place
+
+    for said in places:
+        place = Place(said.device, said.dtype)
+        if kind == "ray" and ":" in place.device:
+            raise UserError(
+                f"'{place.device}' names one card, and Ray hands them out: use --device cuda, or "
+                "--executor inline"
+            )
+        if address is None:
+            place.check()
 
 
 def write_report(store: Store, fresh: bool) -> None:

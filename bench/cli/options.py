@@ -40,6 +40,13 @@ AsJson = Annotated[bool, typer.Option("--json", help="Machine-readable output.")
 Executor = Annotated[str, typer.Option("--executor", help="ray or inline (this process).")]
 Address = Annotated[str | None, typer.Option("--address", help="Ray cluster to join.")]
 Workers = Annotated[int | None, typer.Option("--workers", help="Cells at once (default: cores).")]
+Device = Annotated[
+    str | None, typer.Option("--device", help="Where networks run: cpu, cuda or cuda:<number>.")
+]
+Dtype = Annotated[
+    str | None,
+    typer.Option("--dtype", help="Precision of networks: float32, bfloat16 or float16."),
+]
 NoTrack = Annotated[bool, typer.Option("--no-track", help="Do not write to MLflow.")]
 
 DEFAULT_ROOT = "runs"
@@ -55,10 +62,13 @@ def suite_content(
     name: str | None,
     settings: list[str],
     baselines: bool,
+    device: str | None = None,
+    dtype: str | None = None,
 ) -> dict[str, Any]:
     """The suite that the command line asks for, before validation.
 
-    Without SUITE and without -t, -r, -m it is the quickstart.
+    Without SUITE and without -t, -r, -m it is the quickstart.  The device decides no samples, so
+    that an ad-hoc run is the same on each.
     """
     from bench.core.params import UserError
     from bench.plan.suite import apply_settings, load_suite
@@ -72,6 +82,8 @@ def suite_content(
     given = {key: value for key, value in given.items() if value}
     if seeds is not None:
         given["seeds"] = seeds
+    if dtype is not None:
+        given["dtype"] = dtype
     if suite is None and not (tasks or rewards or methods):
         suite = "quickstart"
     if suite is None:
@@ -87,6 +99,8 @@ def suite_content(
             content["blocks"] = [{**block, **given} for block in content["blocks"]]
     if name:
         content["name"] = name
+    if device is not None:
+        settings = [*settings, f"device={device}"]
     return apply_settings(content, settings)
 
 

@@ -26,6 +26,8 @@ def plan(
     name: o.Name = None,
     settings: o.Settings = [],  # noqa: B006
     baselines: o.Baselines = True,
+    device: o.Device = None,
+    dtype: o.Dtype = None,
     alternatives: Annotated[
         bool, typer.Option("--alternatives", help="Show other settings that use the budget well.")
     ] = False,
@@ -39,9 +41,10 @@ def plan(
     from bench.record.store import Store
     from bench.runner.run import pilots_of
 
-    resolved = build_suite(
-        o.suite_content(suite, task, reward, method, budget, seeds, name, settings, baselines), root
+    content = o.suite_content(
+        suite, task, reward, method, budget, seeds, name, settings, baselines, device, dtype
     )
+    resolved = build_suite(content, root)
     store = Store(root, resolved.name)
     if any(budget is not None and UNITS[budget.unit].piloted for budget in resolved.budgets()):
         store.open()  # pilots run here, and what they find is kept for the run

@@ -9,7 +9,7 @@ import typer
 
 from bench.cli import options as o
 from bench.cli.console import wide_console
-from bench.cli.execution import mirror, starter, write_report
+from bench.cli.execution import check_places, mirror, starter, write_report
 from bench.cli.progress import CellProgress, TrialProgress
 
 if TYPE_CHECKING:
@@ -38,6 +38,8 @@ def run(
     name: o.Name = None,
     settings: o.Settings = [],  # noqa: B006
     baselines: o.Baselines = True,
+    device: o.Device = None,
+    dtype: o.Dtype = None,
     executor: o.Executor = "ray",
     address: o.Address = None,
     workers: o.Workers = None,
@@ -52,8 +54,11 @@ def run(
     from bench.runner.run import run_suite
 
     start = starter(executor, address, workers)
-    content = o.suite_content(suite, task, reward, method, budget, seeds, name, settings, baselines)
+    content = o.suite_content(
+        suite, task, reward, method, budget, seeds, name, settings, baselines, device, dtype
+    )
     resolved = build_suite(content, root)
+    check_places(resolved.blocks, executor, address)
     store = Store(root, resolved.name)
     follower = None if no_track or executor == "inline" else _follower(store)
     with CellProgress(quiet=as_json) as progress:

@@ -9,7 +9,7 @@ import typer
 
 from bench.cli import options as o
 from bench.cli.console import wide_console
-from bench.cli.execution import mirror, starter, write_report
+from bench.cli.execution import check_places, mirror, starter, write_report
 from bench.cli.progress import CellProgress, TrialProgress
 
 if TYPE_CHECKING:
@@ -61,6 +61,8 @@ def sweep(
     space: Spaces = [],  # noqa: B006
     prune: Prune = None,
     name: o.Name = None,
+    device: o.Device = None,
+    dtype: o.Dtype = None,
     executor: o.Executor = "ray",
     address: o.Address = None,
     workers: o.Workers = None,
@@ -94,7 +96,10 @@ def sweep(
         n=n,
         prune=prune,
         space=dict(map(parse_change, space)),
+        device=device or "cpu",
+        dtype=dtype or "float32",
     )
+    check_places([spec], executor, address)
     store = Store(root, name or spec.name)
     with CellProgress(quiet=as_json) as progress:
         swept = run_sweep(spec, store, start, TrialProgress(progress), dashboard=dashboard)

@@ -64,7 +64,7 @@ def train(
     import torch
 
     from bench.cli.train_view import View
-    from bench.training.devices import check_device
+    from bench.core.devices import check_device
     from bench.training.distributed import Alone
     from bench.worlds import of_task
 

@@ -6,7 +6,16 @@ Nothing here starts an accelerator that nobody used.
 
 from __future__ import annotations
 
+import platform
+
 import torch
+
+
+def device_name(device: str) -> str:
+    """What a device is called: the card's name, or the processor's."""
+    if device.startswith("cuda") and torch.cuda.is_available():
+        return torch.cuda.get_device_name(device)
+    return platform.processor() or platform.machine()
 
 
 def settle() -> None:

@@ -10,16 +10,28 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
 
+from bench.core.params import UserError, nearest
 from bench.core.work import Budget, Work
+
+PRECISIONS = ("float32", "bfloat16", "float16")
+"""What networks may be computed in; `bench.core.place` runs them so."""
+
+
+def known_precision(name: str) -> str:
+    """The name; UserError for one that is none of `PRECISIONS`."""
+    if name not in PRECISIONS:
+        raise UserError(f"unknown dtype '{name}': {nearest(name, PRECISIONS)}")
+    return name
 
 
 @dataclass(frozen=True)
 class Cell:
     """Everything that decides the samples, and how to run it.
 
-    `id` hashes the former; batch, time limit and the `incidental` parameters of the reward are the
-    latter and are left out.  A cell of part "fit" adapts the flow; a cell with a `fit` samples from
-    what that cell left.
+    `id` hashes the former; batch, time limit, device, resources (`cpu`, `gpu` and `rows` as
+    counts, `memory` in bytes) and the `incidental` parameters of the reward are the latter and are
+    left out.  A cell of part "fit" adapts the flow; a cell with a `fit` samples from what that cell
+    left.
     """
 
     task: str
@@ -41,12 +53,14 @@ class Cell:
     part: Literal["sample", "fit"] = "sample"
     fit: str = ""
     incidental: tuple[str, ...] = ()
+    device: str = "cpu"
+    resources: dict[str, float] = field(default_factory=dict)
 
     @cached_property
     def id(self) -> str:
         """Hash of the canonical JSON of what decides the samples, worked out once."""
         decisive = dataclasses.asdict(self)
-        for name in ("batch", "seconds", "incidental"):
+        for name in ("batch", "seconds", "incidental", "device", "resources"):
             decisive.pop(name)
         for name in self.incidental:
             decisive["reward_params"].pop(name, None)

@@ -4,6 +4,9 @@ A call of B rows costs a + b B: `a` is work shared by the batch (a time embeddin
 Both come from two counted calls; afterwards pricing is arithmetic.  What is counted is what torch's
 FlopCounterMode knows: matrix products, convolutions and attention (with the written-out back end,
 since fused CPU attention counts as zero).  Element-wise work is not.
+
+On fake tensors the same count takes neither weights nor memory: `price_unbuilt` prices a network
+that was never made, for planning, and `price` turns to it where the rows of a count do not fit.
 """
 
 from __future__ import annotations
@@ -15,7 +18,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils._pytree import tree_map_only
 from torch.utils.flop_counter import FlopCounterMode
 
 from bench.core.accelerator import settle
@@ -75,12 +80,61 @@ def price(
         return known, 0.0
     settle()
     started = time.perf_counter()
-    with torch.no_grad():  # what a first call computes once and remembers is nobody's price
-        fn(*(_cut(value, args[0].shape[0], FEW) for value in args))
-    few, more = (_count(fn, args, rows, trainable) for rows in (FEW, MORE))
-    _PRICES[full] = Price(_line(few[0], more[0]), _line(few[1], more[1]))
+    _PRICES[full] = _real(fn, args, trainable) or _unreal(fn, args)
     settle()
     return _PRICES[full], time.perf_counter() - started
+
+
+def _real(
+    fn: Callable[..., Tensor], args: tuple[Any, ...], trained: Sequence[Tensor]
+) -> Price | None:
+    """Counted on rows that are computed; None if they do not fit and nothing is trained."""
+    try:
+        _first(fn, args, FEW)
+        return _counted(fn, args, trained)
+    except torch.OutOfMemoryError:
+        if trained:
+            raise
+        return None
+
+
+def _unreal(fn: Callable[..., Tensor], args: tuple[Any, ...]) -> Price:
+    """Counted on fake rows of real weights, after one real row."""
+    _first(fn, args, 1)
+    with FakeTensorMode(allow_non_fake_inputs=True) as mode:
+        return _counted(fn, tree_map_only(Tensor, mode.from_tensor, args), ())
+
+
+@torch.no_grad()
+def _first(fn: Callable[..., Tensor], args: tuple[Any, ...], rows: int) -> None:
+    """What a first call computes once and remembers is nobody's price."""
+    fn(*(_cut(value, args[0].shape[0], rows) for value in args))
+
+
+def price_unbuilt(
+    make: Callable[[], tuple[Callable[..., Tensor], tuple[Any, ...]]], backward: bool = True
+) -> Price:
+    """The price of a callable that exists for the count alone: no weights, no arithmetic.
+
+    `make` builds the callable and arguments of a few rows, inside torch's FakeTensorMode;
+    `backward` counts gradients in every floating argument as well.  Raises what fake tensors raise
+    (their values are unknown) if a shape or a branch depends on a value.
+    """
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        fn, args = make()
+        if backward:
+            args = tuple(map(_differentiable, args))
+        return _counted(fn, args, ())
+
+
+def _differentiable(value: Any) -> Any:
+    floating = isinstance(value, Tensor) and value.is_floating_point() and value.dim() > 1
+    return value.requires_grad_() if floating else value
+
+
+def _counted(fn: Callable[..., Tensor], args: tuple[Any, ...], trained: Sequence[Tensor]) -> Price:
+    few, more = (_count(fn, args, rows, trained) for rows in (FEW, MORE))
+    return Price(_line(few[0], more[0]), _line(few[1], more[1]))
 
 
 def _shared(value: Tensor) -> bool:

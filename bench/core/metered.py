@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from bench.core.metering import Meter
+from bench.core.place import HOST, Place
 from bench.core.protocols import Condition, Flow, MetaFlowMap, Noise, Oracle, PosteriorSampler
 from bench.core.refusals import refuse_shape
 from bench.core.timing import Timing, timing_of
@@ -42,13 +43,14 @@ class MeteredFlow(Conditioned):
         key: tuple[Any, ...] = (),
         cost: int = 1,
         timing: Timing | None = None,
+        place: Place = HOST,
     ) -> None:
         super().__init__(condition)
         self.event_shape, self.interpolant = flow.event_shape, flow.interpolant
         self.timing = timing_of(flow) if timing is None else timing
-        each = self.timing.cost(cost)
-        self._velocity = meter.wrap("flow", flow.velocity, each, key, flow.event_shape)
-        self._jvp = meter.wrap_jvp("flow", flow.velocity, key, flow.event_shape, each)
+        each, velocity = self.timing.cost(cost), place.of(flow, flow.velocity)
+        self._velocity = meter.wrap("flow", velocity, each, key, flow.event_shape)
+        self._jvp = meter.wrap_jvp("flow", velocity, key, flow.event_shape, each)
 
     def times(self, steps: int) -> list[float]:
         """The flow's own times, or uniform ones from 0."""
@@ -75,10 +77,12 @@ class MeteredMap(Conditioned):
         condition: Condition,
         key: tuple[Any, ...] = (),
         cost: int = 1,
+        place: Place = HOST,
     ) -> None:
         super().__init__(condition)
-        self._velocity = meter.wrap("map", flow_map.velocity, cost, key and (*key, "velocity"))
-        self._jump = meter.wrap("map", flow_map.jump, cost, key and (*key, "jump"))
+        velocity, jump = (place.of(flow_map, fn) for fn in (flow_map.velocity, flow_map.jump))
+        self._velocity = meter.wrap("map", velocity, cost, key and (*key, "velocity"))
+        self._jump = meter.wrap("map", jump, cost, key and (*key, "jump"))
 
     def velocity(
         self, x_bar: Tensor, s: Tensor, u: Tensor, x: Tensor, t: Tensor, condition: Condition = None

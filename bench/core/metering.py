@@ -10,7 +10,8 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple, NoReturn
 
 import torch
@@ -18,7 +19,7 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from bench.core.accelerator import settle
-from bench.core.flops import Price, price
+from bench.core.flops import Affine, Price, price
 from bench.core.parts import Cost, parts_of
 from bench.core.refusals import (
     Unmeterable,
@@ -69,6 +70,7 @@ class Meter:
         self._rows: Counter[tuple[Role, Kind]] = Counter()
         self._flops: dict[tuple[Role, Kind], float] = {}
         self._spent = self._excluded = 0.0
+        self._continues = False
         self._lock = threading.Lock()
         settle()  # what was launched before is not this ledger's
         self._started = time.perf_counter()
@@ -127,6 +129,35 @@ class Meter:
         settle()
         rows = tuple(self._rows[pair] for pair in PLACE)
         return Work(vector=rows, flops=sum(self._flops.values()), seconds=self.elapsed())
+
+    @contextmanager
+    def attempt(self) -> Iterator[None]:
+        """What is charged inside counts unless memory runs out; then nothing of it was spent.
+
+        The seconds of a failed attempt stand apart: they are no part of `elapsed`.
+        """
+        rows, flops, spent = self._rows.copy(), dict(self._flops), self._spent
+        excluded, started = self._excluded, time.perf_counter()
+        try:
+            yield
+        except torch.OutOfMemoryError:
+            settle()
+            with self._lock:
+                self._rows, self._flops, self._spent = rows, flops, spent
+                self._excluded = excluded + time.perf_counter() - started
+            raise
+
+    @contextmanager
+    def continued(self) -> Iterator[None]:
+        """Calls inside go on with a batch: what its rows share has been charged already."""
+        before, self._continues = self._continues, True
+        try:
+            yield
+        finally:
+            self._continues = before
+
+    def _cost(self, line: Affine, rows: int) -> float:
+        return line.per_row * rows if self._continues else line(rows)
 
     def flops(self) -> dict[tuple[Role, Kind], float]:
         """FLOPs so far, by role and kind."""
@@ -214,7 +245,8 @@ class Meter:
             if name is not None:
                 key = (*name, part.cost) if callable(cost) else name
                 found = self.price(key, fn, tuple(part.of(a, batch) for a in args), trained)
-                forward, backward = found.forward(part.rows), found.backward(part.rows)
+                lines = (found.forward, found.backward)
+                forward, backward = (self._cost(line, part.rows) for line in lines)
             rows = part.rows * part.cost
             total = _Due(total.rows + rows, total.forward + forward, total.backward + backward)
         return total

@@ -13,6 +13,7 @@ from bench.core.metered import MeteredFlow, MeteredMap, MeteredOracle, MeteredPo
 from bench.core.metering import Meter
 from bench.core.noise import NoiseSource
 from bench.core.paths import Interpolant
+from bench.core.place import HOST, Place
 from bench.core.protocols import Condition, Noise
 from bench.core.timing import Timing, timing_of
 from bench.core.trainable import MeteredModule
@@ -25,7 +26,8 @@ class Problem:
     """One task, one reward, one condition, bound to metered callables and named noise.
 
     `reward` is the raw reward times the problem's strength.  `rows` are the global indices of the
-    samples that this call returns, so that batches continue one another.
+    samples that this call returns, so that batches continue one another.  `most_rows` bounds how
+    many draws are scored or differentiated at once, where memory does not.
     """
 
     flow: MeteredFlow
@@ -38,11 +40,17 @@ class Problem:
     oracle: MeteredOracle | None = None
     decode: Callable[[Tensor], Tensor] | None = None
     condition: Condition = None
-    device: str = "cpu"
+    place: Place = HOST
+    most_rows: int | None = None
     budget: Budget | None = None
     workdir: Path | None = None
     on_log: Callable[[int, dict[str, float]], None] | None = None
     checkpoints: list[Samples] = field(default_factory=list)
+
+    @property
+    def device(self) -> str:
+        """Where the state lies."""
+        return self.place.device
 
     @property
     def event_shape(self) -> tuple[int, ...]:

@@ -92,8 +92,10 @@ def _ridge(columns: Tensor, r: Tensor) -> Tensor:
     """argmin |r - columns w|^2 / n + RIDGE |w|^2, from the smaller of the two Gram matrices."""
     n, width = columns.shape
     if width <= n:
-        return torch.linalg.solve(_damped(columns.T @ columns / n), columns.T @ r / n)
-    return columns.T @ torch.linalg.solve(_damped(columns @ columns.T / n), r / n)
+        slope: Tensor = torch.linalg.solve(_damped(columns.T @ columns / n), columns.T @ r / n)
+        return slope
+    dual: Tensor = torch.linalg.solve(_damped(columns @ columns.T / n), r / n)
+    return columns.T @ dual
 
 
 def _damped(gram: Tensor) -> Tensor:

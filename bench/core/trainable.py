@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from bench.core.metering import Meter
 from bench.core.parts import Cost
 from bench.core.paths import Interpolant
+from bench.core.place import HOST, Place
 from bench.core.protocols import Condition, Flow
 from bench.core.refusals import Unmeterable
 
@@ -39,6 +40,7 @@ class MeteredModule(nn.Module):
         condition: the condition of calls that give none.
         key: names the flow in the table of FLOP prices.
         cost: runs of the network per call, or at a time.
+        place: where the network lies, and its precision; its parameters stay as they are.
     """
 
     _network: nn.Module
@@ -50,12 +52,14 @@ class MeteredModule(nn.Module):
         condition: Condition = None,
         key: tuple[Any, ...] = (),
         cost: Cost = 1,
+        place: Place = HOST,
     ) -> None:
         super().__init__()
         vars(self).update(vars(_twin(flow)))
         vars(self)["_network"] = flow  # past nn.Module's registration: it is no part of the twin
         self._parts = tuple(self.modules())[1:]
         self._meter, self._condition, self._key, self._cost = meter, condition, key, cost
+        self._place = place
         self.event_shape: tuple[int, ...] = self._flow.event_shape
         self.interpolant: Interpolant = self._flow.interpolant
 
@@ -72,7 +76,7 @@ class MeteredModule(nn.Module):
         self._pass_modes_on()
         wrapped = self._meter.wrap(
             "flow",
-            self._flow.velocity,
+            self._place.network(self._flow.velocity),
             self._cost,
             self._key,
             self.event_shape,
@@ -118,6 +122,7 @@ def metered_clone(
     condition: Condition = None,
     key: tuple[Any, ...] = (),
     cost: Cost = 1,
+    place: Place = HOST,
 ) -> MeteredModule:
     """A copy of a flow to train, metered; a flow that is wholly frozen is thawed.
 
@@ -126,7 +131,7 @@ def metered_clone(
     missing = [name for name in ("velocity", "event_shape") if not hasattr(flow, name)]
     if missing:
         raise TypeError(f"{type(flow).__name__} is not a flow: it lacks {' and '.join(missing)}")
-    own = copy.deepcopy(flow)
+    own = copy.deepcopy(flow).to(place.device)
     if not any(parameter.requires_grad for parameter in own.parameters()):
         own.requires_grad_(True)
-    return MeteredModule(own, meter, condition, key, cost)
+    return MeteredModule(own, meter, condition, key, cost, place)

@@ -22,11 +22,13 @@ from bench.core.params import param
 from bench.core.paths import expand
 from bench.core.posterior import Remembered, softmax_ess
 from bench.core.problem import Problem
+from bench.core.rows import Memory
 from bench.core.scales import SteeringTerm
 from bench.core.steered import guidance_factor
 from bench.core.values import ProblemSpec, Samples
 from bench.core.work import Work, forward
 from bench.loops.posteriors import PosteriorChoice, sampler_param
+from bench.loops.pulling import Pulled, pull
 from bench.loops.scoring import reward_work, rewards_of
 from bench.loops.shifted_draws import local_tilt, shifted_pool, tilt_work
 from bench.loops.steering import SteeringParams, StepTerm, steer
@@ -87,24 +89,50 @@ def estimated_term(
     """The steering term from posterior draws."""
     flow = Remembered(problem.flow)
     posterior = choice.build(problem, flow)
+    memory = Memory(problem.meter, draws * len(problem.rows), problem.most_rows)
+
+    def velocity(x: Tensor, t: Tensor) -> Tensor:
+        with torch.set_grad_enabled(estimator.gradient and choice.differentiates_flow):
+            return flow.velocity(x, t)
+
+    def in_pieces(x: Tensor, t: Tensor, b: Tensor, k: int) -> Pulled:
+        noise = problem.noise_at(k)
+        return pull(problem, choice, x, t, b, draws, noise, estimator.gradient)
 
     def gradient(x: Tensor, t: Tensor, k: int) -> SteeringTerm:
-        x = x.detach().requires_grad_()
-        with torch.set_grad_enabled(choice.differentiates_flow):
-            b = flow.velocity(x, t)
-        r = rewards_of(problem, posterior.draw(x, t, draws, problem.noise_at(k)))
-        pooled = estimator.pool(r)
-        slope, value = value_gradient(pooled, x), log_mean_exp(pooled.detach())
+        def whole() -> tuple[Tensor, Tensor, Tensor, Tensor]:
+            here = x.detach().requires_grad_()
+            b = velocity(here, t)
+            r = rewards_of(problem, posterior.draw(here, t, draws, problem.noise_at(k)))
+            pooled = estimator.pool(r)
+            value = log_mean_exp(pooled.detach())
+            return b.detach(), value_gradient(pooled, here), value, r.detach()
+
+        def pieces() -> tuple[Tensor, Tensor, Tensor, Tensor]:
+            here = x.detach().requires_grad_()
+            b = velocity(here, t)
+            pulled = in_pieces(here, t, b, k)
+            return b.detach(), *pulled.slope(estimator.pool, here, b), pulled.rewards
+
+        b, slope, value, r = memory.first_fit(whole, pieces)
         # sigma^2 has no limit at 0, where a flow's own times may begin.
         late = t.clamp(min=params.start)
         factor = expand(guidance_factor(problem.interpolant, late, params.numerics), x)
-        return SteeringTerm(b.detach(), factor * slope, _ess(r.detach()), slope, value)
+        return SteeringTerm(b, factor * slope, _ess(r), slope, value)
 
     @torch.no_grad()
     def gradient_free(x: Tensor, t: Tensor, k: int) -> SteeringTerm:
-        b = flow.velocity(x, t)
-        x1 = posterior.draw(x, t, draws, problem.noise_at(k))
-        r = rewards_of(problem, x1)
+        b = velocity(x, t)
+
+        def whole() -> tuple[Tensor, Tensor]:
+            x1 = posterior.draw(x, t, draws, problem.noise_at(k))
+            return x1, rewards_of(problem, x1)
+
+        def pieces() -> tuple[Tensor, Tensor]:
+            pulled = in_pieces(x, t, b, k)
+            return pulled.x1, pulled.rewards
+
+        x1, r = memory.first_fit(whole, pieces)
         return SteeringTerm(b, problem.interpolant.tilt(denoiser_shift(r, x1), t), _ess(r))
 
     @torch.no_grad()

@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from bench.core.devices import following
 from bench.core.metrics import Metric
 from bench.core.tasks import Task
 from bench.core.values import Measurement, Samples
@@ -72,7 +73,7 @@ class ClassError(Metric):
 
 def digit_features(x: Tensor) -> Tensor:
     """Features (n, 12) of a network that neither guides nor judges."""
-    return digits.classifier("features").features(x)
+    return following(digits.classifier("features"), x).features(x)
 
 
 class _Features(nn.Module):

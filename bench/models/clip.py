@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import _disable_current_modes
 
+from bench.core.devices import wide
 from bench.core.params import UserError, nearest
 from bench.models import activations, external
 from bench.models.activations import Asked
@@ -73,7 +74,7 @@ class ClipModel:
     def text(self, prompt: str) -> Tensor:
         """The unit vector (d,), float32, of a prompt; computed once, so no call's price."""
         if prompt not in self._prompts:
-            with torch.no_grad(), _disable_current_modes(), _plain_attention(self.narrow):
+            with torch.no_grad(), wide(), _disable_current_modes(), _plain_attention(self.narrow):
                 net: Any = self.net
                 ids = tokenizer(self.name)([prompt]).to(next(self.net.parameters()).device)
                 self._prompts[prompt] = _unit_vectors(net.encode_text(ids))[0]

@@ -15,6 +15,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from bench.core.devices import following, wide
 from bench.core.params import UserError
 from bench.models import weights
 from bench.models.shapes_prompts import COUNTS, PLURALS
@@ -108,5 +109,6 @@ def small_clip() -> SmallCLIP:
 @cache
 def text_features(prompt: str) -> Tensor:
     """The unit vector (48,) of a prompt under the shipped model, computed once."""
-    with torch.no_grad():
-        return small_clip().text(tokens([prompt]))[0]
+    ids = tokens([prompt])
+    with torch.no_grad(), wide():
+        return following(small_clip(), ids).text(ids)[0]

@@ -7,6 +7,7 @@ from typing import Literal, cast
 
 from torch import Tensor
 
+from bench.core.devices import following
 from bench.core.protocols import Condition
 from bench.models import weights
 from bench.models.digits_data import DIGIT_SHAPE
@@ -40,7 +41,7 @@ def classifier(which: Literal["guidance", "judge", "features"]) -> DigitClassifi
 
 def log_probabilities(which: Literal["guidance", "judge"], x: Tensor) -> Tensor:
     """log p(y | x), (batch, 10)."""
-    logits: Tensor = classifier(which)(x)
+    logits: Tensor = following(classifier(which), x)(x)
     return logits.log_softmax(-1)
 
 

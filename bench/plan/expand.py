@@ -177,8 +177,11 @@ def _problem_cell(problem: _Problem, condition: Any, seed: int) -> Cell:
             "reward": plugins.version_of("rewards", reward),
         },
         weights={**bound.task.weights(), **bound.reward.weights()},
+        dtype=block.dtype,
         batch=block.batch,
         seconds=block.seconds,
+        device=block.device,
+        resources=block.resources,
         incidental=incidental(type(bound.reward.params)),
     )
 

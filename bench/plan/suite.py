@@ -19,11 +19,13 @@ from pydantic import (
 )
 
 from bench.core import plugins
+from bench.core.cells import known_precision
 from bench.core.documents import not_finite, read_yaml
 from bench.core.params import UserError, nearest, parse_name, parse_value, respelled
 from bench.core.work import Budget
 from bench.plan import presets
 from bench.plan.budgets import parse_budget, respelled_budget
+from bench.plan.resources import read_resources
 
 COMPANIONS = ("prior", "best-of-n", "best-of-n-fewstep")
 """What everybody would ask about: added to a comparison that is made on the command line."""
@@ -78,6 +80,9 @@ class Block(BaseModel):
     batch: int = Field(1024, gt=0)
     threads: int = Field(1, gt=0)
     seconds: float | None = Field(None, gt=0)
+    device: str = "cpu"
+    dtype: str = "float32"
+    resources: dict[str, Any] = Field(default_factory=dict)
     baselines: bool = False
     judges: Judges = Field(default_factory=Judges)
 
@@ -95,6 +100,16 @@ class Block(BaseModel):
     @classmethod
     def _respelled_budgets(cls, value: list[str]) -> list[str]:
         return [respelled_budget(text) for text in value]
+
+    @field_validator("dtype")
+    @classmethod
+    def _known_precision(cls, value: str) -> str:
+        return known_precision(value)
+
+    @field_validator("resources", mode="before")
+    @classmethod
+    def _known_resources(cls, value: Any) -> dict[str, float]:
+        return read_resources(value)
 
     @field_validator("seeds")
     @classmethod

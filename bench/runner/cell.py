@@ -17,8 +17,10 @@ from typing import Any
 
 import torch
 
+from bench.core.accelerator import device_name
 from bench.core.cells import Cell
 from bench.core.finite import all_finite
+from bench.core.integrate import filled
 from bench.core.metering import Meter, OverBudget, TimeIsUp
 from bench.core.methods import FineTuning, Method
 from bench.core.problem import Problem
@@ -66,7 +68,7 @@ class Job:
             **vars(made.ending),
             **{name: value for name, value in vars(made).items() if name != "ending"},
             seconds=time.perf_counter() - started,
-            machine=machine() | {"joules": spent_since(before)},
+            machine=machine(self.cell.device) | {"joules": spent_since(before)},
             budget=str(self.budget or ""),
         )
 
@@ -115,10 +117,10 @@ class CellResult:
     curve: tuple[Mapping[str, float], ...] = ()
 
 
-def machine() -> dict[str, Any]:
+def machine(device: str = "cpu") -> dict[str, Any]:
     """Where and with what a cell ran."""
     return {
-        "device": platform.processor() or platform.machine(),
+        "device": device_name(device),
         "version": version("tiltbench"),
         "torch": torch.__version__,
         "python": platform.python_version(),
@@ -214,7 +216,7 @@ def warm_up(cell: Cell, instances: Instances) -> float:
     started = time.perf_counter()
     problem = make_problem(cell, instances, Meter(count_flops=True), range(WARM_ROWS))
     x = problem.x0()
-    problem.flow.velocity(x, torch.full((len(x),), 0.5))
+    problem.flow.velocity(x, filled(0.5, x))
     return time.perf_counter() - started
 
 
@@ -229,6 +231,7 @@ def _measured(
 ) -> CellResult:
     """What was made, with its samples packed and measured."""
     z = {} if samples.log_z is None else {"log_z": samples.log_z}
-    made = replace(made, info={**samples.info, **z}, samples=pack_samples(samples, instances.task))
+    packed = pack_samples(samples, instances.task, instances.place)
+    made = replace(made, info={**samples.info, **z}, samples=packed)
     rows, scores = evaluate(samples, instances, metrics)
     return replace(made, metrics=rows, scores=scores)

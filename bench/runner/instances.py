@@ -15,6 +15,7 @@ from bench.core.cells import Cell, canonical
 from bench.core.methods import FineTuning, Method
 from bench.core.metrics import Target
 from bench.core.params import UserError, build
+from bench.core.place import HOST, Place
 from bench.core.protocols import Flow
 from bench.core.tasks import Reward, Task
 
@@ -24,12 +25,14 @@ class Instances:
     """A cell's instances.
 
     `adapted` is the fitted flow of a fine-tuning method; without it the task's own is sampled.
+    Networks lie at `place`, and the target's reward is scored there.
     """
 
     task: Task[Any]
     target: Target
     method: Method[Any]
     adapted: Flow | None = None
+    place: Place = HOST
 
 
 @lru_cache(maxsize=8)
@@ -51,15 +54,19 @@ def instances_of(cell: Cell, fitted: bytes | None = None) -> Instances:
     A fine-tuning method without a fit samples the flow as a fit would find it: the work is the
     same.
     """
+    place = Place(cell.device, cell.dtype)
+    place.check()
     task = cached_task(cell.task, canonical(cell.task_params))
+    place.carry(task.flow, task.posterior, task.decode)
     reward = make("rewards", cell.reward, cell.reward_params)
     _as_planned(reward, cell)
     reward.bind(task)
     method = make("methods", cell.method, cell.method_params)
     adapted = _adapted(task, method, fitted) if isinstance(method, FineTuning) else None
-    read = task.sentence(cell.condition)
-    target = Target(reward, cell.strength, cell.condition, cell.seed, read=read)
-    return Instances(task, target, method, adapted)
+    place.carry(adapted)
+    scored, read = place.reward(reward, task), task.sentence(cell.condition)
+    target = Target(scored, cell.strength, cell.condition, cell.seed, read=read)
+    return Instances(task, target, method, adapted, place)
 
 
 def _as_planned(reward: Reward[Any], cell: Cell) -> None:

@@ -13,6 +13,8 @@ from bench.core import plugins
 from bench.core.cells import Cell
 from bench.core.metrics import Metric
 from bench.core.params import UserError
+from bench.core.place import HOST, Place
+from bench.core.rows import in_rows
 from bench.core.tasks import Task
 from bench.core.values import Measurement, Samples
 from bench.record.attempt import MetricRow
@@ -27,14 +29,15 @@ CHUNK = 1024
 
 
 @torch.no_grad()
-def decoded(x: Tensor, task: Task[Any]) -> Tensor:
+def decoded(x: Tensor, task: Task[Any], place: Place = HOST) -> Tensor:
     """What samples (n, *event_shape) look like, (n, *data_shape)."""
     if task.decode is None:
         return x
-    return torch.cat([task.decode(part) for part in torch.split(x, CHUNK)])
+    shown: Tensor = in_rows(place.network(task.decode), x, most=CHUNK, key="decode")
+    return shown
 
 
-def pack_samples(samples: Samples, task: Task[Any]) -> bytes:
+def pack_samples(samples: Samples, task: Task[Any], place: Place = HOST) -> bytes:
     """safetensors bytes: x, weights and groups where there are any, and rendered images."""
     from safetensors.torch import save
 
@@ -43,10 +46,11 @@ def pack_samples(samples: Samples, task: Task[Any]) -> bytes:
         tensors["log_weight"] = samples.log_weight.contiguous()
     if samples.group is not None:
         tensors["group"] = samples.group.contiguous()
-    images = task.render(decoded(samples.x[:RENDERED].detach(), task))
+    with place.measuring():
+        images = task.render(decoded(samples.x[:RENDERED].detach(), task, place))
     if images is not None:
         tensors["rendered"] = images.contiguous()
-    packed: bytes = save(tensors)
+    packed: bytes = save(HOST.here(tensors))
     return packed
 
 
@@ -61,10 +65,19 @@ def unpack_samples(data: bytes) -> Samples:
 def evaluate(
     samples: Samples, instances: Instances, metrics: Iterable[str]
 ) -> tuple[tuple[MetricRow, ...], dict[str, list[float]]]:
-    """Rows of the metrics table, and per-sample scores by metric name."""
-    samples = replace(samples, x=decoded(samples.x, instances.task))
+    """Rows of the metrics table, and per-sample scores by metric name.
+
+    Measured where the cell's networks lie.  Rewards and judges keep the cell's precision; the
+    metrics' own networks and all statistics are float32 or wider whatever that is, since they
+    compare cells of any.
+    """
+    place = instances.place
+    x = decoded(place.here(samples.x), instances.task, place)
+    weight, group = place.here((samples.log_weight, samples.group))
+    samples = replace(samples, x=x, log_weight=weight, group=group)
     classes = {name: plugins.load("metrics", name) for name in metrics}
-    found = {name: _measure(cls, samples, instances) for name, cls in classes.items()}
+    with place.measuring():
+        found = {name: _measure(cls, samples, instances) for name, cls in classes.items()}
     rows = tuple(_row(name, cls, found[name]) for name, cls in classes.items())
     scored = {n: m.per_sample for n, m in found.items() if m.per_sample is not None}
     return rows, {name: scores.detach().tolist() for name, scores in scored.items()}

@@ -19,6 +19,7 @@ from typing import Any, cast
 
 import torch
 
+from bench.core.accelerator import device_name
 from bench.core.cells import Cell, canonical, digest
 from bench.core.metering import Meter
 from bench.core.methods import FineTuning, Method
@@ -171,10 +172,12 @@ class Pilots:
         Not on the condition either: of all prompts, the first is piloted.
         """
         cell = replace(question.cell, seed=0, condition=None, method_params=question.given)
-        own = [question.fit_cost] if question.fit_cost else []
-        return digest(
-            [asdict(cell), str(question.budget), platform.node(), platform.processor(), *own]
-        )
+        own: list[Any] = [question.fit_cost] if question.fit_cost else []
+        said = asdict(cell)
+        said.pop("resources")
+        if (device := said.pop("device")) != "cpu":
+            own.append({"device": device_name(device)})
+        return digest([said, str(question.budget), platform.node(), platform.processor(), *own])
 
 
 def _rates(question: MatchingQuestion, found: Measured) -> RowPrices:

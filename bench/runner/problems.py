@@ -34,22 +34,24 @@ Decoder = Callable[[Tensor], Tensor]
 def make_problem(cell: Cell, instances: Instances, meter: Meter, rows: range) -> Problem:
     """The metered problem of a cell."""
     task, target, condition = instances.task, instances.target, cell.condition
-    world, decode = _world(cell), _metered_decoder(cell, task, meter)
+    world, decode = _world(cell), _metered_decoder(cell, instances, meter)
     wish = (*world, cell.reward, canonical(cell.reward_params))
     posterior, oracle = task.posterior, task.oracle(target.reward, target.strength)
     return Problem(
         flow=_metered_flow(cell, instances, meter),
         reward=_scored(cell, target, meter, wish, decode),
         meter=meter,
-        source=NoiseSource(cell.seed, cell.task, spelled(condition)),
+        source=NoiseSource(cell.seed, cell.task, spelled(condition), cell.device),
         rows=rows,
-        flow_map=_metered_map(cell, task, meter),
+        flow_map=_metered_map(cell, instances, meter),
         posterior=None
         if posterior is None
         else MeteredPosterior(posterior, meter, condition, (*world, "posterior")),
         oracle=None if oracle is None else MeteredOracle(oracle, meter, wish),
         decode=decode,
         condition=condition,
+        place=instances.place,
+        most_rows=int(cell.resources.get("rows", 0)) or None,
     )
 
 
@@ -60,7 +62,8 @@ def _metered_flow(cell: Cell, instances: Instances, meter: Meter) -> MeteredFlow
     if instances.adapted is not None:
         assert isinstance(instances.method, FineTuning)
         flow, key = instances.adapted, (*key, f"rank {instances.method.rank}")
-    return MeteredFlow(flow, meter, cell.condition, key, _runs(instances.task), timing)
+    place, runs = instances.place, _runs(instances.task)
+    return MeteredFlow(flow, meter, cell.condition, key, runs, timing, place)
 
 
 def _timing(task: Task[Any]) -> Timing:
@@ -74,11 +77,13 @@ def _timing(task: Task[Any]) -> Timing:
     return found
 
 
-def _metered_map(cell: Cell, task: Task[Any], meter: Meter) -> MeteredMap | None:
+def _metered_map(cell: Cell, instances: Instances, meter: Meter) -> MeteredMap | None:
+    task, place = instances.task, instances.place
     flow_map = task.flow_map if declares(task, "flow_map") else None
     if flow_map is None:
         return None
-    return MeteredMap(flow_map, meter, cell.condition, _world(cell), _runs(task))
+    place.carry(flow_map)
+    return MeteredMap(flow_map, meter, cell.condition, _world(cell), _runs(task), place)
 
 
 def _runs(task: Task[Any]) -> int:
@@ -86,11 +91,11 @@ def _runs(task: Task[Any]) -> int:
     return GUIDED_ROWS if task.guided else 1
 
 
-def _metered_decoder(cell: Cell, task: Task[Any], meter: Meter) -> Decoder | None:
+def _metered_decoder(cell: Cell, instances: Instances, meter: Meter) -> Decoder | None:
     """The task's decoder, counted; None where samples are data."""
-    if task.decode is None:
+    if instances.task.decode is None:
         return None
-    return meter.wrap("decoder", task.decode, key=_world(cell))
+    return meter.wrap("decoder", instances.place.network(instances.task.decode), key=_world(cell))
 
 
 def _scored(
@@ -126,7 +131,7 @@ def make_fit_problem(cell: Cell, instances: Instances, meter: Meter) -> FitProbl
         module = adapters.adapt(flow_maker(task)(), rank)
         key = (*_world(cell), f"rank {rank}", "trained")
         cost = _timing(task).cost(_runs(task))
-        return metered_clone(module, meter, cell.condition, key, cost)
+        return metered_clone(module, meter, cell.condition, key, cost, instances.place)
 
     def data(n: int, step: int) -> Tensor:
         label = f"{cell.seed}/{cell.task}/data/{step}".encode()

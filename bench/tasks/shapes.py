@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from bench.api import Condition, Flow, MetaFlowMap, Reference, Reward, Task, param
+from bench.api import Condition, Flow, MetaFlowMap, Reference, Reward, Task, following, param
 from bench.models import shapes, weights
 from bench.models.autoencoder import Code
 from bench.models.shapes_render import pictures
@@ -53,7 +53,8 @@ def _real(split: str, rows: int) -> _Real:
 @torch.no_grad()
 def _codes() -> Code:
     """The training renders, encoded once."""
-    return shapes.autoencoder().encode(_real("train", ROWS).x)
+    x = _real("train", ROWS).x
+    return following(shapes.autoencoder(), x).encode(x)
 
 
 def _heaviest(x: Tensor, weight: Tensor) -> Reference:
@@ -128,7 +129,7 @@ class Shapes(Task[ShapesParams]):
 
     def decode(self, z: Tensor) -> Tensor:
         """Latents (n, 16) to pictures (n, 3, 32, 32)."""
-        return shapes.autoencoder().decode(z)
+        return following(shapes.autoencoder(), z).decode(z)
 
     def weights(self) -> dict[str, str]:
         return weights.hashes("shapes")

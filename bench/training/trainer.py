@@ -20,9 +20,9 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 from torch.optim.swa_utils import AveragedModel
 
+from bench.core.devices import on_device
 from bench.core.params import UserError
 from bench.training.checkpoints import Checkpoints
-from bench.training.devices import on_device
 from bench.training.distributed import Alone, WorkerGroup
 from bench.training.validation import Validation
 

@@ -11,10 +11,10 @@ from torch import nn
 from typer.testing import CliRunner
 
 from bench.cli.main import app
+from bench.core.devices import Moving, check_device, on_device
 from bench.core.params import UserError
 from bench.runner.executors.ray import cluster
 from bench.training import distributed, maps
-from bench.training.devices import Moving, check_device, on_device
 from bench.training.distributed import Alone
 from bench.training.trainer import Setting, TrainConfig, Trainer
 from bench.training.validation import Journal

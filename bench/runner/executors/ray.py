@@ -10,6 +10,7 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
+from bench.plan.resources import requested
 from bench.record.attempt import lost
 from bench.runner.cell import Job
 from bench.runner.executors.base import Sink
@@ -73,10 +74,10 @@ def _tune(ray: Any, jobs: list[Job], sink: Sink, workers: int | None) -> None:
 
     mailbox = ray.remote(Mailbox).options(num_cpus=0).remote()
     courier = Courier(ray, mailbox, sink)
-    threads = max(job.cell.threads for job in jobs)
+    asked = {job.id: requested(job.cell) for job in jobs}
     trainable = tune.with_resources(
         tune.with_parameters(CellTrainable, jobs={job.id: job for job in jobs}, mailbox=mailbox),
-        {"cpu": threads},
+        lambda config: tune.PlacementGroupFactory([asked[config["cell"]]]),
     )
     with tempfile.TemporaryDirectory(prefix="tiltbench-") as scratch:
         tuner = tune.Tuner(

@@ -1,30 +1,45 @@
-"""Objectives that know of no device, on any device.
+"""Code that knows of no device, on any device.
 
 An objective draws its random numbers on the CPU, from the step's generator, so that they are the
-same everywhere; its data lie on the CPU too.  Inside `on_device` whatever meets the network's
-tensors is moved to them.
+same everywhere; its data lie on the CPU too, as do those of metrics.  Inside `on_device` whatever
+meets the network's tensors is moved to them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 from bench.core.params import UserError
 
+N = TypeVar("N", bound=nn.Module)
+
+
+def following(net: N, x: Tensor) -> N:
+    """A network that a module keeps for everybody, on the device of its input."""
+    first = next(net.parameters(), x)
+    return net if first.device == x.device else net.to(x.device)
+
+
+@contextmanager
+def wide() -> Iterator[None]:
+    """Without autocast: what is computed once and kept must not depend on who asks first."""
+    with torch.autocast("cpu", enabled=False), torch.autocast("cuda", enabled=False):
+        yield
+
 
 class Moving(TorchFunctionMode):
     """Operations take place on `device` as soon as one of their tensors lies there.
 
-    Random tensors go there once drawn.  An operation in place stays where its first argument is.
-    Data that an objective indexes are moved as a whole at every step; a large set should lie on the
-    device from the start.
+    Random tensors go there once drawn, and what becomes an array leaves it.  An operation in place
+    stays where its first argument is.  Data that an objective indexes are moved as a whole at every
+    step; a large set should lie on the device from the start.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -43,8 +58,14 @@ class Moving(TorchFunctionMode):
         if len(places) > 1:
             home = args[0].device if _in_place(func) else self.device
             args, kwargs = _moved((args, kwargs), home)
+        if func in LEAVING:
+            args = _moved(args, torch.device("cpu"))
         out = func(*args, **kwargs)
         return _moved(out, self.device) if kwargs.get("generator") is not None else out
+
+
+LEAVING = (Tensor.numpy, Tensor.__array__)
+"""What only the CPU can do."""
 
 
 def _is_tensor(leaf: object) -> bool:

@@ -1,0 +1,66 @@
+"""What a cell occupies while it runs: `resources: {gpu: 0.5, cpu: 2, memory: 16GiB}` in a suite.
+
+Ray schedules by it; nothing of it decides the samples.  `rows: 64` bounds the posterior draws that
+are scored or differentiated at once, for a card that others use as well.  A part of a card lets
+several cells share it.  Cells on the CPU take no card, whatever a suite says for those that have
+one.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import Any
+
+from bench.core.cells import Cell
+from bench.core.params import UserError
+
+BYTES = {"": 1, "KB": 1e3, "MB": 1e6, "GB": 1e9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
+
+
+def read_resources(given: Any) -> dict[str, float]:
+    """{"cpu": 1.0, "gpu": 0.5, "memory": bytes, "rows": 64.0} of what is given, or a UserError."""
+    if not isinstance(given, dict) or not set(given) <= set(READERS):
+        raise UserError(
+            "resources are a mapping of cpu, gpu, memory and rows: {gpu: 0.5, memory: 16GiB}"
+        )
+    return {name: READERS[name](value) for name, value in given.items()}
+
+
+def requested(cell: Cell) -> dict[str, float]:
+    """What Ray sets aside for a cell, in Ray's names: by default its threads, and a whole card."""
+    on_card = cell.device != "cpu"
+    asked = {
+        "CPU": cell.resources.get("cpu", float(cell.threads)),
+        "GPU": cell.resources.get("gpu", 1.0) if on_card else 0.0,
+        "memory": cell.resources.get("memory", 0.0),
+    }
+    return {name: amount for name, amount in asked.items() if amount or name == "CPU"}
+
+
+def _count(name: str) -> Any:
+    def read(value: Any) -> float:
+        known = isinstance(value, (int, float)) and not isinstance(value, bool)
+        if not known or not (value >= 0 and math.isfinite(value)) or (value > 1 and value % 1):
+            raise UserError(f"resources: {name} is a part of one or a whole number, not {value!r}")
+        return float(value)
+
+    return read
+
+
+def _bytes(value: Any) -> float:
+    found = re.fullmatch(
+        r"([0-9.]+(?:e[0-9]+)?)\s*([KMG]I?B)?", str(value).upper().replace("E", "e")
+    )
+    if found is None:
+        raise UserError(f"resources: memory is a size such as 16GiB, not {value!r}")
+    return float(found[1]) * BYTES[found[2] or ""]
+
+
+def _rows(value: Any) -> float:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise UserError(f"resources: rows is a whole number from 1, not {value!r}")
+    return float(value)
+
+
+READERS = {"cpu": _count("cpu"), "gpu": _count("gpu"), "memory": _bytes, "rows": _rows}
