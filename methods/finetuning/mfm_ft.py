@@ -116,14 +116,17 @@ def pathwise(points: Points, b_theta: Tensor) -> Tensor:
 def weighted(points: Points, b_theta: Tensor) -> Tensor:
     """grad_x E[rho | x] = (beta / alpha^2) E[rho (x1 - D) | x]: no gradient, as unbiased."""
     x1 = points.drawn()
-    return _by_weights(points, b_theta, x1, rewards_of(points.problem, x1))
+    reward = rewards_of(points.problem, x1)
+    return _by_weights(points, b_theta, x1, reward, torch.ones_like(reward))
 
 
-def _by_weights(points: Points, b_theta: Tensor, x1: Tensor, reward: Tensor) -> Tensor:
-    rho, i = (reward - points.scale(points.point)).exp(), points.problem.interpolant
-    moved = (expand(rho, x1) * (x1 - points.point)).mean(0)
+def _by_weights(points: Points, b_theta: Tensor, x1: Tensor, reward: Tensor, own: Tensor) -> Tensor:
+    """The residual from the draws that are the posterior's own (n, batch): 1, others 0."""
+    share, i = own / own.sum(0), points.problem.interpolant
+    rho = share * (reward - points.scale(points.point)).exp()
+    moved = (expand(rho, x1) * (x1 - points.point)).sum(0)
     push = points.half_variance * i.value_gradient(moved.to(x1), points.t)
-    return mfm_residual(b_theta, points.b, rho.mean(0).to(x1), push)
+    return mfm_residual(b_theta, points.b, rho.sum(0).to(x1), push)
 
 
 @torch.no_grad()
@@ -135,7 +138,7 @@ def pooled(points: Points, b_theta: Tensor) -> Tensor:
         points.problem, points.sampler, points.x, points.t, points.draws, noise, tilt
     )
     push = points.half_variance * i.value_gradient(pool.shift, points.t)
-    plain = _by_weights(points, b_theta, pool.x1, pool.reward)
+    plain = _by_weights(points, b_theta, pool.x1, pool.reward, pool.own.to(pool.reward))
     return torch.where(expand(pool.holds, plain), b_theta - points.b - push, plain)
 
 

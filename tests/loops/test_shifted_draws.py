@@ -124,3 +124,23 @@ def test_so_few_draws_that_none_can_tell_are_plain(n):
     pool = shifted_pool(problem, problem.posterior, x, t, n, noise, tilt)
     assert pool.x1.shape == (n, *x.shape) and not bool(pool.holds.any())
     assert bool(pool.shift.isfinite().all()) and bool(pool.ess.isfinite().all())
+
+
+def test_a_slope_that_is_right_at_home_and_wrong_where_it_sends_the_draws_does_not_count():
+    """A sharp observation late in a run: plain draws see a slope, shifted ones overshoot."""
+    problem = problem_of("gmm:dimension=2", "inverse", n=64)
+    x1 = reference_of("gmm:dimension=2", "linear:strength=1e-6", 64)
+    t = filled(0.9, x1)
+    x = problem.interpolant.noised(x1, problem.x0(), t)
+    point = problem.interpolant.denoiser(problem.flow.velocity(x, t), x, t)
+    noise = problem.noise_at(0)
+    slope = local_tilt(problem, point, t, noise)
+    flat = Tilt(slope.c - slope.kappa[:, None] * point, torch.zeros_like(slope.kappa))
+    pool = shifted_pool(problem, problem.posterior, x, t, 8, noise, flat)
+    wrong = pool.moved & ~pool.holds
+    assert int(wrong.sum()) > 0
+    # Where it does not count, the answer is that of the plain half alone.
+    r = problem.reward(pool.x1[:4].flatten(0, 1)).reshape(4, -1)
+    plain = denoiser_shift(r, pool.x1[:4])
+    assert torch.allclose(pool.shift[wrong].to(plain), plain[wrong], atol=1e-4)
+    assert torch.equal(pool.own[4:, wrong], torch.zeros_like(pool.own[4:, wrong]))
