@@ -102,7 +102,7 @@ def _climbers(known: Ratios, exact: Entry) -> list[str]:
 
 def _instead(entry: Entry, exact: Entry) -> str:
     """How the reward compares with that of the law itself."""
-    gap = difference(entry.estimate("reward"), exact.estimate("reward"))
+    gap = difference(entry.estimate("reward"), exact.estimate("reward"), as_drawn=True)
     if not math.isfinite(gap.half) or abs(gap.mean) <= gap.half:
         return "same"
     return "climb" if gap.mean > 0 else "short"
@@ -160,7 +160,9 @@ def _beyond(summary: Summary, problem: ProblemKey, budget: str, metric: str) -> 
     if prior is None or not prior.estimate(metric).known:
         return ""
     rest = [e for e in summary.of(problem, budget) if e is not prior and e.estimate(metric).known]
-    gaps = [(e, difference(e.estimate(metric), prior.estimate(metric))) for e in rest]
+    gaps = [
+        (e, difference(e.estimate(metric), prior.estimate(metric), as_drawn=True)) for e in rest
+    ]
     found = [e for e, gap in gaps if gap.mean > np.nan_to_num(gap.half) and _rose(e, prior)]
     if not found:
         return ""
@@ -174,7 +176,7 @@ def _beyond(summary: Summary, problem: ProblemKey, budget: str, metric: str) -> 
 
 
 def _rose(entry: Entry, prior: Entry) -> bool:
-    gap = difference(entry.estimate("reward"), prior.estimate("reward"))
+    gap = difference(entry.estimate("reward"), prior.estimate("reward"), as_drawn=True)
     return gap.mean > float(np.nan_to_num(gap.half))
 
 
