@@ -8,18 +8,19 @@ were drawn independently makes the variance (Liang and Zeger, Biometrika 73, 198
 
 for one condition s^2 / J.  Seeds are such a factor, and so are fits, which are trained once and
 then sampled many times.  Sentences are one, with u_i = w_i (x_i - m); labels are all there are and
-none.  A factor inside another one (a fit for every seed) adds nothing.  Where two cross, each of
-them holds the variance of the rest once, so that once too often it is in their sum:
+none.  Clusters of unequal size count as so many of one size, (sum n_j)^2 / sum n_j^2.  A factor
+inside another one (a fit for every seed) adds nothing.  Where two cross, each of them holds the
+variance of the rest once, so that it is in their sum once too often:
 
     V = V_A + V_B - V_AB,   V_AB = J_A J_B / ((J_A - 1)(J_B - 1))  sum (u without either mean)^2,
 
-at least the larger one, with Satterthwaite's degrees of freedom.
+where V_B - V_AB, of the smaller one, is at least 0; degrees of freedom are Satterthwaite's.
 """
 
 from __future__ import annotations
 
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterable, Sequence
 from typing import Literal, NamedTuple
 
@@ -45,12 +46,15 @@ class Factor(NamedTuple):
 
     source: Source
     variance: float
-    freedom: int
+    freedom: float
     gaps: tuple[float, ...]
 
 
 class Spread(NamedTuple):
-    """Mean of rows, their own standard error, and its variance over the factors repeated."""
+    """Mean of rows, their own standard error, and its variance over the factors repeated.
+
+    The factors are sorted, that with the largest variance first; the second is without the rest.
+    """
 
     mean: float
     own: float
@@ -61,7 +65,7 @@ class Spread(NamedTuple):
     @property
     def main(self) -> Factor:
         """The factor that makes most of the variance."""
-        return max(self.factors, key=lambda factor: factor.variance)
+        return self.factors[0]
 
 
 def spread(rows: Sequence[Row], sentences: bool = False) -> Spread:
@@ -80,10 +84,12 @@ def spread(rows: Sequence[Row], sentences: bool = False) -> Spread:
         found.append(_factor("prompts", [r.condition for r in rows], about, mean))
     if not found:
         return Spread(mean, own, math.nan, math.nan, ())
-    total = sum(factor.variance for factor in found)
-    variance = total - (_rest(rows, within, sentences) if len(found) == 2 else 0.0)
-    largest = max(factor.variance for factor in found)
-    return Spread(mean, own, max(variance, largest), _satterthwaite(found), tuple(found))
+    found.sort(key=lambda factor: -factor.variance)
+    if len(found) == 2:
+        own_part = found[1].variance - _rest(rows, within, sentences)
+        found[1] = found[1]._replace(variance=max(own_part, 0.0))
+    variance = sum(factor.variance for factor in found)
+    return Spread(mean, own, variance, _satterthwaite(found), tuple(found))
 
 
 def lone_fit(rows: Sequence[Row], sentences: bool = False) -> bool:
@@ -144,8 +150,10 @@ def _factor(
     for label, value in zip(labels, contributions, strict=True):
         sums[label] += value
     count = len(sums)
-    variance = count / (count - 1) * sum(value * value for value in sums.values())
-    return Factor(source, variance, count - 1, tuple(mean + count * v for v in sums.values()))
+    sizes = list(Counter(labels).values())
+    even = sum(sizes) ** 2 / sum(size * size for size in sizes)
+    variance = even / (even - 1) * sum(value * value for value in sums.values())
+    return Factor(source, variance, even - 1, tuple(mean + count * v for v in sums.values()))
 
 
 def _rest(rows: Sequence[Row], within: list[float], sentences: bool) -> float:

@@ -218,7 +218,7 @@ def _paired(found: Spread) -> Difference:
     if not found.factors:
         known = math.isfinite(found.own)
         return Difference(found.mean, found.own, math.inf, 1, "own errors" if known else "none")
-    gaps, pairs = found.main.gaps, found.main.freedom + 1
+    gaps, pairs = found.main.gaps, len(found.main.gaps)
     if not _without_spread(found):
         error = math.sqrt(found.variance)
         return Difference(found.mean, error, found.freedom, pairs, "paired t", gaps)
