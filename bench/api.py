@@ -86,7 +86,7 @@ from bench.loops.posteriors import GAUSSIAN_WIDTHS, SAMPLERS, PosteriorChoice, s
 from bench.core.estimators import denoiser_shift, log_mean_exp, value_gradient
 from bench.core.quadratic import Quadratic
 from bench.loops.scoring import reward_work, rewards_of
-from bench.loops.shifted_draws import shifted_pool, slope_of, tilt_work
+from bench.loops.shifted_draws import second_context_work, shifted_pool, slope_of, tilt_work
 
 # isort: split
 # steering
@@ -278,6 +278,7 @@ __all__ = [
     "sampled_in_blocks",
     "sampler_param",
     "scale_of",
+    "second_context_work",
     "shifted_pool",
     "signal_level",
     "single_survivor",

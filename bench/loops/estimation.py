@@ -30,7 +30,12 @@ from bench.core.work import Work, forward
 from bench.loops.posteriors import PosteriorChoice, sampler_param
 from bench.loops.pulling import Pulled, pull
 from bench.loops.scoring import reward_work, rewards_of
-from bench.loops.shifted_draws import local_tilt, shifted_pool, tilt_work
+from bench.loops.shifted_draws import (
+    local_tilt,
+    second_context_work,
+    shifted_pool,
+    tilt_work,
+)
 from bench.loops.steering import SteeringParams, StepTerm, steer
 
 
@@ -192,7 +197,8 @@ class EstimatedSteering(Method[Any]):
         )
         times = spec.grid(p.steps, p.start)[:-1]
         if self.estimator.shifted:  # from contexts at other times, which are not known beforehand
-            drawn = self.choice.work(self.draws, gradient) * float(p.steps)
+            each = self.choice.work(self.draws, gradient)
+            drawn = (each + second_context_work(self.choice, self.draws)) * float(p.steps)
         else:
             drawn = self.choice.along(spec, times, self.draws, gradient)
         return forward("flow", spec.calls(times)) + drawn + rewards * float(p.steps)

@@ -28,7 +28,8 @@ from bench.core.problem import Problem
 from bench.core.protocols import Noise, PosteriorSampler
 from bench.core.shifted import Tilt
 from bench.core.values import ProblemSpec
-from bench.core.work import Work
+from bench.core.work import Work, forward
+from bench.loops.posteriors import PosteriorChoice
 from bench.loops.scoring import reward_work, rewards_of
 
 HOLDS = 0.1
@@ -188,3 +189,9 @@ def shifted_pool(
 def tilt_work(spec: ProblemSpec) -> Work:
     """Rows of a local tilt, per context."""
     return reward_work(spec, GRADIENTS, gradient=True)
+
+
+def second_context_work(choice: PosteriorChoice, draws: int) -> Work:
+    """Rows of the shifted context itself: samplers of the flow see its velocity there first."""
+    seen = choice.differentiates_flow and draws >= FEWEST
+    return forward("flow") if seen else Work()

@@ -27,6 +27,7 @@ from bench.api import (
     reward_work,
     rewards_of,
     sampler_param,
+    second_context_work,
     shifted_pool,
 )
 from methods.finetuning.loop import Losses, rows_of
@@ -144,11 +145,14 @@ def pooled(points: Points, b_theta: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class FitEstimator:
-    """How a target comes from draws; `gradient`: whether through them."""
+    """How a target comes from draws; `gradient`: whether through them, `shifted`: whether half of
+    them from another context.
+    """
 
     summary: str
     residual: Residual
     gradient: bool = False
+    shifted: bool = False
 
     @property
     def needs(self) -> frozenset[Need]:
@@ -159,7 +163,9 @@ class FitEstimator:
 FIT_ESTIMATORS: Mapping[str, FitEstimator] = {
     "G": FitEstimator("the gradient through the draws, as published", pathwise, gradient=True),
     "GF": FitEstimator("reward-weighted draws, without a gradient", weighted),
-    "shifted": FitEstimator("weighted draws, half of them from a shifted context", pooled),
+    "shifted": FitEstimator(
+        "weighted draws, half of them from a shifted context", pooled, shifted=True
+    ),
 }
 
 
@@ -186,7 +192,7 @@ class MFMFineTuning(Regression):
     context shifted by it (`bench.loops.shifted_draws`): a bias of O(1/N), but weights that do not
     collapse.
     Fit per point, N draws: 2 flow forwards, 1 backward, N map and N + 1 reward forwards; with G the
-    N backwards of map and reward.
+    N backwards of map and reward, with shifted and a sampler of the flow a flow forward.
     Cost per sample: K flow rows of the sampler.
     """
 
@@ -211,7 +217,8 @@ class MFMFineTuning(Regression):
     def one_step(self, spec: ProblemSpec) -> Work:
         draws, gradient = self.params.draws, self.estimator.gradient
         own = self.choice.work(draws, gradient) + reward_work(spec, draws, gradient)
-        return super().one_step(spec) + own
+        again = second_context_work(self.choice, draws) if self.estimator.shifted else Work()
+        return super().one_step(spec) + own + again
 
     def losses(self, problem: FitProblem) -> Losses:
         p = self.params

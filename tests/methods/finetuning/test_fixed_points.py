@@ -92,8 +92,9 @@ def test_the_pull_has_the_residual_as_gradient():
 def test_the_scale_of_rho_depends_on_the_point_and_bounds_rho(gmm):
     problem = fit_problem(gmm, LinearReward.create(a=(1.0, 1.0)))
     x = gmm.draw_data(50, torch.Generator())
+    pilot = regression.pilot_of(problem, 0)
     constant, point = (
-        regression.log_scale(problem, regression.RHO_SCALES[name], 0)(x)
+        regression.log_scale(problem, regression.RHO_SCALES[name], pilot)(x)
         for name in ("constant", "point")
     )
     assert float(constant.std()) == 0
