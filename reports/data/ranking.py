@@ -45,7 +45,7 @@ def rank_stability(entries: Sequence[Entry], metric: str, direction: str) -> Ran
     An entry of a single fit is ranked as it was drawn.
     """
     known = tuple(e for e in entries if e.estimate(metric).known)
-    values = _comparable(known, metric) if direction in DIRECTIONS else None
+    values = _comparable(known, metric, direction)
     if values is None:
         return None
     return RankStability(known, *order_stability(values, direction))
@@ -53,10 +53,14 @@ def rank_stability(entries: Sequence[Entry], metric: str, direction: str) -> Ran
 
 def order_stability(values: Values, direction: str) -> tuple[NDArray[np.float64], float]:
     """The chance of every rank (m, m), and the expected tau, of values (m, J) over J seeds."""
-    drawn = ranks(plausible_means(shrunk(values)), direction)
+    drawn = _drawn_ranks(values, direction)
     seen = ranks(values.mean(1), direction)
     chance = np.stack([(drawn == rank).mean(0) for rank in range(len(values))], axis=1)
     return chance, kendall(seen, drawn)
+
+
+def _drawn_ranks(values: Values, direction: str) -> NDArray[np.int64]:
+    return ranks(plausible_means(shrunk(values)), direction)
 
 
 def shrunk(values: Values) -> Values:
@@ -81,14 +85,15 @@ def kendall(a: NDArray[np.int64], b: NDArray[np.int64]) -> float:
 
 def probability_best(entry: Entry, entries: Sequence[Entry], metric: str, direction: str) -> float:
     """That an entry is the best of those with a value; NaN where seeds do not say."""
-    found = rank_stability(entries, metric, direction)
-    if found is None or entry not in found.entries:
+    known = [e for e in entries if e.estimate(metric).known]
+    values = _comparable(known, metric, direction)
+    if values is None or entry not in known:
         return math.nan
-    return float(found.chance[found.entries.index(entry), 0])
+    return float((_drawn_ranks(values, direction)[:, known.index(entry)] == 0).mean())
 
 
-def _comparable(entries: Sequence[Entry], metric: str) -> Values | None:
-    if len(entries) < 2:
+def _comparable(entries: Sequence[Entry], metric: str, direction: str) -> Values | None:
+    if len(entries) < 2 or direction not in DIRECTIONS:
         return None
     values = shared_seeds([e.estimate(metric) for e in entries])
     return values if values.ndim == 2 and values.shape[1] > 1 else None

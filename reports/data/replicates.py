@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import Literal, NamedTuple
 
 NO_FIT = -1
@@ -164,11 +164,18 @@ def _rest(rows: Sequence[Row], within: list[float], sentences: bool) -> float:
     sums: dict[tuple[Hashable, Hashable], float] = defaultdict(float)
     for a, b, value in zip(first, second, within, strict=True):
         sums[a, b] += value
-    by_a, by_b = ({key: _mean(v for k, v in sums.items() if k[axis] == key)
-                   for key in {k[axis] for k in sums}} for axis in (0, 1))  # fmt: skip
+    by_a, by_b = (_margin(sums, axis) for axis in (0, 1))
     middle = _mean(sums.values())
     squares = sum((v - by_a[a] - by_b[b] + middle) ** 2 for (a, b), v in sums.items())
     return len(sums) * squares / ((len(by_a) - 1) * (len(by_b) - 1))
+
+
+def _margin(sums: Mapping[tuple[Hashable, Hashable], float], axis: int) -> dict[Hashable, float]:
+    """Means over the other index."""
+    found: dict[Hashable, list[float]] = defaultdict(list)
+    for key, value in sums.items():
+        found[key[axis]].append(value)
+    return {label: _mean(values) for label, values in found.items()}
 
 
 def _satterthwaite(factors: list[Factor]) -> float:

@@ -13,6 +13,7 @@ smallest budget is dearer is out.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -59,7 +60,7 @@ def failure_sensitivity(
     first = _conclusion(fair, metric, direction)
     if first is None or len(fair) < 2:
         return None
-    filled = [_with_failures(e, fair, metric, direction) for e in fair]
+    filled = [with_failures(e, fair, metric, direction) for e in fair]
     second = _conclusion(filled, metric, direction)
     assert second is not None
     lost = [(e.method, _missing(e, metric), len(e.cells)) for e in fair]
@@ -77,16 +78,34 @@ def _missing(entry: Entry, metric: str) -> int:
     return len(entry.cells) - len(entry.estimate(metric).rows)
 
 
-def _with_failures(entry: Entry, entries: Sequence[Entry], metric: str, direction: str) -> Entry:
+def with_failures(entry: Entry, entries: Sequence[Entry], metric: str, direction: str) -> Entry:
     """The entry with its failed cells as the worst value that anybody has in their condition."""
     found = entry.estimate(metric)
-    there = {(row.condition, row.seed) for row in found.rows}
-    keys = zip(entry.cells["condition"], entry.cells["seed"], strict=True)
-    absent = [(str(c), int(s)) for c, s in keys if (str(c), int(s)) not in there]
-    fit = found.rows[0].fit if found.rows else NO_FIT
-    rows = [Row(c, s, _worst(c, entries, metric, direction), fit=fit) for c, s in absent]
+    absent = _absent(entry, found.rows)
+    rows = [Row(c, s, _worst(c, entries, metric, direction), fit=fit) for c, s, fit in absent]
     estimate = mean_of([*found.rows, *rows], found.sentences, found.note)
     return replace(entry, estimates={**entry.estimates, metric: estimate})
+
+
+def _absent(entry: Entry, rows: Sequence[Row]) -> list[tuple[str, int, int]]:
+    """Condition, seed and fit of the cells without a value.
+
+    Of several fits that share a seed those that are not there; of a fit for every seed a new one.
+    """
+    keys = zip(entry.cells["condition"], entry.cells["seed"], strict=True)
+    planned = Counter((str(c), int(s)) for c, s in keys)
+    fits = {row.fit for row in rows}
+    there = {(row.condition, row.seed, row.fit) for row in rows}
+    if len(fits) > 1 and max(planned.values()) == 1:
+        seen = {(c, s) for c, s, _ in there}
+        lost = [key for key in planned if key not in seen]
+        return [(c, s, max(fits) + 1 + k) for k, (c, s) in enumerate(lost)]
+    every = [
+        (c, s, fit)
+        for (c, s), count in planned.items()
+        for fit in ([NO_FIT] if fits == {NO_FIT} else range(count))
+    ]
+    return [cell for cell in every if cell not in there]
 
 
 def _worst(condition: str, entries: Sequence[Entry], metric: str, direction: str) -> float:
@@ -122,7 +141,7 @@ def unit_sensitivity(
     units = [name for name in UNITS if any(_cost(e, name) > 0 for es in competing for e in es)]
     return UnitSensitivity(
         {unit: _leader(competing, metric, direction, unit) for unit in units},
-        {unit: max(_cost_ratio(entries, unit) for entries in competing) for unit in units},
+        {unit: max(_cost_ratios(competing, unit)) for unit in units},
     )
 
 
@@ -132,9 +151,10 @@ def _cost(entry: Entry, unit: str) -> float:
     return entry.per_sample(column) if column == CELL_SECONDS else entry.mean(column)
 
 
-def _cost_ratio(entries: Sequence[Entry], unit: str) -> float:
-    costs = [cost for e in entries if (cost := _cost(e, unit)) > 0]
-    return max(costs) / min(costs) if costs else math.nan
+def _cost_ratios(budgets: Sequence[Sequence[Entry]], unit: str) -> list[float]:
+    """The dearest over the cheapest, of every budget that costs anything."""
+    costs = [[cost for e in entries if (cost := _cost(e, unit)) > 0] for entries in budgets]
+    return [max(found) / min(found) for found in costs if found]
 
 
 def _leader(

@@ -9,9 +9,10 @@ import numpy as np
 from reports.data.comparisons import floor_ratio
 from reports.data.statistics import difference
 from reports.data.summary import Entry, ProblemKey, Summary
-from reports.text.labels import budget_label
-from reports.text.leaders import leader, listed, more_compute
+from reports.text.labels import budget_label, listed
+from reports.text.leaders import leader, more_compute
 from reports.text.numbers import decimals, fixed, plus_minus, short
+from reports.text.robustness import other_units
 
 AT_THE_FLOOR = 1.5
 NEAR = 2.0
@@ -38,6 +39,7 @@ def findings(summary: Summary, problem: ProblemKey) -> list[str]:
         *leads,
         _beyond(summary, problem, same[-1], unread) if unread else "",
         more_compute(summary, problem, same),
+        other_units(summary, problem, "reward") if summary.has(problem, "reward") else "",
     ]
     return [sentence for sentence in sentences if sentence]
 

@@ -13,8 +13,9 @@ from reports.data.comparisons import (
 )
 from reports.data.ranking import probability_best
 from reports.data.summary import Entry, ProblemKey, Summary
-from reports.text.labels import budget_label
+from reports.text.labels import budget_label, listed
 from reports.text.numbers import decimals, plus_minus, probability, short
+from reports.text.robustness import left_out
 
 
 def leader(summary: Summary, problem: ProblemKey, budget: str, metric: str) -> str:
@@ -32,7 +33,7 @@ def leader(summary: Summary, problem: ProblemKey, budget: str, metric: str) -> s
         f"At `{budget_label(budget)}` the {most} {metric} is that of `{top.method}`, "
         f"{plus_minus(value, decimals([value]))}{_chance(top, entries, metric, direction)}, "
         f"{_lead(top, entries, metric, direction)}{_cost(top, entries, metric, direction)}{judged}."
-        f"{_missing(entries)}"
+        f"{left_out(entries, metric, direction)}"
     )
 
 
@@ -44,13 +45,6 @@ def _chance(top: Entry, entries: list[Entry], metric: str, direction: str) -> st
     percentage = f"{min(max(chance, 0.01), 0.99):.0%}".replace("%", "\u2009%")
     beyond = "over " if chance > 0.99 else ""
     return f" (the best with probability {beyond}{percentage})"
-
-
-def _missing(entries: list[Entry]) -> str:
-    """Whose cells are left out of the comparison, on both sides."""
-    found = [f"`{e.method}` ({len(e.cells) - len(e.done)} of {len(e.cells)} cells)"
-             for e in entries if len(e.done) < len(e.cells)]  # fmt: skip
-    return f" Left out, on both sides: what did not end well of {listed(found)}." if found else ""
 
 
 def _lead(top: Entry, entries: list[Entry], metric: str, direction: str) -> str:
@@ -112,11 +106,6 @@ def more_compute(summary: Summary, problem: ProblemKey, budgets: list[str]) -> s
         f"Between `{budgets[0]}` and `{budgets[-1]}`, more compute does not clearly raise the "
         f"reward of {listed(flat)}; {rest}."
     )
-
-
-def listed(parts: list[str]) -> str:
-    """`a, b and c`."""
-    return " and ".join(filter(None, [", ".join(parts[:-1]), *parts[-1:]]))
 
 
 def closed_form_note(summary: Summary) -> str:

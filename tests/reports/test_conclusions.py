@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,13 +20,16 @@ from reports.data.aggregates import (
 from reports.data.comparisons import against, all_pairs, best_baseline, fair_entries
 from reports.data.equivalence import no_worse
 from reports.data.ranking import kendall, order_stability, probability_best, rank_stability, shrunk
+from reports.data.replicates import NO_FIT, Row
 from reports.data.resampling import plausible_means, ranks, shared_seeds
 from reports.data.run import load_run
-from reports.data.sensitivity import failure_sensitivity, unit_sensitivity
-from reports.data.statistics import difference, over_seeds
-from reports.data.summary import Summary, summarise
+from reports.data.sensitivity import failure_sensitivity, unit_sensitivity, with_failures
+from reports.data.statistics import MeanInterval, difference, mean_of, over_seeds
+from reports.data.summary import Entry, ProblemKey, Summary, summarise
+from reports.text.findings import findings
 from reports.text.leaders import leader
 from reports.text.numbers import probability
+from reports.text.robustness import other_units
 from tests.worlds.made_run import make_run
 
 RNG = np.random.default_rng
@@ -68,6 +72,7 @@ def test_a_sentence_names_what_is_left_out_and_how_probable_the_best_is(folder: 
     said = leader(summary, summary.problems[0], "paper-nfe=500", "reward")
     assert "the best with probability" in said
     assert "Left out, on both sides: what did not end well of `rollout` (1 of 3 cells)" in said
+    assert "these cells would not change who leads, nor how clearly" in said
 
 
 # -- the best of many -----------------------------------------------------------------------------
@@ -79,7 +84,8 @@ def test_the_highest_of_28_equal_methods_is_not_called_probable() -> None:
         x = rng.standard_normal((28, 5))
         top = int(x.mean(1).argmax())
         lead.append(x.mean(1)[top] * 5**0.5)
-        chance.append(order_stability(x, "higher")[0][top, 0])
+        drawn = ranks(plausible_means(shrunk(x), 400), "higher")
+        chance.append((drawn[:, top] == 0).mean())
     assert np.mean(lead) > 1.9, "the fault: two standard errors above the truth, all the same"
     assert np.mean(chance) < 0.15 and np.quantile(chance, 0.95) < 0.45, np.mean(chance)
 
@@ -212,6 +218,8 @@ def test_a_method_that_fails_where_it_is_hard_does_not_gain_by_it(tmp_path: Path
     assert ("dps", 2, 3) in found.failed and ("rollout", 1, 3) in found.failed
     whole = failure_sensitivity([e for e in entries if not e.trouble], "reward", "higher")
     assert whole is not None and whole.holds and not whole.failed
+    said = leader(summary, summary.problems[0], "paper-nfe=500", "reward")
+    assert f"would put `{found.failures_worst.leader}` first instead" in said
 
 
 def test_another_unit_of_compute_may_name_another_leader(tmp_path: Path) -> None:
@@ -227,3 +235,27 @@ def test_another_unit_of_compute_may_name_another_leader(tmp_path: Path) -> None
     assert found.leaders["paper-nfe"] == "dps"
     assert found.leaders["flops"] not in ("dps", None) and not found.holds
     assert found.spread["flops"] >= 10 and found.spread["paper-nfe"] < 1.3
+    said = other_units(summary, summary.problems[0], "reward")
+    assert "`dps` in paper-nfe" in said and f"`{found.leaders['flops']}` in flops" in said
+    assert said in findings(summary, summary.problems[0])
+
+
+def worst_counted(rows: list[Row], planned: list[tuple[int, str]]) -> MeanInterval:
+    """The estimate of an entry whose planned cells (seed, fit) without a row count as 0."""
+    cells = pd.DataFrame(planned, columns=["seed", "fit"]).assign(condition="", status="ok")
+    entry = Entry(ProblemKey("t", "r", 1.0), "m", "m", "b", cells, {"reward": mean_of(rows)})
+    rival = replace(entry, method="n", estimates={"reward": mean_of([Row("", 0, 0.0)])})
+    return with_failures(entry, [entry, rival], "reward", "higher").estimate("reward")
+
+
+def test_a_failed_cell_of_one_of_several_fits_counts_as_that_fit() -> None:
+    rows = [Row("", s, 1.0, fit=f) for f in (0, 1) for s in (0, 1)]
+    both = [(s, f"{f}") for f in (0, 1) for s in (0, 1)]
+    assert worst_counted(rows, both).rows == tuple(rows)
+    lost = worst_counted(rows[:3], both)
+    assert [(r.seed, r.value, r.fit) for r in lost.rows][-1] == (1, 0.0, 1) and len(lost.rows) == 4
+    nested = [Row("", s, 1.0, fit=s) for s in (0, 1)]
+    found = worst_counted(nested, [(s, f"{s}") for s in (0, 1, 2)])
+    assert [(r.seed, r.value, r.fit) for r in found.rows] == [(0, 1, 0), (1, 1, 1), (2, 0, 2)]
+    plain = worst_counted([Row("", 0, 1.0)], [(0, ""), (1, "")])
+    assert [(r.seed, r.value, r.fit) for r in plain.rows] == [(0, 1, NO_FIT), (1, 0, NO_FIT)]
