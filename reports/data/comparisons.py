@@ -130,9 +130,11 @@ def against(
     for budget in summary.budgets(problem):
         entries = summary.of(problem, budget)
         other = opponent(entries)
-        rest = [e for e in entries if e is not other and e.is_contestant]
-        for entry in rest if other is not None else ():
-            found += compared_with(entry, [other], entries, metric)
+        if other is None:
+            continue
+        for entry in entries:
+            if entry is not other and entry.is_contestant:
+                found += compared_with(entry, [other], entries, metric)
     return found
 
 

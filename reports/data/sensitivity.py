@@ -172,6 +172,6 @@ def _leader(
     reached = {m: sorted(p) for m, p in curves.items() if min(p)[0] <= at + 1e-9}
     if len(reached) < 2:
         return None
-    values = {m: float(np.interp(at, *zip(*points, strict=True))) for m, points in reached.items()}
+    values = {m: float(np.interp(at, *np.transpose(points))) for m, points in reached.items()}
     pick = max if direction == "higher" else min
     return pick(values, key=lambda method: values[method])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 from reports.data.statistics import COVERAGE
@@ -19,7 +20,7 @@ def replication_notes(entries: list[Entry]) -> list[str]:
 
 def unseen_chance(k: int) -> float:
     """The chance of a failure that k repetitions do not show one time in twenty: 1 - .05^(1/k)."""
-    return 1.0 - (1 - COVERAGE) ** (1 / k)
+    return 1.0 - math.pow(1 - COVERAGE, 1 / k)
 
 
 def _counts(entries: list[Entry]) -> list[int]:
