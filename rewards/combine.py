@@ -213,7 +213,7 @@ class PythonCallable(PromptedReward[CallableParams]):
         module = self.params.function.partition(":")[0]
         try:
             return {self.params.function: digest_of(module)}
-        except ModuleNotFoundError as error:
+        except (ModuleNotFoundError, SyntaxError) as error:
             raise UserError(f"cannot load '{self.params.function}': {error}") from error
 
 

@@ -144,6 +144,10 @@ class Task(Generic[P]):
         """What rewards read of a condition that the flow hears; all of it where it is plain."""
         return sentence_of(condition)
 
+    def doubt(self, condition: Condition) -> str:
+        """What a reader has to know of how the flow hears a condition, or ""; rows say it."""
+        return ""
+
     def data(self, split: str) -> Tensor | None:
         """Real samples (n, *data_shape) of a split, if there are any."""
         return None

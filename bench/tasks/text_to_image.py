@@ -143,8 +143,21 @@ class TextToImage(Task[TextToImageParams]):
         filed = self._filed if p.prompt_file else []
         sentences = dict.fromkeys([*given, *(split(filed, which) if filed else [])])
         if p.long_prompts == "refuse":
-            self._readers.require_read(sentences)
+            self._readers.require_read([*sentences, *self._negatives])
         return sentences
+
+    @property
+    def _negatives(self) -> list[str]:
+        """The negative prompt, where there is one that is heard."""
+        heard = self.params.negative and self._guidance.second
+        return [self.params.negative] if heard else []
+
+    def doubt(self, condition: Condition) -> str:
+        """Which tokens of the prompt and of the negative one are cut."""
+        if self._folder.family.labels or self.params.long_prompts == "refuse":
+            return ""
+        said = map(self._readers.doubt, [str(condition), *self._negatives])
+        return "; ".join(filter(None, said))
 
     @cached_property
     def _filed(self) -> list[str]:

@@ -1,5 +1,6 @@
 """Flows of the tiny pipelines, and how far they are from the pipelines' own latents."""
 
+from contextlib import contextmanager
 from functools import cache
 
 import torch
@@ -49,3 +50,41 @@ def gap_to(pipe, flow, name, steps, guidance=STRONG):
     z = noise(flow)
     wanted = own_latents(pipe, z, PROMPT[name], steps, guidance)
     return (made(flow, z, steps, PROMPT[name]) - wanted).abs().max() / wanted.abs().max()
+
+
+def task_name(name, **given):
+    """The task on a tiny pipeline, for suites."""
+    told = "classes=3" if name == "dit" else f"prompts={PROMPT[name]}"
+    more = "".join(f",{key}={value}" for key, value in given.items())
+    size = f"height={SIDE},width={SIDE},guidance={STRONG}"
+    return f"text-to-image:path={saved_pipeline(name)},{size},{told}{more}"
+
+
+# -- rows ------------------------------------------------------------------------------------------
+
+
+class Counted(torch.nn.Module):
+    """A network that counts its rows."""
+
+    def __init__(self, network):
+        super().__init__()
+        self.network, self.rows = network, 0
+
+    @property
+    def dtype(self):
+        return self.network.dtype
+
+    def forward(self, x, *args, **kwargs):
+        self.rows += len(x)
+        return self.network(x, *args, **kwargs)
+
+
+@contextmanager
+def counted(flow):
+    """The network of a flow inside one that counts its rows, for as long as the block."""
+    network = flow.network
+    flow.network = Counted(network)
+    try:
+        yield flow.network
+    finally:
+        flow.network = network
