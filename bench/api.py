@@ -92,6 +92,7 @@ from bench.loops.shifted_draws import second_context_work, shifted_pool, slope_o
 # steering
 from bench.core.scales import DRIFT_SCALES, SCALES, SteeringTerm, limited, scale_of, signal_level
 from bench.core.steered import INTEGRATORS, steered_step
+from bench.core.watch import Scalars
 from bench.loops.estimation import (
     ESTIMATORS,
     EstimatedSteering,
@@ -218,6 +219,7 @@ __all__ = [
     "Rows",
     "SDERollout",
     "Samples",
+    "Scalars",
     "Scheduled",
     "Standing",
     "SteeringParams",
