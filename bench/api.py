@@ -39,6 +39,7 @@ from bench.core.values import Fitted, Measurement, ProblemSpec, Reference, Sampl
 # isort: split
 # what a method is handed
 from bench.core.devices import following
+from bench.core.flops import Unbuilt
 from bench.core.metering import Meter
 from bench.core.noise import NoiseSource, uniform
 from bench.core.place import Place
@@ -233,6 +234,7 @@ __all__ = [
     "Transition",
     "Trigonometric",
     "Tweedie",
+    "Unbuilt",
     "UserError",
     "Work",
     "adaptive_resampling",

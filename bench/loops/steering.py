@@ -73,9 +73,9 @@ def march(problem: Problem, grid: Sequence[float], move: Move, x0: Tensor | None
     total, steps = dict[str, float](), len(grid) - 1
 
     def tell(k: int, info: dict[str, float]) -> None:
+        nonlocal total
         problem.log(k, **info)
-        for key, value in info.items():
-            total[key] = total.get(key, 0.0) + value / steps
+        total = {key: total.get(key, 0.0) + value / steps for key, value in info.items()}
 
     with Watch(tell, x.device) as watch:
         for k in range(steps):
