@@ -39,6 +39,7 @@ from bench.core.values import Fitted, Measurement, ProblemSpec, Reference, Sampl
 # isort: split
 # what a method is handed
 from bench.core.devices import following
+from bench.core.flops import Unbuilt
 from bench.core.metering import Meter
 from bench.core.noise import NoiseSource, uniform
 from bench.core.place import Place
@@ -92,6 +93,7 @@ from bench.loops.shifted_draws import second_context_work, shifted_pool, slope_o
 # steering
 from bench.core.scales import DRIFT_SCALES, SCALES, SteeringTerm, limited, scale_of, signal_level
 from bench.core.steered import INTEGRATORS, steered_step
+from bench.core.watch import Scalars
 from bench.loops.estimation import (
     ESTIMATORS,
     EstimatedSteering,
@@ -218,6 +220,7 @@ __all__ = [
     "Rows",
     "SDERollout",
     "Samples",
+    "Scalars",
     "Scheduled",
     "Standing",
     "SteeringParams",
@@ -231,6 +234,7 @@ __all__ = [
     "Transition",
     "Trigonometric",
     "Tweedie",
+    "Unbuilt",
     "UserError",
     "Work",
     "adaptive_resampling",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import Any, ClassVar, Generic, Literal, TypeVar
 
@@ -11,10 +11,12 @@ from torch import Tensor, nn
 
 from bench.core.conditions import sentence_of
 from bench.core.credibility import Accuracy, Credibility, credibility
+from bench.core.flops import Unbuilt
 from bench.core.params import NoParams, UserError, build
 from bench.core.protocols import Condition, Flow, MetaFlowMap, Oracle, PosteriorSampler
 from bench.core.quadratic import Quadratic
 from bench.core.timing import Timing, timing_of
+from bench.core.units import Role
 from bench.core.values import Reference
 
 P = TypeVar("P")
@@ -45,6 +47,10 @@ class Reward(Generic[P]):
 
     def compatible(self, task: Task[Any]) -> str | None:
         """The reason why this reward cannot score the task's samples, or None."""
+        return None
+
+    def unbuilt(self, task: Task[Any]) -> Unbuilt | None:
+        """What makes the network of a learned score for a count of FLOPs alone, or None."""
         return None
 
     def quadratic(self, task: Task[Any]) -> Quadratic | None:
@@ -135,6 +141,13 @@ class Task(Generic[P]):
         """
         late = isinstance(getattr(type(self), "flow", None), property | cached_property)
         return Timing() if late else timing_of(getattr(self, "flow", None))
+
+    def unbuilt(self) -> Mapping[Role, Unbuilt]:
+        """What makes each network for a count of FLOPs alone; {} where its shape is not known.
+
+        Asked while planning: from configurations, without weights.
+        """
+        return {}
 
     def conditions(self, split: str) -> list[Condition]:
         """Labels or prompts of a split ("report", "tune"); [None] for unconditional tasks."""
