@@ -87,14 +87,14 @@ class ClipReward(PromptedReward[NetworkP]):
         """What the cosine is multiplied by."""
         return 1.0
 
-    def unbuilt(self, task: Task[Any]) -> Unbuilt:
+    def unbuilt(self, task: Task[Any]) -> tuple[Unbuilt, ...]:
         net = clip.make_clip(self.model_name(), "meta")
 
         def make() -> tuple[Callable[..., Tensor], tuple[Any, ...]]:
             model = ClipModel(net, self.model_name(), self.fit)
             return model.image, (torch.zeros(2, *task.data_shape, device="meta"),)
 
-        return make
+        return (make,)
 
     def __call__(self, x: Tensor, condition: Condition) -> Tensor:
         model = self.model(x)

@@ -11,6 +11,8 @@ from bench.cli import options as o
 
 if TYPE_CHECKING:
     from bench.core.cells import Planned
+    from bench.plan.hours import Estimate
+    from bench.plan.rates import Rates
     from bench.record.store import Store
 
 EXAMPLE = "bench plan paper-gmm -b paper-nfe=200"
@@ -83,19 +85,24 @@ def _with_hours(rows: list[dict[str, Any]], planned: list[Planned]) -> list[str]
         if told["status"] == "pending":
             own = estimated([row], prices, rates, fits)
             told |= {"flops": own.flops, "hours": own.hours}
-    total = estimated(left, prices, rates, set())
-    if total.unknown:
-        of = " and ".join(total.unknown)
-        return [f"Hours are not known: nobody says of which shape the network of {of} is."]
-    return [
-        f"About {total.flops:.3g} FLOPs still to compute: "
-        + (
-            f"no rates of this dtype in {known.file}."
-            if (hours := total.hours[known.file]) is None
-            else f"{hours:.3g} h on {known.device} at the rates of {known.file}."
+    return _said(estimated(left, prices, rates, set()), rates)
+
+
+def _said(total: Estimate, rates: list[Rates]) -> list[str]:
+    """A sentence for every device whose rates are stored."""
+    lacking = " and ".join(sorted(total.unknown))
+    if not total.flops:
+        return [f"Hours are not known: nobody says of which shape the networks of {lacking} are."]
+    without = f", without {lacking}, of whose networks nobody says the shape" if lacking else ""
+    lines = []
+    for known in rates:
+        hours = total.hours[known.file]
+        took = "no hours, as it has no rates of this dtype" if hours is None else f"{hours:.3g} h"
+        lines.append(
+            f"About {total.flops:.3g} FLOPs still to compute{without}: {took} on {known.device} "
+            f"at the rates of {known.file}."
         )
-        for known in rates
-    ]
+    return lines
 
 
 def _row(row: Planned, store: Store) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import Any, ClassVar, Generic, Literal, TypeVar
 
@@ -49,8 +49,8 @@ class Reward(Generic[P]):
         """The reason why this reward cannot score the task's samples, or None."""
         return None
 
-    def unbuilt(self, task: Task[Any]) -> Unbuilt | None:
-        """What makes the network of a learned score for a count of FLOPs alone, or None."""
+    def unbuilt(self, task: Task[Any]) -> Sequence[Unbuilt] | None:
+        """What makes each of its networks for a count of FLOPs alone; None if it cannot say."""
         return None
 
     def quadratic(self, task: Task[Any]) -> Quadratic | None:

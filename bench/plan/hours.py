@@ -9,11 +9,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from bench.core.cells import Planned
-from bench.core.flops import price_unbuilt
+from bench.core.flops import Unbuilt, price_unbuilt
 from bench.core.units import Kind, Role
 from bench.core.work import PLACE, Work
 from bench.plan.binding import Bound
 from bench.plan.rates import Flops, Rates
+
+NETWORKS: frozenset[Role] = frozenset({"flow", "map", "decoder", "reward"})
+"""Roles that may be networks; oracles are closed forms, and count nothing."""
 
 
 @dataclass(frozen=True)
@@ -33,26 +36,26 @@ class Counted:
 
 
 def counted(bound: Bound) -> Counted:
-    """FLOPs per row of what a task and a reward bring, without what a batch shares.
-
-    A reward that is not learned counts nothing.
-    """
-    makers = dict(bound.task.unbuilt())
-    if bound.reward.learned and (score := bound.reward.unbuilt(bound.task)) is not None:
-        makers["reward"] = score
-    needed: set[Role] = {"flow", "map", "decoder", *(("reward",) if bound.reward.learned else ())}
+    """FLOPs per row of what a task and a reward bring, without what a batch shares."""
+    said, scores = bound.task.unbuilt(), bound.reward.unbuilt(bound.task)
+    makers: dict[Role, Sequence[Unbuilt]] = {role: (make,) for role, make in said.items()}
+    if scores is not None:
+        makers["reward"] = scores
     flops: dict[tuple[Role, Kind], float] = {}
-    for role, make in makers.items():
-        price = price_unbuilt(make)
-        flops[role, "forward"] = price.forward.per_row
-        flops[role, "backward"] = price.backward.per_row
-        flops[role, "jvp"] = 2 * price.forward.per_row
-    return Counted(flops, frozenset(needed - makers.keys()))
+    for role, own in makers.items():
+        prices = [price_unbuilt(make) for make in own]
+        flops[role, "forward"] = sum(price.forward.per_row for price in prices)
+        flops[role, "backward"] = sum(price.backward.per_row for price in prices)
+        flops[role, "jvp"] = 2 * flops[role, "forward"]
+    return Counted(flops, frozenset(NETWORKS - makers.keys()))
 
 
 @dataclass
 class Estimate:
-    """What is left to compute: FLOPs, and hours by the file of the rates; None where one lacks."""
+    """What is left to compute: FLOPs, and hours by the file of the rates; None where one lacks.
+
+    Both leave out the roles that are `unknown`.
+    """
 
     flops: float = 0.0
     hours: dict[str, float | None] = field(default_factory=dict)
@@ -64,7 +67,7 @@ class Estimate:
         self.unknown |= set(counted.lacks(work))
         for known in rates:
             so_far = self.hours.get(known.file, 0.0)
-            took = None if self.unknown else known.seconds(work, counted.flops, dtype)
+            took = known.seconds(work, counted.flops, dtype)
             if took is None or so_far is None:
                 self.hours[known.file] = None
             else:
