@@ -34,7 +34,15 @@ from bench.core.protocols import (
     Scheduled,
 )
 from bench.core.tasks import Reward, Task
-from bench.core.values import Fitted, Measurement, ProblemSpec, Reference, Samples, ode_calls
+from bench.core.values import (
+    Fitted,
+    Measurement,
+    OwnSamples,
+    ProblemSpec,
+    Reference,
+    Samples,
+    ode_calls,
+)
 
 # isort: split
 # what a method is handed
@@ -202,6 +210,7 @@ __all__ = [
     "Noise",
     "NoiseSource",
     "Oracle",
+    "OwnSamples",
     "ParticleDesign",
     "ParticleMethod",
     "ParticleParams",

@@ -17,7 +17,7 @@ from bench.core.protocols import Condition, Flow, MetaFlowMap, Oracle, Posterior
 from bench.core.quadratic import Quadratic
 from bench.core.timing import Timing, timing_of
 from bench.core.units import Role
-from bench.core.values import Reference
+from bench.core.values import OwnSamples, Reference
 
 P = TypeVar("P")
 
@@ -110,6 +110,9 @@ class Task(Generic[P]):
     posterior: PosteriorSampler | None = None
     decode: Callable[[Tensor], Tensor] | None = None
     """(n, *event_shape) -> (n, *data_shape), differentiable; None if samples are data."""
+    own_samples: OwnSamples | None = None
+    """Base samples that fits train on in place of data, at their own cost; None where there are
+    data."""
     event_shape: tuple[int, ...]
 
     def __init__(self, params: P) -> None:

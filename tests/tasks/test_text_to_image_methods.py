@@ -6,15 +6,12 @@ import pytest
 import torch
 
 from bench.core.metering import Meter
-from bench.plan.expand import expand
-from bench.plan.suite import build_suite
 from bench.runner.instances import instances_of
 from bench.runner.problems import make_problem
-from tests.worlds.pipeline_flows import counted, task_name
+from tests.worlds.pipeline_flows import counted, planned_rows
 from tests.worlds.tiny_pipelines import PIPELINES
 
 N, STEPS = 2, 5
-REWARD = "callable:function=tests.worlds.brightness:brightness,gradient=true,strength=100"
 BASE = f"prior:steps={STEPS}"
 METHODS = (
     f"dps:steps={STEPS}",
@@ -33,17 +30,7 @@ GRADIENT, SEARCH = METHODS[0], METHODS[-1]
 @cache
 def planned(name):
     """The row of every method on a family."""
-    content = {
-        "name": "families",
-        "tasks": [task_name(name)],
-        "rewards": [REWARD],
-        "methods": [BASE, *METHODS],
-        "seeds": 1,
-        "n": N,
-    }
-    rows = expand(build_suite(content))
-    assert all(row.status == "pending" for row in rows), [row.reason for row in rows]
-    return {row.method_label: row for row in rows}
+    return {row.method_label: row for row in planned_rows(name, [BASE, *METHODS], N)}
 
 
 @cache
