@@ -34,11 +34,20 @@ from bench.core.protocols import (
     Scheduled,
 )
 from bench.core.tasks import Reward, Task
-from bench.core.values import Fitted, Measurement, ProblemSpec, Reference, Samples, ode_calls
+from bench.core.values import (
+    Fitted,
+    Measurement,
+    OwnSamples,
+    ProblemSpec,
+    Reference,
+    Samples,
+    ode_calls,
+)
 
 # isort: split
 # what a method is handed
 from bench.core.devices import following
+from bench.core.flops import Unbuilt
 from bench.core.metering import Meter
 from bench.core.noise import NoiseSource, uniform
 from bench.core.place import Place
@@ -92,6 +101,7 @@ from bench.loops.shifted_draws import second_context_work, shifted_pool, slope_o
 # steering
 from bench.core.scales import DRIFT_SCALES, SCALES, SteeringTerm, limited, scale_of, signal_level
 from bench.core.steered import INTEGRATORS, steered_step
+from bench.core.watch import Scalars
 from bench.loops.estimation import (
     ESTIMATORS,
     EstimatedSteering,
@@ -200,6 +210,7 @@ __all__ = [
     "Noise",
     "NoiseSource",
     "Oracle",
+    "OwnSamples",
     "ParticleDesign",
     "ParticleMethod",
     "ParticleParams",
@@ -218,6 +229,7 @@ __all__ = [
     "Rows",
     "SDERollout",
     "Samples",
+    "Scalars",
     "Scheduled",
     "Standing",
     "SteeringParams",
@@ -231,6 +243,7 @@ __all__ = [
     "Transition",
     "Trigonometric",
     "Tweedie",
+    "Unbuilt",
     "UserError",
     "Work",
     "adaptive_resampling",

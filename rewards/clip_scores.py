@@ -6,15 +6,16 @@ and compute the features of a prompt once.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
-from typing import ClassVar, Literal, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from bench.api import Accuracy, Condition, UserError, param
+from bench.api import Accuracy, Condition, Task, Unbuilt, UserError, param
 from bench.models import clip, external
 from bench.models.activations import Asked
 from bench.models.clip import ClipModel, Precision
@@ -85,6 +86,15 @@ class ClipReward(PromptedReward[NetworkP]):
     def factor(self, model: ClipModel) -> float:
         """What the cosine is multiplied by."""
         return 1.0
+
+    def unbuilt(self, task: Task[Any]) -> tuple[Unbuilt, ...]:
+        net = clip.make_clip(self.model_name(), "meta")
+
+        def make() -> tuple[Callable[..., Tensor], tuple[Any, ...]]:
+            model = ClipModel(net, self.model_name(), self.fit)
+            return model.image, (torch.zeros(2, *task.data_shape, device="meta"),)
+
+        return (make,)
 
     def __call__(self, x: Tensor, condition: Condition) -> Tensor:
         model = self.model(x)

@@ -6,6 +6,7 @@ import importlib
 import inspect
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -16,6 +17,7 @@ from bench.api import (
     Credibility,
     Reward,
     Task,
+    Unbuilt,
     UserError,
     digest_of,
     param,
@@ -89,6 +91,12 @@ class WeightedSum(Reward[SumParams]):
         learned = [f"{name}: {one.accuracy}" for name, one in named if one.accuracy]
         sources = dict.fromkeys(one.source for one in said if one.source)
         return Credibility("; ".join(learned), "; ".join(sources))
+
+    def unbuilt(self, task: Task[Any]) -> tuple[Unbuilt, ...] | None:
+        """The networks of all parts, if each of them says."""
+        said = [part.unbuilt(task) for part in self.parts]
+        known = [makers for makers in said if makers is not None]
+        return tuple(chain(*known)) if len(known) == len(said) else None
 
     def bind(self, task: Task[Any]) -> None:
         for part in self.parts:
@@ -213,7 +221,7 @@ class PythonCallable(PromptedReward[CallableParams]):
         module = self.params.function.partition(":")[0]
         try:
             return {self.params.function: digest_of(module)}
-        except ModuleNotFoundError as error:
+        except (ModuleNotFoundError, SyntaxError) as error:
             raise UserError(f"cannot load '{self.params.function}': {error}") from error
 
 

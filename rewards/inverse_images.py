@@ -54,6 +54,9 @@ class InverseProblem(Reward[InverseP]):
         noise = torch.randn(clean.shape, generator=torch.Generator().manual_seed(NOISE_SEED))
         self.y = clean + self.params.sigma * noise
 
+    def unbuilt(self, task: Task[Any]) -> tuple[()]:
+        return ()
+
     def compatible(self, task: Task[Any]) -> str | None:
         shape = tuple(task.data_shape)
         if len(shape) != 3:

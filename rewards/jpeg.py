@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from bench.api import Condition
+from bench.api import Condition, Task
 from bench.models.picture_folder import jpeg_bytes
 from rewards.pictures import PictureParams, PictureReward, Scale
 
@@ -23,6 +23,9 @@ class Compressibility(PictureReward[PictureParams]):
     differentiable = False
     scales: ClassVar[dict[str, Scale]] = {"": Scale("kB, negative", high=0)}
     sign: ClassVar[float] = -1.0
+
+    def unbuilt(self, task: Task[Any]) -> tuple[()]:
+        return ()
 
     @torch.no_grad()
     def __call__(self, x: Tensor, condition: Condition) -> Tensor:

@@ -167,7 +167,7 @@ class Planner:
         else:
             found = question.match(lambda work: work.cost(unit))
         high = max(axis.default, min(axis.high, found.values.get(axis.name, axis.high)))
-        return replace(axis, low=max(axis.low, bounds(self.method, axis.name)[0]), high=high)
+        return replace(axis, low=max(axis.low, self.method.least(axis.name)), high=high)
 
     def _most(self, axis: Axis) -> float:
         """The largest value that fits with the least effort; only known where rows are counted."""

@@ -200,7 +200,7 @@ def _axis(
 ) -> Axis | None:
     """The axis of one parameter, or None where no range is known."""
     choices = own.choices if own.searched else None
-    said: Values = {"low": own.low, "high": own.high, "log": own.log, "choices": choices}
+    said: Values = {"low": own.chosen_from, "high": own.high, "log": own.log, "choices": choices}
     for layer in layers:
         if "low" in layer or "high" in layer:
             said |= {"choices": None}

@@ -77,7 +77,7 @@ def _describe(kind: str, name: str, as_json: bool) -> None:
             else f"[{allowed.low}, {allowed.high}]"
             if allowed.low is not None or allowed.high is not None
             else str(field.type)
-        )
+        ) + ("" if allowed.least is None else f", chosen from {allowed.least}")
         rows.append(
             {"name": field.name, "default": field.default, "range": bounds, "help": allowed.help}
         )

@@ -11,6 +11,8 @@ from bench.cli import options as o
 
 if TYPE_CHECKING:
     from bench.core.cells import Planned
+    from bench.plan.hours import Estimate
+    from bench.plan.rates import Rates
     from bench.record.store import Store
 
 EXAMPLE = "bench plan paper-gmm -b paper-nfe=200"
@@ -48,13 +50,59 @@ def plan(
     store = Store(root, resolved.name)
     if any(budget is not None and UNITS[budget.unit].piloted for budget in resolved.budgets()):
         store.open()  # pilots run here, and what they find is kept for the run
-    rows = [_row(row, store) for row in expand(resolved, pilots_of(store))]
+    planned = expand(resolved, pilots_of(store))
+    rows = [_row(row, store) for row in planned]
+    told = _with_hours(rows, planned)
     if as_json:
         typer.echo(json.dumps(rows))
     else:
         _print(rows, alternatives)
         for judges in dict.fromkeys(str(block.judges) for block in resolved.blocks):
             typer.echo(f"Judges: {judges}.")
+        for line in told:
+            typer.echo(line)
+
+
+def _with_hours(rows: list[dict[str, Any]], planned: list[Planned]) -> list[str]:
+    """Give every row that is left its FLOPs and hours by stored rates; what to say of them all.
+
+    Nothing where no rates are stored.
+    """
+    from bench.models.external import rates_folder
+    from bench.plan.binding import bind
+    from bench.plan.hours import counted, estimated
+    from bench.plan.rates import read_rates
+
+    rates, left = read_rates(rates_folder()), []
+    for row, told in zip(planned, rows, strict=True):
+        left += [row] if told["status"] == "pending" else []
+    if not rates or not left:
+        return []
+    pairs = dict.fromkeys((row.task_label, row.reward_label) for row in left)
+    prices = {pair: counted(bind(*pair)) for pair in pairs}
+    fits = set[str]()
+    for row, told in zip(planned, rows, strict=True):
+        if told["status"] == "pending":
+            own = estimated([row], prices, rates, fits)
+            told |= {"flops": own.flops, "hours": own.hours}
+    return _said(estimated(left, prices, rates, set()), rates)
+
+
+def _said(total: Estimate, rates: list[Rates]) -> list[str]:
+    """A sentence for every device whose rates are stored."""
+    lacking = " and ".join(sorted(total.unknown))
+    if not total.flops:
+        return [f"Hours are not known: nobody says of which shape the networks of {lacking} are."]
+    without = f", without {lacking}, of whose networks nobody says the shape" if lacking else ""
+    lines = []
+    for known in rates:
+        hours = total.hours[known.file]
+        took = "no hours, as it has no rates of this dtype" if hours is None else f"{hours:.3g} h"
+        lines.append(
+            f"About {total.flops:.3g} FLOPs still to compute{without}: {took} on {known.device} "
+            f"at the rates of {known.file}."
+        )
+    return lines
 
 
 def _row(row: Planned, store: Store) -> dict[str, Any]:
@@ -104,7 +152,11 @@ def _table(title: str, rows: list[dict[str, Any]], alternatives: bool) -> Any:
     for column in ("method", "budget", "matched"):
         table.add_column(column, overflow="fold")
     fitted = any(row["fit"] is not None for row in rows)
-    for column in ("cost", *(["fit"] if fitted else []), "use", "cells", "stored"):
+    timed = any(len(row.get("hours", ())) == 1 for row in rows)
+    for column in (
+        *("cost", *(["fit"] if fitted else []), "use", "cells", "stored"),
+        *(["hours"] if timed else []),
+    ):
         table.add_column(column, justify="right")
     table.add_column("would also fit" if alternatives else "note")
     groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
@@ -121,9 +173,17 @@ def _table(title: str, rows: list[dict[str, Any]], alternatives: bool) -> Any:
         figures = [f"{first['cost']:g}", use, str(len(members)), str(stored)]
         if fitted:
             figures.insert(1, "" if first["fit"] is None else f"{first['fit']:.4g}")
+        if timed:
+            figures.append(_hours(members))
         matched = _values(first["matched"] | first["fit_matched"])
         table.add_row(method, budget, matched, *figures, note)
     return table
+
+
+def _hours(members: list[dict[str, Any]]) -> str:
+    """Of the cells that are left, by the only rates; "?" where they are not known."""
+    found = [hours for m in members for hours in m.get("hours", {}).values()]
+    return "?" if None in found else f"{sum(found):.3g}"
 
 
 def _values(values: dict[str, Any]) -> str:

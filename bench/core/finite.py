@@ -1,4 +1,7 @@
-"""Values that are not finite are errors, which say whose they are, of which sample and when."""
+"""Values that are not finite are errors, which say whose they are, of which sample and when.
+
+Inside a loop with a `Watch`, values on an accelerator are looked at when the loop reads them.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ import torch
 from torch import Tensor
 
 from bench.core.refusals import refuse_transforms
+from bench.core.watch import Watch, first_bad, watching
 
 Scored = Callable[[Tensor], Tensor]
 """(n, *event_shape) -> (n,)."""
@@ -23,12 +27,33 @@ def all_finite(x: Tensor) -> bool:
     return cmath.isfinite(x.sum().item()) or bool(torch.isfinite(x).all())
 
 
+def refuse_not_finite(x: Tensor, said: Callable[[int], str]) -> None:
+    """FloatingPointError(said(row)) if a row of x is not finite: now, or when a watch reads it."""
+    watch = watching(x)
+    if watch is not None:
+        watch.doubt(first_bad(x), _raising(said))
+    elif not all_finite(x):
+        raise FloatingPointError(said(int(first_bad(x))))
+
+
 def finite_scores(scores: Tensor, name: str, call: str = "", what: str = "the reward") -> Tensor:
     """Scores, if they are finite; a NaN is an error that names the reward and the sample."""
-    if not all_finite(scores):
-        first = int((~torch.isfinite(scores.detach())).nonzero()[0, 0])
-        raise FloatingPointError(f"{what} '{name}' is not finite for sample {first}{call}")
+    refuse_not_finite(scores, _of_sample(name, call, what))
     return scores
+
+
+def _of_sample(name: str, call: str, what: str) -> Callable[[int], str]:
+    return lambda row: f"{what} '{name}' is not finite for sample {row}{call}"
+
+
+def _raising(said: Callable[[int], str]) -> Callable[[float], None]:
+    """Refuses a first bad row, unless it is -1."""
+
+    def check(row: float) -> None:
+        if row >= 0:
+            raise FloatingPointError(said(int(row)))
+
+    return check
 
 
 def finite_reward(reward: Scored, name: str) -> Scored:
@@ -45,9 +70,9 @@ def finite_reward(reward: Scored, name: str) -> Scored:
         arrived: list[Tensor] = []
         if isinstance(x, Tensor) and x.requires_grad and torch.is_grad_enabled():
             # A view of its own: the hook sees what passes through this call and nothing else.
-            x = x.view_as(x)
+            x, watch = x.view_as(x), watching(x)  # a backward may run in a thread of its own
             x.register_hook(  # type: ignore[no-untyped-call]
-                lambda slope: _blamed(slope, arrived, name, call)
+                lambda slope: _blamed(slope, arrived, name, call, watch)
             )
         scores = finite_scores(reward(x), name, call)
         if scores.requires_grad:
@@ -59,7 +84,15 @@ def finite_reward(reward: Scored, name: str) -> Scored:
     return score
 
 
-def _blamed(slope: Tensor, arrived: list[Tensor], name: str, call: str) -> None:
+def _blamed(
+    slope: Tensor, arrived: list[Tensor], name: str, call: str, watch: Watch | None
+) -> None:
     """Refuse a gradient that the reward spoilt; what came broken is not the reward's fault."""
-    if not all_finite(slope) and all(all_finite(came) for came in arrived):
-        finite_scores(slope, name, call, what="the gradient of the reward")
+    said = _of_sample(name, call, "the gradient of the reward")
+    if watch is not None:
+        excused = [first_bad(came) >= 0 for came in arrived]
+        first = first_bad(slope)
+        own = torch.where(excused[0], -1, first) if excused else first
+        watch.doubt(own, _raising(said))
+    elif not all_finite(slope) and all(all_finite(came) for came in arrived):
+        raise FloatingPointError(said(int(first_bad(slope))))

@@ -111,9 +111,11 @@ def _first(fn: Callable[..., Tensor], args: tuple[Any, ...], rows: int) -> None:
     fn(*(_cut(value, args[0].shape[0], rows) for value in args))
 
 
-def price_unbuilt(
-    make: Callable[[], tuple[Callable[..., Tensor], tuple[Any, ...]]], backward: bool = True
-) -> Price:
+Unbuilt = Callable[[], tuple[Callable[..., Tensor], tuple[Any, ...]]]
+"""() -> a callable that is made for a count alone, and arguments of two rows."""
+
+
+def price_unbuilt(make: Unbuilt, backward: bool = True) -> Price:
     """The price of a callable that exists for the count alone: no weights, no arithmetic.
 
     `make` builds the callable and arguments of a few rows, inside torch's FakeTensorMode;

@@ -13,11 +13,14 @@ import importlib.util
 import sys
 import sysconfig
 from collections.abc import Iterator
+from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 
 INSTALLED = tuple(
     Path(sysconfig.get_paths()[name]).resolve() for name in ("stdlib", "purelib", "platlib")
 )
+PACKAGES = frozenset({"site-packages", "dist-packages"})
+"""Folders of installed packages, of this environment or of one that it borrows from."""
 OURS = Path(__file__).resolve().parents[2]
 
 
@@ -25,8 +28,12 @@ def digest_of(module: str) -> str:
     """SHA-256 over the sources of a module and of what it imports locally, in order of names.
 
     Raises ModuleNotFoundError if there is no such module.  A module without a source file, such as
-    a built-in one, counts with its name alone.
+    a built-in one, counts with its name alone.  Raises SyntaxError if Python cannot read it; what
+    it imports and cannot be read counts with its bytes, as it may never be run.
     """
+    source = _file(module)
+    if source is not None:
+        _parsed(source)
     found: dict[str, Path | None] = {}
     _collect(module, found)
     total = hashlib.sha256()
@@ -53,12 +60,27 @@ def _file(module: str) -> Path | None:
     if loaded is not None and loaded.__spec__ is None:
         named = getattr(loaded, "__file__", None)
         return Path(named).resolve() if named else None
-    spec = importlib.util.find_spec(module)
+    spec = loaded.__spec__ if loaded is not None else _spec(module)
     if spec is None:
         raise ModuleNotFoundError(f"No module named '{module}'", name=module)
     if not spec.has_location or spec.origin is None or not spec.origin.endswith(".py"):
         return None
     return Path(spec.origin).resolve()
+
+
+def _spec(module: str) -> ModuleSpec | None:
+    """Where a module would be loaded from.
+
+    `importlib.util.find_spec` runs the packages around a module; what they do, or fail to do, is
+    nothing to a digest.
+    """
+    name, *inner = module.split(".")
+    spec = importlib.util.find_spec(name)
+    for part in inner:
+        name = f"{name}.{part}"
+        folders = None if spec is None else spec.submodule_search_locations
+        spec = None if folders is None else PathFinder.find_spec(name, list(folders))
+    return spec
 
 
 def _local(name: str) -> str | None:
@@ -67,14 +89,22 @@ def _local(name: str) -> str | None:
         path = _file(name)
     except (ImportError, AttributeError, ValueError):
         return None
-    if path is None or path.is_relative_to(OURS / "bench"):
-        return None
-    return None if any(path.is_relative_to(folder) for folder in INSTALLED) else name
+    return None if path is None or _installed(path) else name
+
+
+def _installed(path: Path) -> bool:
+    """Whether a source belongs to the standard library, to a package or to this project."""
+    known = (*INSTALLED, OURS / "bench")
+    return bool(PACKAGES & set(path.parts)) or any(path.is_relative_to(f) for f in known)
 
 
 def _imports(path: Path, package: str) -> Iterator[str]:
     """Names of modules that a file imports, anywhere in it; attributes may be among them."""
-    for node in ast.walk(ast.parse(path.read_bytes())):
+    try:
+        tree = _parsed(path)
+    except SyntaxError:
+        return
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -83,3 +113,11 @@ def _imports(path: Path, package: str) -> Iterator[str]:
             if base:
                 yield base
                 yield from (f"{base}.{alias.name}" for alias in node.names)
+
+
+def _parsed(path: Path) -> ast.AST:
+    """The syntax tree of a file; raises SyntaxError."""
+    try:
+        return ast.parse(path.read_bytes())
+    except (SyntaxError, ValueError) as error:  # of null bytes, depending on the version
+        raise SyntaxError(f"{path} is not for this Python ({error})") from error

@@ -35,6 +35,7 @@ class Range:
 
     searched: whether a sweep goes through the choices without being told to.
     decides: whether samples depend on it; an address or a timeout is no part of the cell id.
+    least: the least that matching and sweeps choose of themselves, where a user may give less.
     """
 
     low: float | None = None
@@ -45,6 +46,12 @@ class Range:
     help: str = ""
     searched: bool = True
     decides: bool = True
+    least: float | None = None
+
+    @property
+    def chosen_from(self) -> float | None:
+        """Where the values begin that are chosen rather than given."""
+        return self.low if self.least is None else self.least
 
 
 def param(
@@ -58,10 +65,11 @@ def param(
     help: str = "",
     searched: bool = True,
     decides: bool = True,
+    least: float | None = None,
 ) -> Any:
     """A dataclass field with a default, a declared range and a help text."""
-    metadata = {"range": Range(low, high, choices, log, tunable, help, searched, decides)}
-    return dataclasses.field(default=default, metadata=metadata)
+    declared = Range(low, high, choices, log, tunable, help, searched, decides, least)
+    return dataclasses.field(default=default, metadata={"range": declared})
 
 
 @dataclass(frozen=True)

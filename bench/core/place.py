@@ -53,13 +53,19 @@ class Place:
         return self.device.partition(":")[0]
 
     def check(self) -> None:
-        """Raises UserError unless the device is here and has the precision."""
+        """Raises UserError unless the device is here and has the precision.
+
+        From here on float32 is float32 there: torch would round the products of convolutions to 10
+        bits (TF32) on its own.
+        """
         precision = self.precision
         check_device(self.device)
         if precision == torch.float16 and self.kind == "cpu":
             raise UserError("a CPU only emulates float16: use --dtype bfloat16 or --device cuda")
         if precision == torch.bfloat16 and self.kind == "cuda" and not _has_bfloat16():
             raise UserError(f"'{self.device}' has no bfloat16: use --dtype float16 or float32")
+        if self.kind == "cuda":
+            torch.backends.cudnn.allow_tf32 = False
 
     def here(self, value: Any) -> Any:
         """Every tensor of a tree of values on this device."""

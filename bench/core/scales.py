@@ -30,6 +30,7 @@ from torch import Tensor
 
 from bench.core.params import UserError
 from bench.core.paths import Interpolant, expand, safe
+from bench.core.watch import Scalars, when_known
 
 FREEDOM_STEP = 0.2
 """FreeDoM's step in units of its reference (0.08 for some of its tasks)."""
@@ -43,7 +44,7 @@ class SteeringTerm(NamedTuple):
 
     b: Tensor
     g: Tensor
-    info: dict[str, float]
+    info: Scalars
     gradient: Tensor | None = None
     value: Tensor | None = None
 
@@ -171,13 +172,15 @@ class ByResidual(WeightedGradient):
 
         Raises UserError if a value is above `best`.
         """
-        over, rounding = float(value.max()), 1e-5 * max(1.0, abs(self.best))
-        if over > self.best + rounding:
+        when_known(value.max(), self._refuse_above)
+        return safe((2 * (self.best - value)).clamp(min=0).sqrt())
+
+    def _refuse_above(self, over: float) -> None:
+        if over > self.best + 1e-5 * max(1.0, abs(self.best)):  # beyond rounding
             raise UserError(
                 f"scale={self.name} takes the root of best - value, and met a value of {over:g} "
                 f"above best = {self.best:g}: set best to the largest value of strength * reward"
             )
-        return safe((2 * (self.best - value)).clamp(min=0).sqrt())
 
     def weight(self, slope: Tensor, v: Tensor, i: Interpolant, t: Tensor) -> Tensor:
         return 1 / self.residual(v)

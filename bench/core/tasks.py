@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import Any, ClassVar, Generic, Literal, TypeVar
 
@@ -11,11 +11,13 @@ from torch import Tensor, nn
 
 from bench.core.conditions import sentence_of
 from bench.core.credibility import Accuracy, Credibility, credibility
+from bench.core.flops import Unbuilt
 from bench.core.params import NoParams, UserError, build
 from bench.core.protocols import Condition, Flow, MetaFlowMap, Oracle, PosteriorSampler
 from bench.core.quadratic import Quadratic
 from bench.core.timing import Timing, timing_of
-from bench.core.values import Reference
+from bench.core.units import Role
+from bench.core.values import OwnSamples, Reference
 
 P = TypeVar("P")
 
@@ -45,6 +47,10 @@ class Reward(Generic[P]):
 
     def compatible(self, task: Task[Any]) -> str | None:
         """The reason why this reward cannot score the task's samples, or None."""
+        return None
+
+    def unbuilt(self, task: Task[Any]) -> Sequence[Unbuilt] | None:
+        """What makes each of its networks for a count of FLOPs alone; None if it cannot say."""
         return None
 
     def quadratic(self, task: Task[Any]) -> Quadratic | None:
@@ -104,6 +110,9 @@ class Task(Generic[P]):
     posterior: PosteriorSampler | None = None
     decode: Callable[[Tensor], Tensor] | None = None
     """(n, *event_shape) -> (n, *data_shape), differentiable; None if samples are data."""
+    own_samples: OwnSamples | None = None
+    """Base samples that fits train on in place of data, at their own cost; None where there are
+    data."""
     event_shape: tuple[int, ...]
 
     def __init__(self, params: P) -> None:
@@ -136,6 +145,13 @@ class Task(Generic[P]):
         late = isinstance(getattr(type(self), "flow", None), property | cached_property)
         return Timing() if late else timing_of(getattr(self, "flow", None))
 
+    def unbuilt(self) -> Mapping[Role, Unbuilt]:
+        """What makes each network for a count of FLOPs alone; {} where its shape is not known.
+
+        Asked while planning: from configurations, without weights.
+        """
+        return {}
+
     def conditions(self, split: str) -> list[Condition]:
         """Labels or prompts of a split ("report", "tune"); [None] for unconditional tasks."""
         return [None]
@@ -143,6 +159,10 @@ class Task(Generic[P]):
     def sentence(self, condition: Condition) -> Condition:
         """What rewards read of a condition that the flow hears; all of it where it is plain."""
         return sentence_of(condition)
+
+    def doubt(self, condition: Condition) -> str:
+        """What a reader has to know of how the flow hears a condition, or ""; rows say it."""
+        return ""
 
     def data(self, split: str) -> Tensor | None:
         """Real samples (n, *data_shape) of a split, if there are any."""

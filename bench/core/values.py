@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from bench.core.credibility import Credibility
-from bench.core.timing import GUIDED_ROWS, Timing
+from bench.core.timing import GUIDED_ROWS, Timing, UnstatedSteps
 
 
 @dataclass(frozen=True)
@@ -75,6 +75,14 @@ def _cat(parts: Sequence[Tensor | None]) -> Tensor | None:
 
 
 @dataclass(frozen=True)
+class OwnSamples:
+    """Base samples that stand for data: how many, each in how many steps of the flow."""
+
+    samples: int
+    steps: int
+
+
+@dataclass(frozen=True)
 class ProblemSpec:
     """Shapes and flags from which a method's work is predicted; no weights are loaded."""
 
@@ -89,6 +97,22 @@ class ProblemSpec:
     """Whether a flow or map call runs twice (classifier-free guidance)."""
     timing: Timing = Timing()
     """The flow's own times and rows, if it has them."""
+    own_samples: OwnSamples | None = None
+    """What a fit trains on where there are no data."""
+
+    @property
+    def data_calls(self) -> float:
+        """Flow calls, as `calls` counts them, that the data of a fit cost it: of its own samples.
+
+        Data that a task has cost a fit nothing.
+        """
+        own = self.own_samples
+        if own is None:
+            return 0.0
+        try:
+            return own.samples * self.calls(self.grid(own.steps)[:-1])
+        except UnstatedSteps as error:
+            raise UnstatedSteps(f"the base samples that a fit is trained on: {error}") from error
 
     def grid(self, steps: int, start: float = 0.0, end: float = 1.0) -> list[float]:
         """The times that `Problem.grid` will give."""

@@ -147,7 +147,7 @@ def estimated_term(
         noise = problem.noise_at(k)
         tilt = local_tilt(problem, point, t, noise)
         pool = shifted_pool(problem, posterior, x, t, draws, noise, tilt)
-        ess = {"draw_ess": float(pool.ess.mean())}
+        ess = {"draw_ess": pool.ess.mean()}
         return SteeringTerm(b, problem.interpolant.tilt(pool.shift, t), ess)
 
     if estimator.gradient:
@@ -155,8 +155,8 @@ def estimated_term(
     return shifted if estimator.shifted else gradient_free
 
 
-def _ess(rewards: Tensor) -> dict[str, float]:
-    return {"draw_ess": float(softmax_ess(rewards).mean())}
+def _ess(rewards: Tensor) -> dict[str, Tensor]:
+    return {"draw_ess": softmax_ess(rewards).mean()}
 
 
 class EstimatedSteering(Method[Any]):

@@ -20,14 +20,15 @@ import torch
 from torch import Tensor
 
 from bench.core.estimators import denoiser_shift, log_mean_exp, value_gradient
-from bench.core.finite import all_finite
-from bench.core.integrate import at_step, filled
+from bench.core.finite import refuse_not_finite
+from bench.core.integrate import filled
 from bench.core.noise import uniform
 from bench.core.paths import expand
 from bench.core.posterior import Remembered, softmax_ess
 from bench.core.problem import Problem
 from bench.core.protocols import Noise
 from bench.core.values import ProblemSpec
+from bench.core.watch import Watch, in_step
 from bench.core.work import Work, forward
 from bench.loops.posteriors import PosteriorChoice
 from bench.loops.resampling import Select
@@ -149,9 +150,9 @@ class Cloud:
         return self.log_z[:, None] + self.log_weight
 
     @property
-    def ess(self) -> float:
-        """Effective sample size, averaged over populations."""
-        return float(softmax_ess(self.log_weight, 1).mean())
+    def ess(self) -> Tensor:
+        """Effective sample size, averaged over populations; without dimensions."""
+        return softmax_ess(self.log_weight, 1).mean()
 
 
 def founded(problem: Problem, design: ParticleDesign) -> Cloud:
@@ -183,7 +184,7 @@ def look(problem: Problem, design: ParticleDesign, cloud: Cloud, k: int) -> Clou
     seen = replace(cloud, denoised=point.detach().reshape(cloud.x.shape), pull=None)
     if k not in design.tempers:
         return seen
-    with at_step(k, design.grid[k]), torch.set_grad_enabled(guided):
+    with in_step(k, design.grid[k]), torch.set_grad_enabled(guided):
         noise = particle_noise(problem, k, cloud.x.shape[1])
         sampler = design.value.build(problem, flow)
         x1 = point[None] if k == design.last else sampler.draw(x, t, design.draws, noise)
@@ -226,8 +227,7 @@ def move(problem: Problem, design: ParticleDesign, cloud: Cloud, k: int) -> Clou
 
 def require_finite(x: Tensor, what: str, k: int) -> Tensor:
     """x, or an error: a particle that is lost is never put to zero in silence."""
-    if not all_finite(x):
-        raise FloatingPointError(f"the {what} are not finite at step {k}")
+    refuse_not_finite(x, lambda _: f"the {what} are not finite at step {k}")
     return x
 
 
@@ -252,14 +252,20 @@ def evolve(problem: Problem, design: ParticleDesign) -> tuple[Cloud, dict[str, f
     """One population per row of the problem, carried to the last time; weights not yet used."""
     design = design.on(problem.grid(design.steps, design.start))
     cloud, sizes = founded(problem, design), list[float]()
-    for k in range(design.last):
-        cloud = look(problem, design, cloud, k)
-        if k in design.tempers:
-            sizes.append(cloud.ess)
-            problem.log(k, ess=cloud.ess)
-            cloud = survivors(problem, design, cloud, k)
-        cloud = move(problem, design, cloud.filled(design.particles), k)
-    cloud = look(problem, design, cloud, design.last)
-    sizes.append(cloud.ess)
+
+    def tell(k: int, info: dict[str, float]) -> None:
+        sizes.append(info["ess"])
+        if k < design.last:
+            problem.log(k, **info)
+
+    with Watch(tell, cloud.x.device) as watch:
+        for k in range(design.last):
+            cloud = look(problem, design, cloud, k)
+            if k in design.tempers:
+                watch.note(k, {"ess": cloud.ess})
+                cloud = survivors(problem, design, cloud, k)
+            cloud = move(problem, design, cloud.filled(design.particles), k)
+        cloud = look(problem, design, cloud, design.last)
+        watch.note(design.last, {"ess": cloud.ess})
     resamplings = float(cloud.resamplings.mean())
     return cloud, {"ess": sum(sizes) / len(sizes), "resamplings": resamplings}

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from bench.core.posterior import softmax_ess
+from bench.core.watch import waits_for_none
 
 Resampler = Callable[[Tensor, Tensor], Tensor]
 """(log weights (groups, N), uniforms (groups, N)) -> indices (groups, N)."""
@@ -112,7 +113,9 @@ def adaptive_resampling(resample: Resampler, threshold: float) -> Select:
         size = log_weight.shape[1]
         due = softmax_ess(log_weight, 1) < threshold * size
         stay = torch.arange(size, device=u.device).expand_as(log_weight)
-        index = torch.where(due[:, None], resample(log_weight, u), stay) if due.any() else stay
+        # Whether anybody is due can be asked where nobody waits for the answer.
+        idle = waits_for_none(due.device) and not due.any()
+        index = stay if idle else torch.where(due[:, None], resample(log_weight, u), stay)
         kept = log_weight.masked_fill(due[:, None], 0.0)
         gained = log_weight.logsumexp(1) - math.log(size)
         return Selection(index, kept, gained.where(due, torch.zeros_like(gained)), due)

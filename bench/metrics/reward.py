@@ -48,7 +48,14 @@ class MeanReward(Metric):
         scale = getattr(self.target.reward, "scale", "")
         unit = f"the reward is in {scale}" if scale else ""
         doubt = getattr(self.target.reward, "doubt", str)()
-        return replace(found, note="; ".join(filter(None, (found.note, unit, doubt))))
+        said = (found.note, unit, doubt, task.doubt(self.target.condition), self._unread())
+        return replace(found, note="; ".join(filter(None, said)))
+
+    def _unread(self) -> str:
+        """How much of its sentence the reward does not read."""
+        count = getattr(self.target.reward, "tokens_cut", None)
+        cut = 0 if count is None else count(self.target.sentence)
+        return f"the reward does not read the last {cut} tokens of its prompt" if cut else ""
 
     def credibility(self) -> Credibility:
         return self.target.reward.credibility()

@@ -9,12 +9,15 @@ times run the other way, as in the networks from which the weights descend.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from bench.core.conditions import label_of
+from bench.core.flops import Unbuilt
 from bench.core.params import UserError
 from bench.core.paths import Interpolant, Linear, expand
 from bench.core.protocols import Condition
@@ -31,7 +34,7 @@ from bench.models.dit_layers import (
     position_table,
 )
 
-__all__ = ["DiT", "DiTConfig", "DiTFlow", "DiTMap", "exact_attention"]
+__all__ = ["DiT", "DiTConfig", "DiTFlow", "DiTMap", "exact_attention", "unbuilt"]
 
 
 @dataclass(frozen=True)
@@ -205,3 +208,13 @@ class DiTFlow(_Conditioned):
     def velocity(self, x: Tensor, t: Tensor, condition: Condition = None) -> Tensor:
         """b_t(x) = v_{t,t}(x; 0, 0), shape of x."""
         return self._velocity(x, t, t, torch.zeros_like(x), torch.zeros_like(t), condition)
+
+
+def unbuilt(config: DiTConfig) -> Unbuilt:
+    """A network of this shape, in either role, for a count of a row's FLOPs alone."""
+
+    def make() -> tuple[Callable[..., Tensor], tuple[Any, ...]]:
+        net, x, t = DiT(config).requires_grad_(False), torch.zeros(2, *config.event_shape), 0.5
+        return DiTMap(net).velocity, (x, *(torch.full((2,), t),) * 2, x.clone(), torch.ones(2) * t)
+
+    return make

@@ -122,6 +122,11 @@ def cache_folder() -> Path:
     return Path(os.environ.get("TILTBENCH_CACHE") or Path.home() / ".cache" / "tiltbench")
 
 
+def rates_folder() -> Path:
+    """Where measured rates are kept (`bench.plan.rates`), beside published weights."""
+    return cache_folder() / "rates"
+
+
 def locate(name: str, given: str = "") -> Path:
     """The file that a reward or a metric reads: the given path, or what was prefetched.
 

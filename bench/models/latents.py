@@ -10,6 +10,7 @@ clamped (`levels`).
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from bench.core.flops import Unbuilt
 from bench.core.params import UserError
 from bench.models.autoencoder import Code
 from bench.models.external import file_digest
@@ -103,6 +105,20 @@ def _settings(folder: Path) -> dict[str, Any]:
             "sd-vae-ft-mse"
         )
     return dict(found)
+
+
+def unbuilt(folder: Path, latent: tuple[int, ...]) -> Unbuilt | None:
+    """A decoder of this configuration for a count alone; None without diffusers."""
+    try:
+        from diffusers import AutoencoderKL
+    except ImportError:
+        return None
+
+    def make() -> tuple[Callable[..., Tensor], tuple[Any, ...]]:
+        net = AutoencoderKL.from_config(_settings(folder)).requires_grad_(False)
+        return (lambda z: net.decode(z, return_dict=False)[0]), (torch.zeros(2, *latent),)
+
+    return make
 
 
 def digest(folder: Path) -> str:

@@ -93,6 +93,12 @@ class Readers:
             cut[name] = len(tokens) - (self._most[name] or tokenizer.model_max_length)
         return {name: tokens for name, tokens in cut.items() if tokens > 0}
 
+    def doubt(self, sentence: str) -> str:
+        """What is not read of a sentence, in words; "" if all is."""
+        cut = (f"the last {tokens} by the {name}" for name, tokens in self.cut(sentence).items())
+        said = ", ".join(cut)
+        return f"tokens of '{sentence[:40]}...' are cut: {said}" if said else ""
+
     def require_read(self, sentences: Iterable[str]) -> None:
         """Raise UserError for the first sentence of which an encoder does not read all."""
         for sentence in sentences:

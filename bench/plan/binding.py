@@ -78,6 +78,7 @@ def bind(task_text: str, reward_text: str) -> Bound:
         trainable=declares(task, "trainable_flow"),
         guided=task.guided,
         timing=task.timing(),
+        own_samples=task.own_samples,
     )
     label = format_name(name, changed(reward.params))
     return Bound(task, reward, strength, task_text, label, spec, refusal)

@@ -163,9 +163,9 @@ def _best(
 def bounds(method: Method[Any], name: str) -> tuple[int, int]:
     """Least and greatest value that matching may choose for an effort parameter."""
     declared = range_of(method.Params, name)
-    if declared.low is None or declared.high is None:
+    if declared.chosen_from is None or declared.high is None:
         raise ValueError(f"{type(method).__name__}: effort parameter '{name}' declares no range")
-    return max(int(declared.low), method.least(name)), int(declared.high)
+    return max(int(declared.chosen_from), method.least(name)), int(declared.high)
 
 
 def _largest(

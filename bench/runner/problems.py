@@ -27,6 +27,7 @@ from bench.core.timing import GUIDED_ROWS, Timing, timing_of
 from bench.core.trainable import MeteredModule, metered_clone
 from bench.plan.binding import declares
 from bench.runner.instances import Instances, flow_maker
+from bench.runner.own_data import OwnData
 
 Decoder = Callable[[Tensor], Tensor]
 
@@ -120,7 +121,10 @@ FIT_ROWS = 1 << 20
 
 
 def make_fit_problem(cell: Cell, instances: Instances, meter: Meter) -> FitProblem:
-    """What the fit of a cell of part "fit" is handed; its noise is apart from that of sampling."""
+    """What the fit of a cell of part "fit" is handed; its noise is apart from that of sampling.
+
+    Data that the task has are free; base samples in their place are the fit's work (`OwnData`).
+    """
     task = instances.task
     with suppress(UserError):  # reading or encoding data, once, belongs to no fit
         task.draw_data(1, torch.Generator().manual_seed(0))
@@ -133,9 +137,12 @@ def make_fit_problem(cell: Cell, instances: Instances, meter: Meter) -> FitProbl
         cost = _timing(task).cost(_runs(task))
         return metered_clone(module, meter, cell.condition, key, cost, instances.place)
 
+    own = task.own_samples
+    draw = task.draw_data if own is None else OwnData(problem, own, cell.batch).draw
+
     def data(n: int, step: int) -> Tensor:
         label = f"{cell.seed}/{cell.task}/data/{step}".encode()
         seed = int.from_bytes(hashlib.blake2b(label, digest_size=7).digest(), "big")
-        return task.draw_data(n, torch.Generator().manual_seed(seed))
+        return draw(n, torch.Generator().manual_seed(seed))
 
     return FitProblem(problem, [cell.condition], data, trainable)

@@ -11,8 +11,18 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from bench.api import Condition, Flow, MetaFlowMap, Task, UserError, named_param, param
-from bench.models import external, latents
+from bench.api import (
+    Condition,
+    Flow,
+    MetaFlowMap,
+    Role,
+    Task,
+    Unbuilt,
+    UserError,
+    named_param,
+    param,
+)
+from bench.models import dit, external, latents
 from bench.models.dit import DiT, DiTFlow, DiTMap
 from bench.models.guided_network import GuidedDiTFlow
 from bench.models.imagenet_names import WORDINGS, class_name
@@ -143,6 +153,13 @@ class ImageNet(Task[ImageNetParams]):
     @property
     def data_shape(self) -> tuple[int, ...]:
         return self._code.picture(self.event_shape)
+
+    def unbuilt(self) -> dict[Role, Unbuilt]:
+        """The network in both its roles, from the header of its file; the decoder."""
+        net = dit.unbuilt(config_of(self._checkpoint, self.params.family))
+        decoder = latents.unbuilt(self._code.folder, self.event_shape)
+        found: dict[Role, Unbuilt] = {"flow": net, "map": net}
+        return found if decoder is None else {**found, "decoder": decoder}
 
     @cached_property
     def _net(self) -> DiT:

@@ -12,7 +12,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from bench.api import Condition, Flow, Task, Timing, UserError, param
+from bench.api import Condition, Flow, OwnSamples, Task, Timing, UserError, param
 from bench.models.latent_decoder import LatentDecoder
 from bench.models.pipeline_flow import Guidance, PipelineFlow, guidance_of, timing_of_pipeline
 from bench.models.pipeline_folder import PipelineFolder
@@ -54,6 +54,10 @@ class TextToImageParams:
     scheduler: SchedulerName = param(
         "folder", tunable=False, help="whose times: the folder's scheduler, or one in its place"
     )
+    own_samples: int = param(
+        256, low=1, high=1_000_000, tunable=False, help="base samples that a fit regresses on"
+    )
+    own_steps: int = param(20, low=1, high=1000, tunable=False, help="time steps of each of them")
 
 
 class TextToImage(Task[TextToImageParams]):
@@ -143,8 +147,21 @@ class TextToImage(Task[TextToImageParams]):
         filed = self._filed if p.prompt_file else []
         sentences = dict.fromkeys([*given, *(split(filed, which) if filed else [])])
         if p.long_prompts == "refuse":
-            self._readers.require_read(sentences)
+            self._readers.require_read([*sentences, *self._negatives])
         return sentences
+
+    @property
+    def _negatives(self) -> list[str]:
+        """The negative prompt, where there is one that is heard."""
+        heard = self.params.negative and self._guidance.second
+        return [self.params.negative] if heard else []
+
+    def doubt(self, condition: Condition) -> str:
+        """Which tokens of the prompt and of the negative one are cut."""
+        if self._folder.family.labels or self.params.long_prompts == "refuse":
+            return ""
+        said = map(self._readers.doubt, [str(condition), *self._negatives])
+        return "; ".join(filter(None, said))
 
     @cached_property
     def _filed(self) -> list[str]:
@@ -160,11 +177,16 @@ class TextToImage(Task[TextToImageParams]):
     def _readers(self) -> Readers:
         return Readers(self._folder)
 
+    @property
+    def own_samples(self) -> OwnSamples:  # type: ignore[override]
+        """Base samples under the fit's prompt, which are work of the fit (`runner.own_data`)."""
+        return OwnSamples(self.params.own_samples, self.params.own_steps)
+
     def draw_data(self, n: int, generator: torch.Generator) -> Tensor:
-        """Raises UserError: a folder holds no pictures."""
+        """Raises UserError: a folder holds no pictures, and base samples belong to a prompt."""
         raise UserError(
-            "a pipeline comes without the data that it was trained on: fit with a method that "
-            "samples its own, such as draft-k or adjoint-matching"
+            "a pipeline comes without the data that it was trained on: a fit is handed base "
+            "samples of its own prompt instead, own_samples=256 of them"
         )
 
     # -- networks ----------------------------------------------------------------------------------

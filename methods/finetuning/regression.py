@@ -152,7 +152,7 @@ class Regression(FineTuned):
         return RHO_SCALES[self.params.scaling]
 
     def setup_work(self, spec: ProblemSpec) -> Work:
-        return reward_work(spec, PILOT)
+        return reward_work(spec, PILOT) + forward("flow", spec.data_calls)
 
     def one_step(self, spec: ProblemSpec) -> Work:
         """Rows per point: base and trained velocity, and the scale's reward."""

@@ -21,7 +21,7 @@ class FMTTParams:
     """Particles as in the other samplers of the family; the look-ahead is the map's."""
 
     particles: int = param(256, low=1, high=100_000, log=True, help="particles P per population")
-    steps: int = param(20, low=5, high=2000, log=True, help="time steps K")
+    steps: int = param(20, low=1, least=5, high=2000, log=True, help="time steps K")
     jacobian: bool = param(True, help="gradient through the map; false: at its end, no backward")
     inner_steps: int = param(1, low=1, high=16, log=True, help="map jumps of one look-ahead")
     resampling: str = resampling_param("systematic")

@@ -40,7 +40,7 @@ class PsiParams(TwistedParams):
     the end of a chain of its own, at the same cost.
     """
 
-    steps: int = param(25, low=5, high=2000, log=True, help="time steps K")
+    steps: int = param(25, low=1, least=5, high=2000, log=True, help="time steps K")
     moves: int = param(25, low=1, high=10_000, log=True, help="moves J of every initial noise")
     step: float = param(0.5, low=1e-4, high=4.0, log=True, help="step epsilon of a move")
 

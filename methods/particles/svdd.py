@@ -34,7 +34,7 @@ class SVDDParams:
     """The release takes M = 20, 50 steps and alpha = 0; alpha = 1 aims at e^r itself."""
 
     candidates: int = param(20, low=1, high=100_000, log=True, help="candidates M per step")
-    steps: int = param(20, low=5, high=2000, log=True, help="time steps K")
+    steps: int = param(20, low=2, least=5, high=2000, log=True, help="time steps K")
     alpha: float = param(1.0, low=0.0, high=100.0, help="temperature of the choice; 0: arg-max")
     start: float = start_param()
     posterior: str = sampler_param("tweedie")

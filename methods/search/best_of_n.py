@@ -75,7 +75,7 @@ class BestOfNParams:
     """How many candidates, and how finely and with which noise each is integrated."""
 
     candidates: int = param(4, low=1, high=1_000_000, log=True, help="candidates N per output")
-    steps: int = param(20, low=10, high=1000, log=True, help="time steps K per candidate")
+    steps: int = param(20, low=1, least=10, high=1000, log=True, help="time steps K per candidate")
     integrator: str = named_param("ode", INTEGRATORS)
     solver: str = named_param("euler", SOLVERS, "of the ode")
 

@@ -67,7 +67,7 @@ class DemonParams:
     """
 
     candidates: int = param(16, low=1, high=100_000, log=True, help="noises K per step")
-    steps: int = param(20, low=5, high=2000, log=True, help="time steps T")
+    steps: int = param(20, low=1, least=5, high=2000, log=True, help="time steps T")
     adaptive: bool = param(True, help="tau is the deviation of the step's K rewards")
     tau: float = param(1.0, low=1e-6, high=1e6, log=True, help="temperature if not adaptive")
     lookahead: str = look_ahead_param("tweedie")

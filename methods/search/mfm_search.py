@@ -40,7 +40,7 @@ class SearchParams:
 
     particles: int = param(8, low=1, high=100_000, log=True, help="particles M per output")
     draws: int = param(4, low=1, high=4096, log=True, help="posterior draws N per particle")
-    steps: int = param(20, low=5, high=2000, log=True, help="time steps K")
+    steps: int = param(20, low=1, least=5, high=2000, log=True, help="time steps K")
     follow: Literal["best", "own"] = param(
         "best", help="best: all particles follow the best draw of all; own: each its own best"
     )

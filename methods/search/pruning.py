@@ -37,7 +37,7 @@ class PrunedParams:
     """The release takes M = 8, 100 stochastic steps and looks at steps 25, 50 and 75."""
 
     candidates: int = param(8, low=1, high=1_000_000, log=True, help="candidates M at the start")
-    steps: int = param(20, low=10, high=1000, log=True, help="time steps K")
+    steps: int = param(20, low=1, least=10, high=1000, log=True, help="time steps K")
     looks: int = param(3, low=0, high=1000, help="prunings before the last choice, evenly")
     keep: float = param(0.5, low=0.0, high=1.0, help="fraction that survives a pruning")
     integrator: str = named_param("ode", INTEGRATORS)

@@ -44,7 +44,7 @@ class RBFParams:
 
     quota: int = param(12, low=1, high=100_000, log=True, help="candidates Q that a step brings")
     initial: int = param(25, low=1, high=100_000, log=True, help="noises of which the best starts")
-    steps: int = param(10, low=5, high=2000, log=True, help="time steps K")
+    steps: int = param(10, low=1, least=5, high=2000, log=True, help="time steps K")
     start: float = start_param()
     variance: str = transition_param()
 

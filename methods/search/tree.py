@@ -37,7 +37,9 @@ class DTSParams:
 
     rollouts: int = param(4, low=1, high=100_000, log=True, help="rollouts I per sample of a tree")
     samples: int = param(16, low=1, high=10_000, log=True, help="samples P drawn from one tree")
-    steps: int = param(10, low=5, high=2000, log=True, help="time steps K, the depth of the tree")
+    steps: int = param(
+        10, low=1, least=5, high=2000, log=True, help="time steps K, the depth of the tree"
+    )
     widening: float = param(
         4.0, low=1e-3, high=1e9, log=True, help="C: a node has up to C N^power children"
     )

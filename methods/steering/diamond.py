@@ -112,7 +112,7 @@ def weighted_term(problem: Problem, params: DiamondParams) -> Term:
         own = i.score(i.denoiser(b, x.detach(), t), x.detach(), t)
         slope = inner + expand(at.rho, x) * (expand(weight, there) * there).sum(0) - own
         value = log_mean_exp(r.detach() + log_weight) - log_mean_exp(log_weight)
-        ess = {"draw_ess": float((1 / weight.square().sum(0)).mean())}
+        ess = {"draw_ess": (1 / weight.square().sum(0)).mean()}
         late = t.clamp(min=params.start)  # sigma^2 has no limit at 0
         return SteeringTerm(b, expand(i.half_variance(late), x) * slope, ess, slope, value)
 

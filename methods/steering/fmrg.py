@@ -23,6 +23,7 @@ from bench.api import (
     ProblemSpec,
     Remembered,
     Samples,
+    Scalars,
     SteeringTerm,
     Work,
     best_candidate,
@@ -157,7 +158,7 @@ class FMRG(Method[FMRGParams]):
             shape = (-1, p.particles, *problem.event_shape)
             return best_candidate(x.reshape(shape), seen(x, u, k).reshape(shape[:2]))
 
-        def move(x: Tensor, t: Tensor, u: Tensor, k: int) -> tuple[Tensor, dict[str, float]]:
+        def move(x: Tensor, t: Tensor, u: Tensor, k: int) -> tuple[Tensor, Scalars]:
             carried, dt = flow_map.jump(x, t, u), expand(u - t, x)
             if k >= p.steps:
                 return carried, {}

@@ -180,7 +180,7 @@ class LiDAR(Method[LiDARParams]):
 
         def term(x: Tensor, t: Tensor, _: int) -> SteeringTerm:
             b, found = problem.flow.velocity(x, t), pool_shift(pool, i, x, t)
-            info = {"pool_ess": float(found.ess.mean()), "draw_ess": float(found.tilted_ess.mean())}
+            info = {"pool_ess": found.ess.mean(), "draw_ess": found.tilted_ess.mean()}
             return SteeringTerm(b, i.tilt(found.shift, t), info)
 
         made = steer(problem, self.params, term)

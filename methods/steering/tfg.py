@@ -42,7 +42,7 @@ class TFGParams:
     them per step whatever K is, as the source does (which guides five times more, over 100 steps).
     """
 
-    steps: int = param(20, low=5, high=2000, log=True, help="time steps K")
+    steps: int = param(20, low=1, least=5, high=2000, log=True, help="time steps K")
     inner: int = param(4, low=1, high=100, log=True, help="gradient steps of mean guidance")
     recurrence: int = param(1, low=1, high=100, log=True, help="times R that a step is taken")
     draws: int = param(1, low=1, high=1024, log=True, help="draws that smooth f, if sigma > 0")

@@ -24,6 +24,7 @@ from torch import Tensor
 from bench.api import (
     Interpolant,
     Problem,
+    Scalars,
     ancestral_moments,
     draws_of,
     expand,
@@ -139,7 +140,7 @@ class Guided:
         )
         return Guided(problem, params, rho, mu)
 
-    def move(self, x: Tensor, t: Tensor, u: Tensor, k: int) -> tuple[Tensor, dict[str, float]]:
+    def move(self, x: Tensor, t: Tensor, u: Tensor, k: int) -> tuple[Tensor, Scalars]:
         """From x at t to u, R times."""
         rounds, shape = self.params.recurrence, self.problem.event_shape
         for index in range(rounds * k, rounds * (k + 1)):
@@ -149,9 +150,7 @@ class Guided:
             x, info = self.once(x, t, u, k, index)
         return x, info
 
-    def once(
-        self, x: Tensor, t: Tensor, u: Tensor, k: int, index: int
-    ) -> tuple[Tensor, dict[str, float]]:
+    def once(self, x: Tensor, t: Tensor, u: Tensor, k: int, index: int) -> tuple[Tensor, Scalars]:
         """One guided step; `index` counts all of them, for the noise."""
         i, p = self.problem.interpolant, self.params
         offsets = self.offsets(x, t, index)

@@ -12,6 +12,7 @@ from bench.plan.budgets import parse_budget
 from bench.plan.expand import expand
 from bench.plan.suite import build_suite, load_suite
 from methods.steering.dps import DPSParams
+from rewards.combine import PythonCallable
 
 SPELLED = {
     "1e-2": 0.01, "1E-2": 0.01, "+1e-2": 0.01, "1.e-2": 0.01, "1e3": 1000.0, "-2.5e+1": -25.0,
@@ -105,6 +106,41 @@ def test_what_is_not_imported_or_not_local_does_not_count(scorers):
     assert digest_of("sys") == digest_of("sys")  # without a source file
     with pytest.raises(ModuleNotFoundError):
         digest_of("my_scorers.missing")
+
+
+def test_packages_of_a_borrowed_environment_are_neither_read_nor_run(scorers, monkeypatch):
+    """Such as one on the path through a .pth file: not among the folders of this interpreter."""
+    borrowed = scorers.parent / "other" / "site-packages"
+    (borrowed / "lent").mkdir(parents=True)
+    (borrowed / "lent" / "__init__.py").write_text("raise RuntimeError('run')\n")
+    (borrowed / "lent" / "inner.py").write_text("x = 1\n")
+    monkeypatch.syspath_prepend(str(borrowed))
+    with (scorers / "near.py").open("a") as file:
+        file.write("from lent.inner import x\nimport lent\n")
+    before = digest_of("my_scorers.score")
+    (borrowed / "lent" / "inner.py").write_text("x = 2\n")
+    (borrowed / "lent" / "__init__.py").write_text("y = 1\n")
+    assert digest_of("my_scorers.score") == before
+    assert not {"lent", "my_scorers"} & set(sys.modules)
+
+
+@pytest.mark.parametrize("content", [b"x = 1\0", b"print 'two'\n", b"\xff\xfe"])
+def test_what_python_cannot_read_counts_with_its_bytes(scorers, content):
+    """A template, or a file for another version, that a module names and perhaps never runs."""
+    before = digest_of("my_scorers.score")
+    (scorers / "deep" / "far.py").write_bytes(content)
+    other = digest_of("my_scorers.score")
+    assert other != before
+    (scorers / "deep" / "far.py").write_bytes(content + b" ")
+    assert digest_of("my_scorers.score") not in (before, other)
+
+
+@pytest.mark.parametrize("content", [b"x = 1\0", b"print 'two'\n"])
+def test_a_reward_that_python_cannot_read_is_refused_while_planning(scorers, content):
+    (scorers / "score.py").write_bytes(content)
+    reward = PythonCallable.create(function="my_scorers.score:f")
+    with pytest.raises(UserError, match=r"cannot load 'my_scorers.score:f': .*score.py"):
+        reward.weights()
 
 
 def test_a_module_that_was_made_by_hand_counts_with_the_file_that_it_names(tmp_path, monkeypatch):

@@ -267,6 +267,13 @@ def test_a_card_without_bfloat16_is_refused(monkeypatch):
         Place("cuda", "bfloat16").check()
 
 
+def test_float32_on_a_card_is_float32_in_convolutions_too(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    Place("cuda").check()
+    assert not torch.backends.cudnn.allow_tf32 and not torch.backends.cuda.matmul.allow_tf32
+
+
 def test_what_ray_sets_aside_follows_from_cell_and_suite():
     (row,) = rows_of("gmm-paper", ["prior"], threads=2, resources={"gpu": 0.5, "memory": "2GiB"})
     assert requested(row.cell) == {"CPU": 2.0, "memory": 2.0**31}

@@ -1,13 +1,12 @@
 """Seven families of pipelines: Euler on the flow's own times makes the pipeline's own latents."""
 
 import copy
-from contextlib import contextmanager
 
 import pytest
 import torch
 
 from bench.models.pipeline_folder import PipelineFolder
-from tests.worlds.pipeline_flows import PROMPT, STRONG, flow_of, gap_to, noise
+from tests.worlds.pipeline_flows import PROMPT, STRONG, counted, flow_of, gap_to, noise
 from tests.worlds.tiny_pipelines import PIPELINES, SIDE, edited, saved_pipeline, tiny_pipeline
 
 
@@ -20,32 +19,6 @@ def test_the_flow_on_its_own_times_makes_the_latents_of_the_pipeline(name, guida
 
 
 # -- guidance --------------------------------------------------------------------------------------
-
-
-class Counted(torch.nn.Module):
-    """A network that counts its rows."""
-
-    def __init__(self, network):
-        super().__init__()
-        self.network, self.rows = network, 0
-
-    @property
-    def dtype(self):
-        return self.network.dtype
-
-    def forward(self, x, *args, **kwargs):
-        self.rows += len(x)
-        return self.network(x, *args, **kwargs)
-
-
-@contextmanager
-def counted(flow):
-    network = flow.network
-    flow.network = Counted(network)
-    try:
-        yield flow.network
-    finally:
-        flow.network = network
 
 
 @pytest.mark.parametrize("name", PIPELINES)

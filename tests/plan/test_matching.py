@@ -1,15 +1,38 @@
 """Matching spends a budget: never more, at least 90 % where the ranges allow it."""
 
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench.core import plugins
+from bench.core.params import range_of
 from bench.core.values import ProblemSpec
+from bench.plan.binding import bind
 from bench.plan.matching import GOOD_USE, bounds, match
+from sweeps.space import axes_of
+from tests.worlds.planned_problems import problem_of
 
 SPEC = ProblemSpec((2,), True, False, True, True, True)
 METHODS = ["prior", "oracle", "best-of-n", "best-of-n-fewstep", "dps", "rollout", "mfm-g", "mfm-gf"]
+
+FEW = {
+    "best-of-n": {},
+    "best-of-n-pruned": {},
+    "code": {"candidates": 4},
+    "demon": {"candidates": 4},
+    "dts": {"rollouts": 8},
+    "fmtt": {"particles": 4},
+    "freedom": {},
+    "mfm-search": {"particles": 4},
+    "mpgd": {},
+    "psi-sampler": {"particles": 4},
+    "rbf": {},
+    "svdd": {"candidates": 4},
+    "tfg": {},
+    "ugd": {},
+}
+"""Methods with a least number of steps of their own, at little effort."""
 
 
 def cost(work):
@@ -75,3 +98,28 @@ def test_the_least_setting_is_found_beyond_the_settings_that_are_tried():
     method = plugins.load("methods", "mfm-g").create(steps=2000)
     found = match(method, SPEC, 5 * 5, cost, {})
     assert found.feasible and found.values == {"draws": 1, "steps": 5}
+
+
+@pytest.mark.parametrize("name", FEW)
+def test_small_numbers_of_steps_are_given_and_not_chosen(name):
+    """Pipelines of 4 and 8 steps exist; matching and sweeps begin where a method is itself."""
+    cls = plugins.load("methods", name)
+    method = cls.create(steps=4)
+    least = range_of(cls.Params, "steps").least
+    assert bounds(method, "steps")[0] == least > 4
+    axes = {axis.name: axis for axis in axes_of(name, cls.create().params, {}, {})}
+    assert axes["steps"].low == least
+
+
+@pytest.mark.parametrize("name", FEW)
+@pytest.mark.parametrize("steps", [2, 3, 4])
+def test_a_few_steps_are_predicted_too(name, steps):
+    effort = {"steps": steps, **FEW[name]}
+    problem, n = problem_of("gmm-paper", "quadratic"), 6
+    method = plugins.load("methods", name).create(**effort)
+    samples = method.sample(problem, n)
+    predicted, work = method.work(bind("gmm-paper", "quadratic").spec) * n, problem.meter.work()
+    assert torch.isfinite(samples.x).all()
+    pairs = list(zip(work.vector, predicted.vector, strict=True))
+    assert all(a <= b + 1e-9 for a, b in pairs)
+    assert predicted.upper_bound or work.same_rows(predicted)

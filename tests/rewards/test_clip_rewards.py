@@ -1,12 +1,14 @@
 """Rewards by CLIP: preprocessing, the score of open_clip, and values finite everywhere."""
 
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
 import torchvision.transforms.v2.functional as tv
 
 from bench.core.finite import finite_scores
+from bench.core.flops import counted, price_unbuilt
 from bench.core.params import UserError
 from bench.models import preprocess
 from rewards import clip_scores
@@ -188,3 +190,13 @@ def test_a_nan_names_the_reward_and_the_sample(name, rewards):
     x[1, 0, 20, 12] = math.nan
     with pytest.raises(FloatingPointError, match=f"'{name}'.*sample 1"):
         finite_scores(rewards[name](x, "a cat"), name)
+
+
+def test_a_clip_that_was_never_loaded_has_the_price_of_one_that_was(path):
+    """bench plan counts FLOPs without weights."""
+    reward = HPSv2.create(weights=path, prompt="a cat")
+    x = torch.rand(1, 3, 40, 24)
+    task = SimpleNamespace(data_shape=(3, 40, 24))
+    (make,) = reward.unbuilt(task)
+    model = reward.model(x)
+    assert price_unbuilt(make).forward(1) == counted(lambda: model.image(x)) > 0

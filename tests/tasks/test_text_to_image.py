@@ -10,11 +10,18 @@ from torch.nn import Module
 
 from bench.conformance.check import check_task
 from bench.core.adapters import adapt, restore, trained_state
+from bench.core.metrics import Target
 from bench.core.params import UserError
+from bench.core.values import Samples
+from bench.metrics.reward import MeanReward
 from bench.models.pipeline_folder import PipelineFolder
 from bench.plan.binding import make_task
+from bench.runner.instances import instances_of
+from bench.runner.measuring import evaluate
 from bench.tasks.text_to_image import TextToImage
+from rewards.combine import PythonCallable
 from tests.worlds.pipeline_flows import noise
+from tests.worlds.planned_problems import cell_of
 from tests.worlds.tiny_pipelines import PIPELINES, SIDE, edit, edited, saved_pipeline
 
 SIZE = {"height": SIDE, "width": SIDE}
@@ -193,6 +200,44 @@ def test_a_prompt_that_is_not_read_whole_says_how_many_tokens_are_cut(name, read
     said = refusal(lambda: task_of(name, prompts=(long,)).conditions("report"))
     assert f"the last {cut} tokens are cut by the {reader};" in said
     assert task_of(name, prompts=(long,), long_prompts="cut").conditions("report") == [long]
+
+
+def rows_of(name, **given):
+    """The rows of the reward that a cell of a method would get; noise stands for its samples."""
+    more = ",".join(f"{key}={value}" for key, value in given.items())
+    text = f"text-to-image:path={saved_pipeline(name)},height={SIDE},width={SIDE},{more}"
+    made = instances_of(cell_of(text, "callable:function=tests.worlds.brightness:brightness"))
+    return evaluate(Samples(noise(made.task)), made, ["reward"])[0]
+
+
+def test_the_row_says_how_many_tokens_were_cut():
+    long, negative = "a" * 300, "b" * 90
+    (row,) = rows_of("sd3", prompts=long, negative=negative, long_prompts="cut", guidance=3)
+    first, second = (f"{c * 40}...' are cut: the last " for c in "ab")
+    cut = len(long) + 2 - 77
+    assert f"{first}{cut} by the tokenizer, the last {cut} by the tokenizer_2" in row.note
+    assert f"{second}{len(negative) + 2 - 77} by the tokenizer" in row.note
+    (short,) = rows_of("sd3", prompts="a fox", long_prompts="cut", guidance=3)
+    assert "cut" not in short.note
+
+
+def test_the_row_says_how_much_the_reward_does_not_read():
+    task = task_of("sd15")
+    reward = PythonCallable.create(function="tests.worlds.brightness:brightness")
+    reward.tokens_cut = lambda sentence: len(sentence) - 6
+    x = torch.zeros(2, *task.data_shape)
+    note = MeanReward(Target(reward, 1.0, "a red fox"))(Samples(x), task).note
+    assert "the reward does not read the last 3 tokens of its prompt" in note
+    assert "read" not in MeanReward(Target(reward, 1.0, "a fox!"))(Samples(x), task).note
+
+
+def test_a_negative_prompt_is_read_whole_or_refused_too():
+    long = "b" * 100
+    said = refusal(lambda: task_of("sd15", negative=long).conditions("report"))
+    assert "the prompt 'bbbb" in said
+    assert "25 tokens are cut" in said
+    unheard = task_of("sd15", negative=long, guidance=1.0)
+    assert unheard.conditions("report") == ["a red fox", "two cats"]
 
 
 def test_conditions_have_to_be_given():
