@@ -9,7 +9,7 @@ import typer
 
 from bench.cli import options as o
 from bench.cli.console import wide_console
-from bench.cli.execution import check_places, mirror, starter, write_report
+from bench.cli.execution import check_places, mirror, say_damage, starter, write_report
 from bench.cli.progress import CellProgress, TrialProgress
 
 if TYPE_CHECKING:
@@ -94,7 +94,8 @@ def _finish(store: Store, outcome: Outcome, track: bool, as_json: bool) -> None:
     """Report, print, track, and set the exit code."""
     from bench.core.params import UserError
 
-    fresh = outcome.executed > 0 or outcome.remeasured > 0
+    say_damage(outcome.damaged, outcome.unverified)
+    fresh = outcome.executed > 0 or outcome.remeasured > 0 or outcome.projected
     write_report(store, fresh)
     (_print_json if as_json else _print)(store, outcome)
     if track and fresh:

@@ -18,6 +18,7 @@ from bench.core.rows import in_rows
 from bench.core.tasks import Task
 from bench.core.values import Measurement, Samples
 from bench.record.attempt import MetricRow
+from bench.record.seals import Damaged
 from bench.runner.instances import Instances, instances_of
 
 RENDERED = 64
@@ -55,11 +56,15 @@ def pack_samples(samples: Samples, task: Task[Any], place: Place = HOST) -> byte
 
 
 def unpack_samples(data: bytes) -> Samples:
-    """The inverse of `pack_samples`."""
+    """The inverse of `pack_samples`; raises Damaged where the data are none."""
+    from safetensors import SafetensorError
     from safetensors.torch import load
 
-    tensors = load(data)
-    return Samples(tensors["x"], tensors.get("log_weight"), tensors.get("group"))
+    try:
+        tensors = load(data)
+        return Samples(tensors["x"], tensors.get("log_weight"), tensors.get("group"))
+    except (SafetensorError, KeyError, ValueError) as error:
+        raise Damaged("holds no samples") from error
 
 
 def evaluate(
