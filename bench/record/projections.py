@@ -6,9 +6,13 @@ They are projections: one that is of another state, or not what was written, is 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from bench.core.cells import digest
+from bench.core.params import UserError
 from bench.record import layout
 from bench.record.files import RunFiles
 from bench.record.seals import Damaged, checksum, sealed, unsealed
@@ -60,3 +64,14 @@ class Projections:
             return {name: Projection(**told) for name, told in content.items()}
         except (Damaged, TypeError):
             return {}
+
+
+def read_table(file: Path) -> pd.DataFrame:
+    """A parquet table; UserError for one that is damaged."""
+    try:
+        return pd.read_parquet(file)
+    except (OSError, ValueError) as error:  # pyarrow's are both
+        raise UserError(
+            f"{file} is damaged: repeat the `bench run` of its run, or `bench report`, which make "
+            "it again"
+        ) from error

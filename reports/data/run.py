@@ -17,10 +17,10 @@ import yaml
 from safetensors import SafetensorError
 from safetensors.numpy import load
 
-from bench.core.params import UserError
 from bench.record import columns, layout
 from bench.record.files import RunFiles
 from bench.record.index import Index
+from bench.record.projections import read_table
 from reports.data.trials import tuning_cells
 
 
@@ -104,13 +104,7 @@ def stored_arrays(run: Path, cell: str, attempt: int) -> dict[str, np.ndarray]:
 
 
 def _table(path: Path) -> pd.DataFrame:
-    try:
-        return pd.read_parquet(path) if path.exists() else pd.DataFrame()
-    except (OSError, ValueError) as error:
-        raise UserError(
-            f"{path} is damaged: repeat the `bench run` of its run, or `bench report`, which make "
-            "it again"
-        ) from error
+    return read_table(path) if path.exists() else pd.DataFrame()
 
 
 def _complete(frame: pd.DataFrame, known: Mapping[str, columns.Unknown]) -> pd.DataFrame:
