@@ -24,6 +24,7 @@ from bench.core.integrate import filled
 from bench.core.metering import Meter, OverBudget, TimeIsUp
 from bench.core.methods import FineTuning, Method
 from bench.core.problem import Problem
+from bench.core.returned import BadReturn, checked_fitted, checked_samples, plain_numbers
 from bench.core.units import DEFAULT, UNITS
 from bench.core.values import Fitted, Samples
 from bench.core.work import Budget, Work
@@ -61,7 +62,9 @@ class Job:
         started, before = time.perf_counter(), joules()
         try:
             made = _fit(self) if self.cell.part == "fit" else _sample(self)
-        except Exception as error:  # the boundary: whatever a plugin raises becomes data
+        except BaseException as error:  # the boundary: whatever a plugin raises becomes data
+            if ends_process(error):
+                raise
             made = CellResult(ended_by(error))
         return Attempt(
             self.id,
@@ -88,17 +91,46 @@ STOPPED: dict[type[Exception], str] = {
     OverBudget: "over_budget",
     TimeIsUp: "timeout",
     FloatingPointError: "diverged",
+    BadReturn: "failed",
 }
 """Errors that are an answer; every other one is a failure, with its traceback."""
 
+LONGEST = 2000
+"""Characters of a reason; the log has all of it."""
 
-def ended_by(error: Exception) -> CellEnding:
+
+def ended_by(error: BaseException) -> CellEnding:
     """The ending that an error is."""
     for kind, status in STOPPED.items():
         if isinstance(error, kind):
-            return CellEnding(status, str(error))
-    said = "".join(traceback.format_exception(error))
-    return CellEnding("failed", f"{type(error).__name__}: {error}", said)
+            return CellEnding(status, said_by(error))
+    log = storable("".join(traceback.format_exception(error)))
+    return CellEnding("failed", f"{type(error).__name__}: {said_by(error)}", log)
+
+
+def ends_process(error: BaseException) -> bool:
+    """Whether an error ends this process, rather than a plugin that would like to.
+
+    Ctrl-C, and what Ray raises in a worker that it stops.
+    """
+    if not isinstance(error, SystemExit):
+        return isinstance(error, KeyboardInterrupt)
+    frames = traceback.extract_tb(error.__traceback__)
+    return bool(frames) and "ray" in Path(frames[-1].filename).parts
+
+
+def said_by(error: BaseException) -> str:
+    """The message of an error that anybody may have written, as a text that can be stored."""
+    try:
+        said = str(error)
+    except Exception:
+        said = "(its message cannot be read)"
+    return storable(said if len(said) <= LONGEST else f"{said[:LONGEST]} ...")
+
+
+def storable(text: str) -> str:
+    """A text in which what is no Unicode is written out."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 @dataclass(frozen=True)
@@ -132,7 +164,7 @@ class Curve(list[Mapping[str, float]]):
     """Scalars as a method logs them, a row a step."""
 
     def __call__(self, step: int, scalars: Mapping[str, float]) -> None:
-        self.append({"step": step, **scalars})
+        self.append({"step": int(step), **plain_numbers(scalars, "the method logged")})
 
 
 def _fit(job: Job) -> CellResult:
@@ -145,7 +177,7 @@ def _fit(job: Job) -> CellResult:
     problem = make_fit_problem(cell, instances, meter)
     problem.problem.on_log, problem.problem.workdir = curve, job.workdir
     try:
-        fitted, ending = instances.method.fit(problem), GOOD
+        fitted, ending = checked_fitted(instances.method.fit(problem), cell.method), GOOD
     except Exception as error:
         fitted, ending = Fitted({}, {}), ended_by(error)
     made = CellResult(ending, *_spent(meter.work(), per=1), curve=tuple(curve))
@@ -176,7 +208,7 @@ def _sample(job: Job) -> CellResult:
     try:
         samples, ending = sample_in_batches(instances.method, problem, cell), GOOD
     except (OverBudget, TimeIsUp) as error:
-        samples, ending = next(reversed(problem.checkpoints), None), ended_by(error)
+        samples, ending = _last_checkpoint(problem, cell), ended_by(error)
     except Exception as error:
         return replace(made, ending=ended_by(error), curve=tuple(curve))
     work, costs = _spent(meter.work(), cell.n)
@@ -187,6 +219,16 @@ def _sample(job: Job) -> CellResult:
         return replace(made, ending=ended_by(error))
 
 
+def _last_checkpoint(problem: Problem, cell: Cell) -> Samples | None:
+    """What a method that was stopped had declared as worth keeping, if it is any samples."""
+    last = next(reversed(problem.checkpoints), None)
+    try:
+        owner = f"the checkpoint of {cell.method}"
+        return last and checked_samples(last, owner, None, problem.event_shape)
+    except (BadReturn, FloatingPointError):
+        return None
+
+
 def sample_in_batches(method: Method[Any], problem: Problem, cell: Cell) -> Samples:
     """All n samples, `batch` at a time; noise is indexed by sample, so batches join up."""
     parts = []
@@ -195,14 +237,7 @@ def sample_in_batches(method: Method[Any], problem: Problem, cell: Cell) -> Samp
     for start in range(0, cell.n, batch):
         rows = range(start, min(start + batch, cell.n))
         part = method.sample(problem.for_rows(rows), len(rows))
-        if len(part) != len(rows) or part.x.shape[1:] != problem.event_shape:
-            raise ValueError(
-                f"{cell.method} returned samples of shape {tuple(part.x.shape)}, "
-                f"asked for {len(rows)} of shape {problem.event_shape}"
-            )
-        if not all_finite(part.x):
-            raise FloatingPointError(f"{cell.method} returned samples that are not finite")
-        parts.append(part)
+        parts.append(checked_samples(part, cell.method, len(rows), problem.event_shape))
     return Samples.joined(parts)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
@@ -14,6 +15,7 @@ from bench.core.cells import Cell
 from bench.core.metrics import Metric
 from bench.core.params import UserError
 from bench.core.place import HOST, Place
+from bench.core.returned import BadReturn, number
 from bench.core.rows import in_rows
 from bench.core.tasks import Task
 from bench.core.values import Measurement, Samples
@@ -114,11 +116,32 @@ def _measure(cls: type[Metric], samples: Samples, instances: Instances) -> Measu
         return Measurement(None, n=len(samples), note=note)
     try:
         metric = cls(instances.target)
-        measured = metric(samples, instances.task)
+        measured = _checked(metric(samples, instances.task), cls.__name__, len(samples))
         return replace(measured, credibility=metric.credibility())
     except Exception as error:  # samples are good whatever a metric does
+        if isinstance(error, BadReturn) and cls.measures == "target":
+            raise  # the reward that was asked for gave no scores: there is no result
         note = f"the metric failed: {type(error).__name__}: {error}"
         return Measurement(None, n=len(samples), note=note)
+
+
+def _checked(found: Measurement, metric: str, n: int) -> Measurement:
+    """A measurement in plain numbers; a value that is not finite is none, and the note says so."""
+    if not isinstance(found, Measurement):
+        raise BadReturn(f"{metric} returned a value of type {type(found).__name__}")
+    value, error = (
+        None if told is None else number(told, f"{metric} returned a value")
+        for told in (found.value, found.standard_error)
+    )
+    each = found.per_sample
+    if each is not None and each.shape != (n,):
+        raise BadReturn(f"{metric} scored {n} samples by a tensor of shape {tuple(each.shape)}")
+    for told, name in ((value, "value"), (error, "standard error")):
+        if told is not None and not math.isfinite(told):
+            note = "; ".join(filter(None, (found.note, f"the {name} is not finite ({told})")))
+            found = replace(found, value=None if name == "value" else value, note=note)
+            return replace(found, standard_error=None)
+    return replace(found, value=value, standard_error=error)
 
 
 def reevaluate(cell: Cell, samples: bytes, metrics: Iterable[str]) -> tuple[MetricRow, ...]:

@@ -9,6 +9,8 @@ from typing import Protocol
 
 from bench.core import plugins
 from bench.core.cells import Planned, PlannedFit
+from bench.core.params import UserError
+from bench.core.returned import BadReturn
 from bench.plan.expand import expand
 from bench.plan.suite import Suite
 from bench.record import layout
@@ -220,4 +222,6 @@ def _remeasured(index: Index, row: Planned, missing: list[str]) -> bool:
     except Damaged as damage:  # samples without a checksum that nothing can read
         index.void(row.id, layout.SAMPLES, str(damage))
         return False
+    except BadReturn as error:
+        raise UserError(f"measuring stored samples of {row.method_label} again: {error}") from error
     return True
