@@ -25,6 +25,7 @@ from bench.core.metering import Meter, OverBudget, TimeIsUp
 from bench.core.methods import FineTuning, Method
 from bench.core.problem import Problem
 from bench.core.returned import BadReturn, checked_fitted, checked_samples, plain_numbers
+from bench.core.seeding import seed_all
 from bench.core.units import DEFAULT, UNITS
 from bench.core.values import Fitted, Samples
 from bench.core.work import Budget, Work
@@ -32,6 +33,7 @@ from bench.record.attempt import Attempt, MetricRow
 from bench.runner import memory
 from bench.runner.energy import joules, spent_since
 from bench.runner.instances import Instances, instances_of
+from bench.runner.isolation import isolated
 from bench.runner.measuring import evaluate, pack_samples
 from bench.runner.problems import make_fit_problem, make_problem
 
@@ -60,18 +62,21 @@ class Job:
         memory.keep_freed()
         memory.reset()
         started, before = time.perf_counter(), joules()
-        try:
-            made = _fit(self) if self.cell.part == "fit" else _sample(self)
-        except BaseException as error:  # the boundary: whatever a plugin raises becomes data
-            if ends_process(error):
-                raise
-            made = CellResult(ended_by(error))
+        with isolated(self.id) as changes:
+            try:
+                made = _fit(self) if self.cell.part == "fit" else _sample(self)
+            except BaseException as error:  # the boundary: whatever a plugin raises becomes data
+                if ends_process(error):
+                    raise
+                made = CellResult(ended_by(error))
         return Attempt(
             self.id,
             **vars(made.ending),
             **{name: value for name, value in vars(made).items() if name != "ending"},
             seconds=time.perf_counter() - started,
-            machine=machine(self.cell.device) | {"joules": spent_since(before)},
+            machine=machine(self.cell.device)
+            | {"joules": spent_since(before)}
+            | ({"changed": str(changes)} if changes else {}),
             budget=str(self.budget or ""),
         )
 
@@ -176,6 +181,7 @@ def _fit(job: Job) -> CellResult:
     meter = Meter(limit, budget.unit if budget else DEFAULT, cell.seconds, count_flops=True)
     problem = make_fit_problem(cell, instances, meter)
     problem.problem.on_log, problem.problem.workdir = curve, job.workdir
+    seed_all(cell.id)  # again: what was loaded for it may be there already on another worker
     try:
         fitted, ending = checked_fitted(instances.method.fit(problem), cell.method), GOOD
     except Exception as error:
@@ -205,6 +211,7 @@ def _sample(job: Job) -> CellResult:
     problem = make_problem(cell, instances, meter, range(cell.n))
     problem.budget, problem.on_log = budget, curve
     samples: Samples | None
+    seed_all(cell.id)  # again: what was loaded for it may be there already on another worker
     try:
         samples, ending = sample_in_batches(instances.method, problem, cell), GOOD
     except (OverBudget, TimeIsUp) as error:
@@ -214,7 +221,7 @@ def _sample(job: Job) -> CellResult:
     work, costs = _spent(meter.work(), cell.n)
     made = replace(made, ending=ending, work=work, costs=costs, curve=tuple(curve))
     try:
-        return made if samples is None else _measured(made, samples, instances, job.metrics)
+        return made if samples is None else _measured(made, samples, cell, instances, job.metrics)
     except Exception as error:
         return replace(made, ending=ended_by(error))
 
@@ -262,11 +269,16 @@ def _spent(work: Work, per: int) -> tuple[dict[str, float], dict[str, float]]:
 
 
 def _measured(
-    made: CellResult, samples: Samples, instances: Instances, metrics: tuple[str, ...]
+    made: CellResult,
+    samples: Samples,
+    cell: Cell,
+    instances: Instances,
+    metrics: tuple[str, ...],
 ) -> CellResult:
     """What was made, with its samples packed and measured."""
     z = {} if samples.log_z is None else {"log_z": samples.log_z}
     packed = pack_samples(samples, instances.task, instances.place)
     made = replace(made, info={**samples.info, **z}, samples=packed)
+    seed_all(f"{cell.id}/measured")
     rows, scores = evaluate(samples, instances, metrics)
     return replace(made, metrics=rows, scores=scores)

@@ -17,11 +17,13 @@ from bench.core.params import UserError
 from bench.core.place import HOST, Place
 from bench.core.returned import BadReturn, number
 from bench.core.rows import in_rows
+from bench.core.seeding import seed_all
 from bench.core.tasks import Task
 from bench.core.values import Measurement, Samples
 from bench.record.attempt import MetricRow
 from bench.record.seals import Damaged
 from bench.runner.instances import Instances, instances_of
+from bench.runner.isolation import isolated
 
 RENDERED = 64
 """Samples per cell that are stored as images for galleries."""
@@ -146,7 +148,10 @@ def _checked(found: Measurement, metric: str, n: int) -> Measurement:
 
 def reevaluate(cell: Cell, samples: bytes, metrics: Iterable[str]) -> tuple[MetricRow, ...]:
     """Metrics of stored samples: adding a metric never samples again."""
-    return evaluate(unpack_samples(samples), instances_of(cell), metrics)[0]
+    with isolated(f"{cell.id}/measured"):
+        found, instances = unpack_samples(samples), instances_of(cell)
+        seed_all(f"{cell.id}/measured")
+        return evaluate(found, instances, metrics)[0]
 
 
 def wanted_metrics(task: str) -> list[str]:
