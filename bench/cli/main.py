@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from collections.abc import Callable
@@ -28,6 +29,7 @@ from bench.cli import (
     train,
     ui,
 )
+from bench.core.interrupted import Interrupted
 from bench.core.params import UserError
 
 VERBS: dict[str, tuple[Callable[..., None], str | None]] = {
@@ -82,6 +84,10 @@ def main() -> None:
             raise
         typer.secho(f"error: {error}", err=True, fg="red")
         sys.exit(2)
+    except Interrupted as error:
+        with contextlib.suppress(OSError):  # the terminal may be gone
+            typer.secho(f"stopped: {error}.", err=True, fg="yellow")
+        sys.exit(130)
 
 
 if __name__ == "__main__":

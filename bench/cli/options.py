@@ -51,6 +51,9 @@ NoTrack = Annotated[bool, typer.Option("--no-track", help="Do not write to MLflo
 
 DEFAULT_ROOT = "runs"
 
+GOES_ON = "what has finished is stored; the same command goes on"
+"""What is said of a run that was stopped, if there is nothing better."""
+
 
 def suite_content(
     suite: str | None,

@@ -52,6 +52,7 @@ def run(
     from bench.plan.suite import build_suite
     from bench.record.store import Store
     from bench.runner.run import run_suite
+    from bench.runner.stopping import stoppable
 
     start = starter(executor, address, workers)
     content = o.suite_content(
@@ -61,7 +62,7 @@ def run(
     check_places(resolved.blocks, executor, address)
     store = Store(root, resolved.name)
     follower = None if no_track or executor == "inline" else _follower(store)
-    with CellProgress(quiet=as_json) as progress:
+    with stoppable(o.GOES_ON), CellProgress(quiet=as_json) as progress:
         tuned = None if resolved.tune is None else _tuned(resolved, root, start, progress)
         whole = resolved if tuned is None else tuned.suite
         outcome = run_suite(whole, store, start, progress, retry_failed, after_cell=follower)

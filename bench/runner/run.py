@@ -9,6 +9,7 @@ from typing import Protocol
 
 from bench.core import plugins
 from bench.core.cells import Planned, PlannedFit
+from bench.core.interrupted import Interrupted
 from bench.core.params import UserError
 from bench.core.returned import BadReturn
 from bench.plan.expand import expand
@@ -131,7 +132,7 @@ def run_suite(
     retry_failed: bool = False,
     after_cell: Callable[[Planned, Attempt], None] | None = None,
 ) -> Outcome:
-    """Execute what is missing of a suite, fits first, and write its tables.
+    """Execute what is missing of a suite, fits first, and write its tables; may be Interrupted.
 
     `executor` is a factory so that nothing is started when there is nothing to do.
     """
@@ -170,6 +171,12 @@ def run_suite(
         # Whatever was damaged counts as never stored; making tables reads more than resuming does.
         while not _projected(store, plan, outcome):
             execute()
+    except KeyboardInterrupt as error:
+        # Without tables, which may take long: stale ones are made again by whoever wants them.
+        done = sum(index.last(cell) is not None for cell in rows)
+        raise Interrupted(
+            f"{done} of {len(rows)} cells of '{store.name}' are done; the same command goes on"
+        ) from error
     except BaseException:
         _projected(store, plan, outcome)
         raise

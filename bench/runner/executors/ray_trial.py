@@ -14,6 +14,17 @@ class Mailbox:
 
     def __init__(self) -> None:
         self._letters: dict[str, Attempt] = {}
+        self._begun: dict[str, int] = {}
+
+    def begin(self, cell: str) -> int:
+        """A worker begins a cell; returns how often it was begun before."""
+        before = self._begun.get(cell, 0)
+        self._begun[cell] = before + 1
+        return before
+
+    def begun(self) -> dict[str, int]:
+        """How often cells were begun."""
+        return self._begun
 
     def put(self, cell: str, attempt: Attempt) -> None:
         """Leave an attempt."""
@@ -22,6 +33,14 @@ class Mailbox:
     def take(self, cell: str) -> Attempt | None:
         """Take an attempt, once."""
         return self._letters.pop(cell, None)
+
+
+def beside_the_driver(ray: Any, mailbox: type[Mailbox]) -> Any:
+    """A mailbox on the driver's own node: on another one it would be lost with that node."""
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    return ray.remote(mailbox).options(num_cpus=0, scheduling_strategy=here).remote()
 
 
 class CellTrainable(tune.Trainable):  # type: ignore[misc]  # ray is untyped
@@ -35,6 +54,7 @@ class CellTrainable(tune.Trainable):  # type: ignore[misc]  # ray is untyped
         """Run the cell and post its attempt."""
         import ray
 
+        ray.get(self.mailbox.begin.remote(self.cell))
         attempt = self.jobs[self.cell].run()
         ray.get(self.mailbox.put.remote(self.cell, attempt))
         return {"cell": self.cell, "status": attempt.status, "done": True}
