@@ -34,7 +34,12 @@ class Store(RunFiles):
 
     def save_suite(self, resolved: dict[str, Any]) -> None:
         """The resolved suite, as YAML."""
-        self.write(layout.SUITE, yaml.safe_dump(resolved, sort_keys=False).encode())
+        self.write(layout.SUITE, self.suite_text(resolved))
+
+    @staticmethod
+    def suite_text(resolved: dict[str, Any]) -> bytes:
+        """What is stored of a resolved suite."""
+        return yaml.safe_dump(resolved, sort_keys=False).encode()
 
     def suite(self) -> dict[str, Any]:
         """The resolved suite."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -17,6 +18,7 @@ from bench.plan.suite import Suite
 from bench.record import layout
 from bench.record.attempt import Attempt, Stored
 from bench.record.index import Index
+from bench.record.lock import driving
 from bench.record.seals import Damage, Damaged
 from bench.record.store import Store
 from bench.record.tables import ending_of, tables_are_current, write_tables
@@ -134,11 +136,57 @@ def run_suite(
 ) -> Outcome:
     """Execute what is missing of a suite, fits first, and write its tables; may be Interrupted.
 
-    `executor` is a factory so that nothing is started when there is nothing to do.
+    `executor` is a factory so that nothing is started when there is nothing to do.  Raises
+    UserError while another driver runs it, and for the name of a run of another suite.
     """
-    store.open()
-    plan = expand(suite, pilots_of(store))
-    store.save_suite(suite.model_dump(mode="json"))
+    try:
+        store.open()
+    except UserError as error:
+        return _nothing_to_do(suite, store, error)
+    with driving(store.folder) if store.local else nullcontext():
+        plan = expand(suite, pilots_of(store))
+        refuse_another(store, suite, plan)
+        store.save_suite(suite.model_dump(mode="json"))
+        return _execute(plan, store, executor, watcher, retry_failed, after_cell)
+
+
+def _nothing_to_do(suite: Suite, store: Store, error: UserError) -> Outcome:
+    """What there is of a run that cannot be written to, if nothing is missing; else the error."""
+    plan = expand(suite, Pilots(store.pilots)) if store.exists() else []
+    rows = [row for row in plan if row.status == "pending"]
+    if not plan or any(_missing(store.index, row, retry_failed=False) for row in rows):
+        raise error
+    statuses = dict(Counter(ending_of(store.index, row).status for row in plan))
+    cached = len({row.id for row in rows})
+    return Outcome(plan, cached=cached, statuses=statuses, unverified=store.index.unverified)
+
+
+def refuse_another(store: Store, suite: Suite, plan: list[Planned]) -> None:
+    """UserError if the run holds cells of another suite, and none of this one.
+
+    A suite that grows, or that is planned anew by other versions, goes on.
+    """
+    stored = store.found(layout.SUITE)
+    if stored is None or stored == store.suite_text(suite.model_dump(mode="json")):
+        return
+    known = set(store.names(layout.CELLS))
+    mine = {row.id for row in plan} | {row.fit.id for row in plan if row.fit is not None}
+    if known and mine and not known & mine:
+        raise UserError(
+            f"the run '{store.name}' holds {len(known)} cells of another suite and none of this "
+            "one, which would replace its tables: give this suite another --name"
+        )
+
+
+def _execute(
+    plan: list[Planned],
+    store: Store,
+    executor: Callable[[], Executor],
+    watcher: Watcher,
+    retry_failed: bool,
+    after_cell: Callable[[Planned, Attempt], None] | None,
+) -> Outcome:
+    """Execute what is missing of a plan, and write its tables."""
     outcome, index = Outcome(plan), store.index
     rows = {row.id: row for row in plan if row.status == "pending"}
     running: list[Executor] = []
