@@ -37,7 +37,13 @@ Root = Annotated[
     str, typer.Option("--root", help="Folder or URL of runs.", envvar="TILTBENCH_ROOT")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
-Executor = Annotated[str, typer.Option("--executor", help="ray or inline (this process).")]
+Executor = Annotated[
+    str,
+    typer.Option(
+        "--executor",
+        help="ray; inline (this process: crashes and hangs are not contained); or process (one).",
+    ),
+]
 Address = Annotated[str | None, typer.Option("--address", help="Ray cluster to join.")]
 Workers = Annotated[int | None, typer.Option("--workers", help="Cells at once (default: cores).")]
 Device = Annotated[

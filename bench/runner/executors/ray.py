@@ -6,6 +6,7 @@ Workers leave their attempts in a mailbox actor; the driver takes them out and w
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import time
 from collections.abc import Iterator
@@ -54,6 +55,8 @@ def cluster(address: str | None, workers: int) -> Iterator[Any]:
     os.environ.update({key: os.environ.get(key, value) for key, value in quiet.items()})
     import ray
 
+    # A worker that dies is answered for here; Tune would print its traceback.
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     if ray.is_initialized():
         yield ray
         return
@@ -61,7 +64,8 @@ def cluster(address: str | None, workers: int) -> Iterator[Any]:
     if address:
         options["address"] = address
     else:
-        options |= {"num_cpus": workers, "include_dashboard": False}
+        # One of our own, also where somebody else's cluster runs on this machine.
+        options |= {"address": "local", "num_cpus": workers, "include_dashboard": False}
     ray.init(**options)
     listen()  # Ray has a handler of SIGTERM, which ends the driver without a word
     try:
@@ -117,7 +121,7 @@ def _round(jobs: list[Job], mailbox: Any, courier: Any, workers: int | None) -> 
             trainable,
             param_space={"cell": tune.grid_search([job.id for job in jobs])},
             tune_config=tune.TuneConfig(reuse_actors=True, max_concurrent_trials=workers or 0),
-            run_config=quiet_run("cells", scratch, courier),
+            run_config=quiet_run("cells", scratch, courier, retries=0),
         )
         try:
             tuner.fit()
