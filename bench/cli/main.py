@@ -30,6 +30,7 @@ from bench.cli import (
     ui,
 )
 from bench.core.interrupted import Interrupted
+from bench.core.names import printable
 from bench.core.params import UserError
 
 VERBS: dict[str, tuple[Callable[..., None], str | None]] = {
@@ -82,7 +83,7 @@ def main() -> None:
     except UserError as error:
         if debug:
             raise
-        typer.secho(f"error: {error}", err=True, fg="red")
+        typer.secho(printable(f"error: {error}"), err=True, fg="red")
         sys.exit(2)
     except Interrupted as error:
         with contextlib.suppress(OSError):  # the terminal may be gone

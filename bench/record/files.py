@@ -7,6 +7,7 @@ from pathlib import Path
 import fsspec
 
 from bench.core import atomic
+from bench.core.names import safe_name
 from bench.core.params import UserError
 from bench.record import layout
 
@@ -37,7 +38,11 @@ class RunFiles:
         return self.has(layout.SUITE)
 
     def open(self) -> None:
-        """Create the folder and check that it can be written to."""
+        """Create the folder and check that it can be written to, and is one below the root."""
+        try:
+            safe_name(self.name)
+        except ValueError as error:
+            raise UserError(f"{error}: choose another --name") from error
         try:
             self.fs.makedirs(f"{self.path}/{layout.CELLS}", exist_ok=True)
         except OSError as error:
