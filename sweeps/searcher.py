@@ -15,7 +15,13 @@ from ray.tune.search import Searcher
 
 from bench.record.attempt import Attempt, lost
 from bench.runner.cell import Job
-from bench.runner.executors.ray_trial import CellTrainable, Courier, Mailbox, quiet_run
+from bench.runner.executors.ray_trial import (
+    CellTrainable,
+    Courier,
+    Mailbox,
+    beside_the_driver,
+    quiet_run,
+)
 from sweeps.dispatcher import Dispatcher
 
 
@@ -95,7 +101,7 @@ def run(ray: Any, dispatcher: Dispatcher, resources: dict[str, float]) -> None:
     """Run the dispatcher's cells as trials with reused actors until it is finished."""
     # All first actors start together; later trials wait for one of them to be free.
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(dispatcher.limit)
-    mailbox = ray.remote(JobMailbox).options(num_cpus=0).remote()
+    mailbox = beside_the_driver(ray, JobMailbox)
     courier = Courier(ray, mailbox, dispatcher.took)
     trainable = tune.with_resources(
         tune.with_parameters(CellTrainable, jobs=PostedJobs(mailbox), mailbox=mailbox),

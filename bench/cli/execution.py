@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import typer
 
 if TYPE_CHECKING:
     from bench.plan.suite import Block
+    from bench.record.seals import Damage
     from bench.record.store import Store
     from bench.runner.executors.base import Executor
     from sweeps.spec import Spec
@@ -45,13 +46,32 @@ def check_places(places: Iterable[Block | Spec], kind: str, address: str | None)
 
 
 def write_report(store: Store, fresh: bool) -> None:
-    """The HTML report of a run on this machine: if something is `fresh`, or there is none yet."""
+    """The HTML report of a run on this machine: if something is `fresh`, or it is stale."""
     from bench.record import layout
 
-    if store.local and (fresh or not store.has(layout.REPORT)):
+    made, of = store.projections, store.projections.state(layout.REPORT)
+    if store.local and (fresh or not made.current(layout.REPORT, of)):
         from reports.html import write_page
 
         write_page(store.folder)
+        made.note(layout.REPORT, store.read(layout.REPORT), of)
+
+
+def say_damage(damaged: Sequence[Damage], unverified: int = 0) -> None:
+    """What was damaged, and how much nobody can vouch for; a sentence each, on standard error."""
+    if damaged:
+        more = f" and {len(damaged) - 1} more files" if len(damaged) > 1 else ""
+        typer.secho(
+            f"warning: {damaged[0]}{more}; what was damaged was set aside as *.damaged and "
+            "computed again",
+            err=True,
+            fg="yellow",
+        )
+    if unverified:
+        cells = "1 cell was" if unverified == 1 else f"{unverified} cells were"
+        typer.secho(
+            f"note: {cells} stored before files had checksums, and cannot be verified", err=True
+        )
 
 
 def mirror(store: Store) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from collections.abc import Callable
@@ -28,6 +29,8 @@ from bench.cli import (
     train,
     ui,
 )
+from bench.core.interrupted import Interrupted
+from bench.core.names import printable
 from bench.core.params import UserError
 
 VERBS: dict[str, tuple[Callable[..., None], str | None]] = {
@@ -80,8 +83,12 @@ def main() -> None:
     except UserError as error:
         if debug:
             raise
-        typer.secho(f"error: {error}", err=True, fg="red")
+        typer.secho(printable(f"error: {error}"), err=True, fg="red")
         sys.exit(2)
+    except Interrupted as error:
+        with contextlib.suppress(OSError):  # the terminal may be gone
+            typer.secho(f"stopped: {error}.", err=True, fg="yellow")
+        sys.exit(130)
 
 
 if __name__ == "__main__":

@@ -37,7 +37,13 @@ Root = Annotated[
     str, typer.Option("--root", help="Folder or URL of runs.", envvar="TILTBENCH_ROOT")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
-Executor = Annotated[str, typer.Option("--executor", help="ray or inline (this process).")]
+Executor = Annotated[
+    str,
+    typer.Option(
+        "--executor",
+        help="ray; inline (this process: crashes and hangs are not contained); or process (one).",
+    ),
+]
 Address = Annotated[str | None, typer.Option("--address", help="Ray cluster to join.")]
 Workers = Annotated[int | None, typer.Option("--workers", help="Cells at once (default: cores).")]
 Device = Annotated[
@@ -50,6 +56,9 @@ Dtype = Annotated[
 NoTrack = Annotated[bool, typer.Option("--no-track", help="Do not write to MLflow.")]
 
 DEFAULT_ROOT = "runs"
+
+GOES_ON = "what has finished is stored; the same command goes on"
+"""What is said of a run that was stopped, if there is nothing better."""
 
 
 def suite_content(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from bench.core.names import printable
+
 if TYPE_CHECKING:
     from bench.core.cells import Planned
     from bench.record.attempt import Attempt
@@ -63,10 +65,11 @@ class CellProgress:
         if self.quiet:
             return
         if bad:
-            self.console.print(
+            said = (
                 f"{attempt.status}: {row.method_label} on {row.task_label}, "
                 f"{row.reward_label}, seed {row.cell.seed}: {attempt.reason}"
             )
+            self.console.print(printable(said), markup=False)
         if self.bar is not None:
             note = f"{self.failed} failed" if self.failed else ""
             self.bar.update(self.task, advance=1, bad=note)

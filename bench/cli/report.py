@@ -28,6 +28,14 @@ def report(
     store = open_run(str(run))
     write_tables(store, expand(build_suite(store.suite()), pilots_of(store)))
     typer.echo(f"Report: {write_page(store.folder)}")
+    if store.index.damaged:
+        first, more = store.index.damaged[0], len(store.index.damaged) - 1
+        typer.secho(
+            f"warning: {first}{f' and {more} more files' if more else ''}; what is damaged counts "
+            "as not stored, and the run's own command computes it again",
+            err=True,
+            fg="yellow",
+        )
     if markdown is not None:
         from reports.tables.markdown import markdown as tables
 

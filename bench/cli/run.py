@@ -9,7 +9,7 @@ import typer
 
 from bench.cli import options as o
 from bench.cli.console import wide_console
-from bench.cli.execution import check_places, mirror, starter, write_report
+from bench.cli.execution import check_places, mirror, say_damage, starter, write_report
 from bench.cli.progress import CellProgress, TrialProgress
 
 if TYPE_CHECKING:
@@ -52,6 +52,7 @@ def run(
     from bench.plan.suite import build_suite
     from bench.record.store import Store
     from bench.runner.run import run_suite
+    from bench.runner.stopping import stoppable
 
     start = starter(executor, address, workers)
     content = o.suite_content(
@@ -61,7 +62,7 @@ def run(
     check_places(resolved.blocks, executor, address)
     store = Store(root, resolved.name)
     follower = None if no_track or executor == "inline" else _follower(store)
-    with CellProgress(quiet=as_json) as progress:
+    with stoppable(o.GOES_ON), CellProgress(quiet=as_json) as progress:
         tuned = None if resolved.tune is None else _tuned(resolved, root, start, progress)
         whole = resolved if tuned is None else tuned.suite
         outcome = run_suite(whole, store, start, progress, retry_failed, after_cell=follower)
@@ -94,7 +95,8 @@ def _finish(store: Store, outcome: Outcome, track: bool, as_json: bool) -> None:
     """Report, print, track, and set the exit code."""
     from bench.core.params import UserError
 
-    fresh = outcome.executed > 0 or outcome.remeasured > 0
+    say_damage(outcome.damaged, outcome.unverified)
+    fresh = outcome.executed > 0 or outcome.remeasured > 0 or outcome.projected
     write_report(store, fresh)
     (_print_json if as_json else _print)(store, outcome)
     if track and fresh:

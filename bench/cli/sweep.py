@@ -77,6 +77,7 @@ def sweep(
     strength, is never tuned.
     """
     from bench.record.store import Store
+    from bench.runner.stopping import stoppable
     from sweeps.driver import run_sweep
     from sweeps.space import parse_change
     from sweeps.spec import Spec
@@ -101,7 +102,7 @@ def sweep(
     )
     check_places([spec], executor, address)
     store = Store(root, name or spec.name)
-    with CellProgress(quiet=as_json) as progress:
+    with stoppable(o.GOES_ON), CellProgress(quiet=as_json) as progress:
         swept = run_sweep(spec, store, start, TrialProgress(progress), dashboard=dashboard)
     write_report(store, swept.executed > 0)
     (_print_json if as_json else _print)(swept)

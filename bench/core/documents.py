@@ -30,9 +30,51 @@ Loader.yaml_implicit_resolvers = {
 Loader.add_implicit_resolver("tag:yaml.org,2002:float", FLOAT, list("-+0123456789."))
 
 
+LARGEST = 16 * 2**20
+"""Characters of a document at the most."""
+
+DEEPEST = 40
+"""Levels of a document at the most."""
+
+MOST_NODES = 1_000_000
+"""Values of a document at the most, with everything that aliases repeat."""
+
+
 def read_yaml(text: str) -> Any:
-    """The document; raises `yaml.YAMLError` where it is none."""
-    return yaml.load(text, Loader=Loader)  # derived from SafeLoader
+    """The document; raises `yaml.YAMLError` where it is none, or beyond all measure."""
+    if len(text) > LARGEST:
+        raise yaml.YAMLError(f"it has {len(text)} characters, and {LARGEST} are the most")
+    loader = Loader(text)
+    try:
+        node = loader.get_single_node()
+        if node is None:
+            return None
+        _expanded(node, {}, 0)
+        return loader.construct_document(node)
+    except yaml.YAMLError:
+        raise
+    except RecursionError:
+        raise yaml.YAMLError(f"it is nested in more than {DEEPEST} levels") from None
+    except Exception as error:  # PyYAML's own: dates that are none, numbers that are too long
+        raise yaml.YAMLError(f"a value cannot be read ({error})") from error
+    finally:
+        loader.dispose()
+
+
+def _expanded(node: yaml.Node, known: dict[int, int], depth: int) -> int:
+    """Values in a node, those of aliases as often as they are repeated."""
+    if depth > DEEPEST:
+        raise yaml.YAMLError(f"it is nested in more than {DEEPEST} levels")
+    if id(node) not in known:
+        inner: list[yaml.Node] = []
+        if isinstance(node, yaml.SequenceNode):
+            inner = node.value
+        elif isinstance(node, yaml.MappingNode):
+            inner = [each for pair in node.value for each in pair]
+        known[id(node)] = 1 + sum(_expanded(each, known, depth + 1) for each in inner)
+    if known[id(node)] > MOST_NODES:
+        raise yaml.YAMLError(f"it holds more than {MOST_NODES} values, aliases written out")
+    return known[id(node)]
 
 
 def not_finite(value: Any) -> float | None:

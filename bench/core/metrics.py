@@ -5,9 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
+from torch import Tensor
+
 from bench.core.conditions import sentence_of
 from bench.core.credibility import Credibility
 from bench.core.protocols import Condition
+from bench.core.returned import checked_scores
 from bench.core.tasks import Reward, Task
 from bench.core.values import Measurement, Samples
 
@@ -38,6 +41,20 @@ class Target:
     def sentence(self) -> Condition:
         """What rewards and judges are called with."""
         return sentence_of(self.condition) if self.read is None else self.read
+
+    def scores(self, x: Tensor) -> Tensor:
+        """The reward of samples that are decoded, (n,); raises BadReturn for anything else."""
+        return checked_scores(self.reward(x, self.sentence), f"the reward {self._name}", len(x))
+
+    def judged(self, x: Tensor) -> Tensor | None:
+        """The scores of the reward's judge, (n,), None if it has none; raises BadReturn."""
+        found = self.reward.judge(x, self.sentence)
+        owner = f"the judge of the reward {self._name}"
+        return None if found is None else checked_scores(found, owner, len(x))
+
+    @property
+    def _name(self) -> str:
+        return type(getattr(self.reward, "_reward", self.reward)).__name__
 
 
 class Metric:

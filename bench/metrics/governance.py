@@ -26,7 +26,7 @@ class TiltSize(Metric):
 
     @torch.no_grad()
     def __call__(self, samples: Samples, task: Task[Any]) -> Measurement:
-        scores = self.target.reward(samples.x, self.target.sentence).double()
+        scores = self.target.scores(samples.x).double()
         spread = self.target.strength * float(scores.std())
         centred = scores - scores.mean()
         # Delta method for a standard deviation: var(s) = (m4 - m2^2) / (4 m2 n).

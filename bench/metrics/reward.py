@@ -44,7 +44,7 @@ class MeanReward(Metric):
 
     @torch.no_grad()
     def __call__(self, samples: Samples, task: Task[Any]) -> Measurement:
-        found = weighted_mean(self.target.reward(samples.x, self.target.sentence), samples)
+        found = weighted_mean(self.target.scores(samples.x), samples)
         scale = getattr(self.target.reward, "scale", "")
         unit = f"the reward is in {scale}" if scale else ""
         doubt = getattr(self.target.reward, "doubt", str)()
@@ -72,7 +72,7 @@ class JudgeReward(Metric):
 
     @torch.no_grad()
     def __call__(self, samples: Samples, task: Task[Any]) -> Measurement:
-        scores = self.target.reward.judge(samples.x, self.target.sentence)
+        scores = self.target.judged(samples.x)
         if scores is None:
             return Measurement(None, note="this reward has no judge")
         return weighted_mean(scores, samples)

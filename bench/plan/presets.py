@@ -42,7 +42,10 @@ def read(name: str, root: str | None = None) -> dict[str, Any]:
     if not path.is_file():
         known = [p.stem for p in folder(root).glob("*.yaml")]
         raise UserError(f"no preset '{name}' ({path}): {nearest(name, known)}")
-    content = read_yaml(path.read_text(encoding="utf-8"))
+    try:
+        content = read_yaml(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
+        raise UserError(f"{path} cannot be read as a preset: {error}") from error
     if not isinstance(content, dict) or not isinstance(content.get("methods"), dict):
         raise UserError(f"{path} is not a preset: it should hold the key methods")
     return content
@@ -72,6 +75,8 @@ def resolved(text: str, seeds: Sequence[int], root: str | None = None) -> str:
             f"the preset '{preset}' has no method '{method}': {nearest(method, methods)}"
         )
     entry = methods[method]
+    if not isinstance(entry, dict) or not isinstance(entry.get("params"), dict):
+        raise UserError(f"the preset '{preset}' says no params of '{method}'")
     first, last = entry.get("provenance", {}).get("tuning_seeds", (0, -1))
     shared = {seed for seed in seeds if first <= seed <= last}
     if shared:

@@ -1,7 +1,8 @@
 """What a cell occupies while it runs: `resources: {gpu: 0.5, cpu: 2, memory: 16GiB}` in a suite.
 
 Ray schedules by it; nothing of it decides the samples.  `rows: 64` bounds the posterior draws that
-are scored or differentiated at once, for a card that others use as well.  A part of a card lets
+are scored or differentiated at once, for a card that others use as well.  `limit: 600` ends the
+process of a cell that has not ended after so many seconds, whatever it does.  A part of a card lets
 several cells share it.  Cells on the CPU take no card, whatever a suite says for those that have
 one.
 """
@@ -22,7 +23,7 @@ def read_resources(given: Any) -> dict[str, float]:
     """{"cpu": 1.0, "gpu": 0.5, "memory": bytes, "rows": 64.0} of what is given, or a UserError."""
     if not isinstance(given, dict) or not set(given) <= set(READERS):
         raise UserError(
-            "resources are a mapping of cpu, gpu, memory and rows: {gpu: 0.5, memory: 16GiB}"
+            "resources are a mapping of cpu, gpu, memory, rows and limit: {gpu: 0.5, memory: 16GiB}"
         )
     return {name: READERS[name](value) for name, value in given.items()}
 
@@ -63,4 +64,17 @@ def _rows(value: Any) -> float:
     return float(value)
 
 
-READERS = {"cpu": _count("cpu"), "gpu": _count("gpu"), "memory": _bytes, "rows": _rows}
+def _limit(value: Any) -> float:
+    known = isinstance(value, int | float) and not isinstance(value, bool)
+    if not known or not (value > 0 and math.isfinite(value)):
+        raise UserError(f"resources: limit is a number of seconds above 0, not {value!r}")
+    return float(value)
+
+
+READERS = {
+    "cpu": _count("cpu"),
+    "gpu": _count("gpu"),
+    "memory": _bytes,
+    "rows": _rows,
+    "limit": _limit,
+}

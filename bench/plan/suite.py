@@ -21,6 +21,7 @@ from pydantic import (
 from bench.core import plugins
 from bench.core.cells import known_precision
 from bench.core.documents import not_finite, read_yaml
+from bench.core.names import safe_name
 from bench.core.params import UserError, nearest, parse_name, parse_value, respelled
 from bench.core.work import Budget
 from bench.plan import presets
@@ -31,6 +32,9 @@ COMPANIONS = ("prior", "best-of-n", "best-of-n-fewstep")
 """What everybody would ask about: added to a comparison that is made on the command line."""
 
 SHIPPED = Path(__file__).parent / "suites"
+
+MOST_SEEDS = 1_000_000
+"""Of a block."""
 
 
 class Judges(BaseModel):
@@ -116,6 +120,8 @@ class Block(BaseModel):
     def _some_seeds(cls, value: int | list[int]) -> int | list[int]:
         if not value or (isinstance(value, int) and value < 1):
             raise ValueError("at least 1 seed is needed")
+        if isinstance(value, int) and value > MOST_SEEDS:
+            raise ValueError(f"{value} seeds are more than the {MOST_SEEDS} that a suite may have")
         return value
 
     def with_companions(self, budget: Budget | None) -> list[str]:
@@ -157,6 +163,11 @@ class Suite(BaseModel):
     blocks: list[Block]
     tune: Tune | None = None
 
+    @field_validator("name")
+    @classmethod
+    def _one_folder(cls, value: str) -> str:
+        return safe_name(value)
+
     def budgets(self) -> list[Budget | None]:
         """The budgets of all blocks; None stands for parameters as they are given."""
         return [parse_budget(text) for block in self.blocks for text in block.budgets]
@@ -197,6 +208,10 @@ def load_suite(name_or_path: str) -> dict[str, Any]:
         content = read_yaml(path.read_text(encoding="utf-8"))
     except yaml.YAMLError as error:
         raise UserError(f"{path} is not valid YAML: {error}") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is not a text in UTF-8: save it as one") from error
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror or error})") from error
     if not isinstance(content, dict):
         raise UserError(f"{path} should hold a mapping with the keys name and blocks")
     return content
@@ -215,6 +230,8 @@ def build_suite(content: dict[str, Any], root: str | None = None) -> Suite:
     defaults = {key: value for key, value in content.items() if key in BLOCK_KEYS}
     rest = {key: value for key, value in content.items() if key not in BLOCK_KEYS}
     blocks = rest.pop("blocks", None) or [{}]
+    if not isinstance(blocks, list) or not all(isinstance(block, dict) for block in blocks):
+        raise UserError("the suite's 'blocks' should be a list of mappings: - tasks: [...]")
     merged = {**rest, "blocks": [{**defaults, **block} for block in blocks]}
     try:
         suite = Suite.model_validate(merged)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
+
+from bench.record.seals import Damaged, checksum, sealed, unsealed
+from bench.record.statuses import STATUSES
 
 BULK = ("samples", "fitted", "metrics", "scores", "curve", "log")
 """What lies in files of its own beside the result."""
@@ -49,7 +51,8 @@ class Attempt:
     work: columns of `Work.flat`, of all samples.  costs: by unit, per returned sample or of the
     whole fit.  scores: per sample, by metric.  curve: scalars by step.  machine: where it ran.
     budget: what was enforced.  warmup: seconds before anything was timed.  measured: keys of the
-    metrics that were stored with it; None in records that do not say.
+    metrics that were stored with it; None in records that do not say.  files: checksums of the
+    files that were stored beside it, by name; None in records from before there were checksums.
     """
 
     cell: str
@@ -63,6 +66,7 @@ class Attempt:
     budget: str = ""
     warmup: float = 0.0
     measured: tuple[str, ...] | None = None
+    files: Mapping[str, str] | None = None
     samples: bytes = b""
     fitted: bytes = b""
     metrics: tuple[MetricRow, ...] = ()
@@ -81,15 +85,39 @@ class Attempt:
         return self.reason.startswith(LOST)
 
     def result(self) -> bytes:
-        """JSON of everything but the bulk."""
-        kept = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in BULK}
-        return json.dumps(kept, sort_keys=True).encode()
+        """JSON of everything but the bulk, with its checksum."""
+        return sealed({f.name: getattr(self, f.name) for f in fields(self) if f.name not in BULK})
 
     @staticmethod
     def of_result(data: bytes) -> Attempt:
-        """The inverse of `result`; fields of other versions of the schema are left out."""
+        """The inverse of `result`; fields of other versions of the schema are left out.
+
+        Raises Damaged where the data are no result, or not the one that was written.
+        """
+        content, seal = unsealed(data)
+        if seal is None and "files" in content:
+            raise Damaged("lacks its checksum")
         known = {f.name for f in fields(Attempt)}
-        return Attempt(**{k: v for k, v in json.loads(data).items() if k in known})
+        kept = {k: v for k, v in content.items() if k in known}
+        _refuse_implausible(kept)
+        return Attempt(**kept)
+
+
+def _refuse_implausible(content: Mapping[str, Any]) -> None:
+    """Raise Damaged unless the fields that everything reads are what they should be."""
+    told = [content.get(name, {}) for name in ("work", "costs", "info", "machine")]
+    texts = [content.get(name, "") for name in ("cell", "reason", "budget")]
+    times = [content.get(name, 0.0) for name in ("seconds", "warmup")]
+    good = (
+        content.get("status") in STATUSES
+        and "cell" in content
+        and all(isinstance(each, dict) for each in told)
+        and all(isinstance(each, str) for each in texts)
+        and all(isinstance(each, int | float) for each in times)
+        and all(isinstance(v, int | float) for each in told[:2] for v in each.values())
+    )
+    if not good:
+        raise Damaged("is no result of a cell")
 
 
 def lost(cell: str, why: str) -> Attempt:
@@ -99,11 +127,28 @@ def lost(cell: str, why: str) -> Attempt:
 
 @dataclass(frozen=True)
 class Stored:
-    """A finished attempt of the record, under its number; the bulk stays in its files."""
+    """A finished attempt of the record, under its number; the bulk stays in its files.
+
+    seal: checksum of its result, which changes with everything that is stored of it.
+    """
 
     number: int
     attempt: Attempt
+    seal: str = ""
 
     @property
     def ok(self) -> bool:
         return self.attempt.ok
+
+    @staticmethod
+    def read(number: int, cell: str, data: bytes) -> Stored:
+        """The attempt of a cell that a result holds; raises Damaged."""
+        attempt = Attempt.of_result(data)
+        if attempt.cell != cell:
+            raise Damaged(f"is the result of another cell, {attempt.cell!r}")
+        return Stored(number, attempt, checksum(data))
+
+    @property
+    def verified(self) -> bool:
+        """Whether there are checksums that vouch for it."""
+        return self.attempt.files is not None

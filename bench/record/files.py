@@ -7,6 +7,7 @@ from pathlib import Path
 import fsspec
 
 from bench.core import atomic
+from bench.core.names import safe_name
 from bench.core.params import UserError
 from bench.record import layout
 
@@ -37,7 +38,11 @@ class RunFiles:
         return self.has(layout.SUITE)
 
     def open(self) -> None:
-        """Create the folder and check that it can be written to."""
+        """Create the folder and check that it can be written to, and is one below the root."""
+        try:
+            safe_name(self.name)
+        except ValueError as error:
+            raise UserError(f"{error}: choose another --name") from error
         try:
             self.fs.makedirs(f"{self.path}/{layout.CELLS}", exist_ok=True)
         except OSError as error:
@@ -64,9 +69,18 @@ class RunFiles:
             ) from error
 
     def read(self, name: str) -> bytes:
-        """A file of the run."""
-        with self.fs.open(f"{self.path}/{name}", "rb") as file:
-            data: bytes = file.read()
+        """A file of the run; FileNotFoundError where there is none, else a UserError."""
+        path = f"{self.path}/{name}"
+        try:
+            with self.fs.open(path, "rb") as file:
+                data: bytes = file.read()
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise FileNotFoundError(path) from error
+        except OSError as error:
+            raise UserError(
+                f"cannot read {path} ({error.strerror or error}): mend the file or its folder, "
+                "then repeat the command"
+            ) from error
         return data
 
     def found(self, name: str) -> bytes | None:
@@ -80,11 +94,24 @@ class RunFiles:
         """Whether a file of the run exists."""
         return bool(self.fs.exists(f"{self.path}/{name}"))
 
+    def set_aside(self, name: str) -> None:
+        """Rename a file of the run to NAME.damaged, where nothing looks for it."""
+        path = f"{self.path}/{name}"
+        try:
+            self.fs.mv(path, f"{path}.damaged")
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise UserError(
+                f"cannot set the damaged {path} aside ({error.strerror or error}): remove it, "
+                "then repeat the command"
+            ) from error
+
     def names(self, folder: str) -> list[str]:
         """What lies in a folder of the run, sorted; nothing where there is no such folder."""
         try:
             return sorted(Path(p).name for p in self.fs.ls(f"{self.path}/{folder}", detail=False))
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return []
 
     def working_folder(self, fit: str) -> Path | None:

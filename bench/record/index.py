@@ -1,14 +1,15 @@
 """What a run holds of its cells, read once per command: each cell is listed and read at most once.
 
 The driver is the only writer, so what it saves goes into the index and is never read back.
+What is damaged counts as if it had never been stored, and is listed in `damaged`; the driver sets
+it aside.
 """
 
 from __future__ import annotations
 
 import io
-import json
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, fields, replace
 from typing import Any
 
@@ -18,6 +19,7 @@ from bench.core.cells import Cell
 from bench.record import layout
 from bench.record.attempt import Attempt, MetricRow, Stored
 from bench.record.files import RunFiles
+from bench.record.seals import Damage, Damaged, checksum, sealed, unsealed, verified
 
 Metrics = dict[str, MetricRow]
 """Rows by metric and version."""
@@ -35,6 +37,10 @@ class Index:
         self._numbers: dict[str, list[int]] = {}
         self._last: dict[str, Stored | None] = {}
         self._metrics: dict[str, Metrics] = {}
+        self._void: set[tuple[str, int]] = set()
+        self._aside = 0
+        self.damaged: list[Damage] = []
+        """What was found to be damaged, in the order in which it was read."""
 
     def last(self, cell: str) -> Stored | None:
         """The last finished attempt, preferring one that is ok."""
@@ -46,18 +52,30 @@ class Index:
         """An attempt without a result never happened."""
         finished: list[Stored] = []
         for number in reversed(self._attempts(cell)):
-            data = self._files.found(layout.attempt(cell, number, layout.RESULT))
-            if data is None:
+            found = self._read_attempt(cell, number)
+            if found is None:
                 continue
-            finished.append(Stored(number, Attempt.of_result(data)))
-            if finished[-1].ok:
-                return finished[-1]
+            finished.append(found)
+            if found.ok:
+                return found
         return finished[0] if finished else None
+
+    def _read_attempt(self, cell: str, number: int) -> Stored | None:
+        name = layout.attempt(cell, number, layout.RESULT)
+        data = None if (cell, number) in self._void else self._files.found(name)
+        if data is None:
+            return None
+        try:
+            return Stored.read(number, cell, data)
+        except Damaged as damage:
+            self.damaged.append(Damage(name, str(damage)))
+            return None
 
     def _attempts(self, cell: str) -> list[int]:
         """Numbers of the attempts begun, finished or not."""
         if cell not in self._numbers:
-            self._numbers[cell] = sorted(map(int, self._files.names(layout.attempts(cell))))
+            names = self._files.names(layout.attempts(cell))
+            self._numbers[cell] = sorted(int(name) for name in names if name.isdecimal())
         return self._numbers[cell]
 
     def metrics(self, cell: str) -> Metrics:
@@ -67,16 +85,21 @@ class Index:
         return self._metrics[cell]
 
     def _read_metrics(self, cell: str) -> Metrics:
-        stored, data = self.last(cell), self._files.found(layout.metrics_file(cell))
-        if stored is None or data is None:
+        stored, name = self.last(cell), layout.metrics_file(cell)
+        data = None if stored is None else self._files.found(name)
+        if stored is None or (data is None and not stored.attempt.measured):
             return {}
-        known = {f.name for f in fields(MetricRow)}
-        kept: dict[str, dict[str, Any]] = json.loads(data)
-        return {
-            key: MetricRow(**{k: v for k, v in row.items() if k in known})
-            for key, row in kept.items()
-            if row["attempt"] == stored.number
-        }
+        try:
+            rows = _metric_rows(_present(data), stored.number)
+            if not rows.keys() >= set(stored.attempt.measured or ()):
+                raise Damaged("lacks metrics that were measured")
+            return rows
+        except Damaged as damage:
+            self.damaged.append(Damage(name, str(damage)))
+            # What is gone counts as never measured: it is measured again.
+            bare = replace(stored.attempt, measured=())
+            self._last[cell] = replace(stored, attempt=bare, seal="")
+            return {}
 
     def measured(self, cell: str) -> set[str]:
         """Keys of the metrics that the last attempt has; its result says so."""
@@ -85,17 +108,67 @@ class Index:
         return set(self.metrics(cell) if told is None else told)
 
     def samples(self, cell: str) -> bytes:
-        """The packed samples of the last attempt."""
-        return self._files.read(self._file(cell, layout.SAMPLES))
+        """The packed samples of the last attempt; raises Damaged, and the attempt is void."""
+        return self._bulk_of(cell, layout.SAMPLES)
 
     def fitted(self, cell: str) -> bytes:
-        """The weights that a fit left."""
-        return self._files.read(self._file(cell, layout.FITTED))
+        """The weights that a fit left; raises Damaged, and the fit is void."""
+        return self._bulk_of(cell, layout.FITTED)
 
     def scores(self, cell: str) -> pd.DataFrame | None:
-        """Per-sample scores of the last attempt."""
+        """Per-sample scores of the last attempt; raises Damaged, and the attempt is void."""
         data = self._files.found(self._file(cell, layout.SCORES))
-        return None if data is None else pd.read_parquet(io.BytesIO(data))
+        if data is None and layout.SCORES not in (self._last_files(cell) or ()):
+            return None
+        try:
+            return pd.read_parquet(io.BytesIO(self._checked(cell, layout.SCORES, data)))
+        except (OSError, ValueError) as error:  # pyarrow's are both
+            raise self.void(cell, layout.SCORES, str(error)) from error
+
+    def beside(self, cell: str, number: int, name: str) -> bytes | None:
+        """A file beside the result of an attempt; None where it is missing or damaged.
+
+        For pictures and curves of a page, which do without; nothing is computed from them.
+        """
+        stored, data = self.last(cell), self._files.found(layout.attempt(cell, number, name))
+        files = stored.attempt.files if stored is not None and stored.number == number else None
+        try:
+            return (
+                None if data is None else verified(data, None if files is None else files.get(name))
+            )
+        except Damaged as damage:
+            self.damaged.append(Damage(layout.attempt(cell, number, name), str(damage)))
+            return None
+
+    def _bulk_of(self, cell: str, name: str) -> bytes:
+        try:
+            return self._checked(cell, name, self._files.found(self._file(cell, name)))
+        except Damaged as damage:
+            raise self.void(cell, name, str(damage)) from damage
+
+    def _checked(self, cell: str, name: str, data: bytes | None) -> bytes:
+        files = self._last_files(cell)
+        return verified(_present(data), None if files is None else files.get(name))
+
+    def _last_files(self, cell: str) -> Mapping[str, str] | None:
+        """Checksums of the files of the last attempt."""
+        stored = self.last(cell)
+        return None if stored is None else stored.attempt.files
+
+    def void(self, cell: str, name: str, why: str) -> Damaged:
+        """A file of the last attempt is damaged: the attempt counts as if it never happened."""
+        stored = self.last(cell)
+        assert stored is not None, f"{cell} has no attempt"
+        self.damaged.append(Damage(layout.attempt(cell, stored.number, name), why))
+        self._void.add((cell, stored.number))
+        del self._last[cell]
+        self._metrics.pop(cell, None)
+        return Damaged(f"{name} of {cell} {why}")
+
+    @property
+    def unverified(self) -> int:
+        """Attempts among those read so far that no checksum vouches for."""
+        return sum(s is not None and s.ok and not s.verified for s in self._last.values())
 
     def _file(self, cell: str, name: str) -> str:
         stored = self.last(cell)
@@ -108,10 +181,13 @@ class Index:
         """Store a finished attempt, its result last; returns its number."""
         number = max(self._attempts(cell.id), default=0) + 1
         self._files.write(layout.cell_file(cell.id), cell.to_json().encode())
-        for name, data in _bulk(attempt).items():
+        bulk = _bulk(attempt)
+        for name, data in bulk.items():
             self._files.write(layout.attempt(cell.id, number, name), data)
         metrics = {row.key: row for row in attempt.metrics}
-        stored = Stored(number, replace(attempt, **_NO_BULK, measured=tuple(metrics)))
+        files = {name: checksum(data) for name, data in bulk.items()}
+        kept = replace(attempt, **_NO_BULK, measured=tuple(metrics), files=files)
+        stored = Stored(number, kept)
         if _preferred(stored, self.last(cell.id)):
             self._write_metrics(cell.id, metrics, number)
         self._write_result(cell.id, stored)
@@ -132,19 +208,54 @@ class Index:
         """In the order of their keys, in memory as in the file."""
         self._metrics[cell] = {key: metrics[key] for key in sorted(metrics)}
         rows = {k: {**asdict(r), "attempt": number} for k, r in self._metrics[cell].items()}
-        self._files.write(layout.metrics_file(cell), json.dumps(rows, sort_keys=True).encode())
+        self._files.write(layout.metrics_file(cell), sealed(rows))
 
     def _write_result(self, cell: str, stored: Stored) -> None:
-        name = layout.attempt(cell, stored.number, layout.RESULT)
-        self._files.write(name, stored.attempt.result())
+        name, data = layout.attempt(cell, stored.number, layout.RESULT), stored.attempt.result()
+        self._files.write(name, data)
+        stored = replace(stored, seal=checksum(data))
         if _preferred(stored, self.last(cell)):
             self._last[cell] = stored
+
+    def set_aside(self) -> list[Damage]:
+        """Rename what was found damaged since the last call, so that nobody reads it again."""
+        new, self._aside = self.damaged[self._aside :], len(self.damaged)
+        void = [layout.attempt(cell, number, layout.RESULT) for cell, number in self._void]
+        # The result first: without it the attempt never happened, whatever else is left of it.
+        files = [damage.file for damage in new if damage.file.startswith(layout.CELLS)]
+        for name in dict.fromkeys([*void, *files]):
+            self._files.set_aside(name)
+        for cell, stored in list(self._last.items()):
+            if stored is not None and layout.metrics_file(cell) in files:
+                self._write_result(cell, stored)
+        return new
 
     def _forget(self, cell: str) -> None:
         """A fit that has ended needs its checkpoints no more."""
         folder = self._files.working_folder(cell) if self._files.local else None
         if folder is not None and folder.exists():
             shutil.rmtree(folder)
+
+
+def _present(data: bytes | None) -> bytes:
+    """The data of a file that has to be there; raises Damaged."""
+    if data is None:
+        raise Damaged("is missing")
+    return data
+
+
+def _metric_rows(data: bytes, number: int) -> Metrics:
+    """The rows of an attempt in a file of metrics; raises Damaged."""
+    content, seal = unsealed(data)
+    known = {f.name for f in fields(MetricRow)}
+    try:
+        return {
+            key: MetricRow(**{k: v for k, v in row.items() if k in known})
+            for key, row in content.items()
+            if row["attempt"] == number
+        }
+    except (AttributeError, KeyError, TypeError) as error:
+        raise Damaged("holds no metrics" if seal is None else "is of another version") from error
 
 
 def _preferred(new: Stored, before: Stored | None) -> bool:

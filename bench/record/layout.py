@@ -2,11 +2,13 @@
 
 <run>/suite.yaml                                the resolved suite
 <run>/{cells, metrics, samples, results}.parquet, report.html
+<run>/projections.json                          what these were made from, and their checksums
 <run>/cells/<cell>/{cell.json, metrics.json}    metrics keyed by (metric, version)
 <run>/cells/<cell>/attempts/<k>/                result.json, samples.safetensors (a fit leaves
                                                 fitted.safetensors), scores.parquet,
                                                 curve.parquet, log.txt
 <run>/work/<fit>/                               checkpoints of a fit that has not ended
+<file>.damaged                                  was not what had been written, and is read no more
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from __future__ import annotations
 SUITE = "suite.yaml"
 PILOTS = "pilots.json"
 REPORT = "report.html"
+PROJECTIONS = "projections.json"
 CELLS = "cells"
 WORK = "work"
 

@@ -7,17 +7,21 @@ is the last of an attempt, so an attempt without one never happened.
 from __future__ import annotations
 
 import io
+import json
 from functools import cached_property
 from typing import Any
 
 import pandas as pd
 import yaml
 
+from bench.core.cells import canonical
 from bench.core.documents import read_yaml
 from bench.core.params import UserError
 from bench.record import layout
 from bench.record.files import RunFiles
 from bench.record.index import Index, parquet
+from bench.record.projections import Projections
+from bench.record.seals import Damage, Damaged, sealed, unsealed, verified
 
 
 class Store(RunFiles):
@@ -30,20 +34,65 @@ class Store(RunFiles):
 
     def save_suite(self, resolved: dict[str, Any]) -> None:
         """The resolved suite, as YAML."""
-        self.write(layout.SUITE, yaml.safe_dump(resolved, sort_keys=False).encode())
+        self.write(layout.SUITE, self.suite_text(resolved))
+
+    @staticmethod
+    def suite_text(resolved: dict[str, Any]) -> bytes:
+        """What is stored of a resolved suite."""
+        return yaml.safe_dump(resolved, sort_keys=False).encode()
 
     def suite(self) -> dict[str, Any]:
         """The resolved suite."""
-        content: dict[str, Any] = read_yaml(self.read(layout.SUITE).decode())
+        try:
+            content = read_yaml(self.read(layout.SUITE).decode())
+        except (yaml.YAMLError, ValueError, RecursionError) as error:
+            raise self._damaged_suite() from error
+        if not isinstance(content, dict):
+            raise self._damaged_suite()
         return content
 
-    def save_table(self, name: str, frame: pd.DataFrame) -> None:
-        """One of the run's parquet tables."""
-        self.write(layout.table(name), parquet(frame))
+    def _damaged_suite(self) -> UserError:
+        return UserError(
+            f"{self.path}/{layout.SUITE} is damaged: repeat the `bench run` of '{self.name}', "
+            "which writes it again"
+        )
+
+    def pilots(self) -> bytes | None:
+        """JSON of the matches that pilots found; None where there are none, or damaged ones."""
+        data = self.found(layout.PILOTS)
+        try:
+            return None if data is None else canonical(unsealed(data)[0]).encode()
+        except Damaged as damage:
+            self.set_aside(layout.PILOTS)
+            self.index.damaged.append(Damage(layout.PILOTS, str(damage)))
+            return None
+
+    def save_pilots(self, data: bytes) -> None:
+        """Keep the matches that pilots found, with a checksum."""
+        self.write(layout.PILOTS, sealed(json.loads(data)))
+
+    def save_table(self, name: str, frame: pd.DataFrame, of: str = "") -> None:
+        """One of the run's parquet tables, made from the state `of` of the record."""
+        data = parquet(frame)
+        self.write(layout.table(name), data)
+        self.projections.note(layout.table(name), data, of)
 
     def table(self, name: str) -> pd.DataFrame:
-        """One of the run's parquet tables."""
-        return pd.read_parquet(io.BytesIO(self.read(layout.table(name))))
+        """One of the run's parquet tables; UserError for one that is damaged."""
+        data = self.read(layout.table(name))
+        try:
+            told = self.projections.checksum(layout.table(name))
+            return pd.read_parquet(io.BytesIO(verified(data, told)))
+        except (OSError, ValueError) as error:
+            raise UserError(
+                f"{layout.table(name)} of the run '{self.name}' is damaged: "
+                "repeat its `bench run`, or `bench report`, which make it again"
+            ) from error
+
+    @cached_property
+    def projections(self) -> Projections:
+        """What tables and the page were made from."""
+        return Projections(self)
 
 
 def open_run(path: str) -> Store:

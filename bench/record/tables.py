@@ -6,19 +6,21 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from functools import cache
+from importlib.metadata import version
 from typing import Any
 
 import pandas as pd
 
 from bench.core import plugins
-from bench.core.cells import Planned, PlannedFit, canonical
+from bench.core.cells import Planned, PlannedFit, canonical, digest
 from bench.core.conditions import spelled
 from bench.core.params import UserError
 from bench.core.units import DEFAULT, UNITS
 from bench.core.work import Work
-from bench.record import columns
+from bench.record import columns, layout
 from bench.record.attempt import Attempt, MetricRow, Stored
 from bench.record.index import Index
+from bench.record.seals import Damaged
 from bench.record.store import Store
 
 
@@ -45,17 +47,57 @@ def ending_of(index: Index, row: Planned) -> Ending:
     return Ending(None, fit, row.status, row.reason)
 
 
+TABLES = ("cells", "metrics", "samples", "results")
+"""The tables of every run, in the order in which they are written."""
+
+
+def state_of(index: Index, plan: list[Planned]) -> str:
+    """Digest of all that the tables of a plan are made from: its rows and what is stored of them.
+
+    Tables of another state are stale.
+    """
+    lines = [_state(row, ending_of(index, row)) for row in plan]
+    return digest([columns.SCHEMA_VERSION, version("tiltbench"), lines])
+
+
+def _state(row: Planned, ending: Ending) -> list[Any]:
+    seals = [stored and (stored.number, stored.seal) for stored in (ending.stored, ending.fit)]
+    labels = (row.task_label, row.reward_label, row.method_label)
+    return [row.row, *labels, ending.status, ending.reason, *seals]
+
+
+def tables_are_current(store: Store, plan: list[Planned]) -> bool:
+    """Whether the tables are whole, and made from what is stored now."""
+    state, files = state_of(store.index, plan), map(layout.table, TABLES)
+    return all(store.projections.current(file, state) for file in files)
+
+
 def write_tables(store: Store, plan: list[Planned]) -> None:
-    """Write cells, metrics, samples and results of everything planned."""
+    """Write cells, metrics, samples and results of everything planned.
+
+    What is found damaged on the way is as if it had never been stored, in all tables alike.
+    """
+    known = -1
+    while known < len(store.index.damaged):
+        known = len(store.index.damaged)
+        tables = _tables(store, plan)
+    state = state_of(store.index, plan)
+    for name in TABLES:
+        store.save_table(name, tables[name], of=state)
+
+
+def _tables(store: Store, plan: list[Planned]) -> dict[str, pd.DataFrame]:
     endings = [(row, ending_of(store.index, row)) for row in plan]
     ran = {row.id: row for row, ending in endings if ending.stored is not None}
     rows = [cell_row(row, ending) for row, ending in endings]
     cells = pd.DataFrame(rows, columns=list(columns.CELLS))
     metrics = pd.DataFrame(list(_metric_rows(store.index, ran)), columns=list(columns.METRICS))
-    store.save_table("cells", cells)
-    store.save_table("metrics", metrics.astype({"value": "float64", "standard_error": "float64"}))
-    store.save_table("samples", _samples(store.index, ran))
-    store.save_table("results", _results(cells, metrics))
+    return {
+        "cells": cells,
+        "metrics": metrics.astype({"value": "float64", "standard_error": "float64"}),
+        "samples": _samples(store.index, ran),
+        "results": _results(cells, metrics),
+    }
 
 
 DECLARED = ("summary", "rank", "measures", "floor")
@@ -188,7 +230,10 @@ def _samples(index: Index, ran: Mapping[str, Planned]) -> pd.DataFrame:
     """One row per returned sample with its scores."""
     frames = []
     for cell, row in ran.items():
-        scores = index.scores(cell)
+        try:
+            scores = index.scores(cell)
+        except Damaged:
+            scores = None
         if scores is None:
             continue
         scores.insert(0, "cell", cell)

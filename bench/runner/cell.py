@@ -24,6 +24,8 @@ from bench.core.integrate import filled
 from bench.core.metering import Meter, OverBudget, TimeIsUp
 from bench.core.methods import FineTuning, Method
 from bench.core.problem import Problem
+from bench.core.returned import BadReturn, checked_fitted, checked_samples, plain_numbers
+from bench.core.seeding import seed_all
 from bench.core.units import DEFAULT, UNITS
 from bench.core.values import Fitted, Samples
 from bench.core.work import Budget, Work
@@ -31,6 +33,7 @@ from bench.record.attempt import Attempt, MetricRow
 from bench.runner import memory
 from bench.runner.energy import joules, spent_since
 from bench.runner.instances import Instances, instances_of
+from bench.runner.isolation import isolated
 from bench.runner.measuring import evaluate, pack_samples
 from bench.runner.problems import make_fit_problem, make_problem
 
@@ -59,16 +62,21 @@ class Job:
         memory.keep_freed()
         memory.reset()
         started, before = time.perf_counter(), joules()
-        try:
-            made = _fit(self) if self.cell.part == "fit" else _sample(self)
-        except Exception as error:  # the boundary: whatever a plugin raises becomes data
-            made = CellResult(ended_by(error))
+        with isolated(self.id) as changes:
+            try:
+                made = _fit(self) if self.cell.part == "fit" else _sample(self)
+            except BaseException as error:  # the boundary: whatever a plugin raises becomes data
+                if ends_process(error):
+                    raise
+                made = CellResult(ended_by(error))
         return Attempt(
             self.id,
             **vars(made.ending),
             **{name: value for name, value in vars(made).items() if name != "ending"},
             seconds=time.perf_counter() - started,
-            machine=machine(self.cell.device) | {"joules": spent_since(before)},
+            machine=machine(self.cell.device)
+            | {"joules": spent_since(before)}
+            | ({"changed": str(changes)} if changes else {}),
             budget=str(self.budget or ""),
         )
 
@@ -88,17 +96,46 @@ STOPPED: dict[type[Exception], str] = {
     OverBudget: "over_budget",
     TimeIsUp: "timeout",
     FloatingPointError: "diverged",
+    BadReturn: "failed",
 }
 """Errors that are an answer; every other one is a failure, with its traceback."""
 
+LONGEST = 2000
+"""Characters of a reason; the log has all of it."""
 
-def ended_by(error: Exception) -> CellEnding:
+
+def ended_by(error: BaseException) -> CellEnding:
     """The ending that an error is."""
     for kind, status in STOPPED.items():
         if isinstance(error, kind):
-            return CellEnding(status, str(error))
-    said = "".join(traceback.format_exception(error))
-    return CellEnding("failed", f"{type(error).__name__}: {error}", said)
+            return CellEnding(status, said_by(error))
+    log = storable("".join(traceback.format_exception(error)))
+    return CellEnding("failed", f"{type(error).__name__}: {said_by(error)}", log)
+
+
+def ends_process(error: BaseException) -> bool:
+    """Whether an error ends this process, rather than a plugin that would like to.
+
+    Ctrl-C, and what Ray raises in a worker that it stops.
+    """
+    if not isinstance(error, SystemExit):
+        return isinstance(error, KeyboardInterrupt)
+    frames = traceback.extract_tb(error.__traceback__)
+    return bool(frames) and "ray" in Path(frames[-1].filename).parts
+
+
+def said_by(error: BaseException) -> str:
+    """The message of an error that anybody may have written, as a text that can be stored."""
+    try:
+        said = str(error)
+    except Exception:
+        said = "(its message cannot be read)"
+    return storable(said if len(said) <= LONGEST else f"{said[:LONGEST]} ...")
+
+
+def storable(text: str) -> str:
+    """A text in which what is no Unicode is written out."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 @dataclass(frozen=True)
@@ -132,7 +169,7 @@ class Curve(list[Mapping[str, float]]):
     """Scalars as a method logs them, a row a step."""
 
     def __call__(self, step: int, scalars: Mapping[str, float]) -> None:
-        self.append({"step": step, **scalars})
+        self.append({"step": int(step), **plain_numbers(scalars, "the method logged")})
 
 
 def _fit(job: Job) -> CellResult:
@@ -144,8 +181,9 @@ def _fit(job: Job) -> CellResult:
     meter = Meter(limit, budget.unit if budget else DEFAULT, cell.seconds, count_flops=True)
     problem = make_fit_problem(cell, instances, meter)
     problem.problem.on_log, problem.problem.workdir = curve, job.workdir
+    seed_all(cell.id)  # again: what was loaded for it may be there already on another worker
     try:
-        fitted, ending = instances.method.fit(problem), GOOD
+        fitted, ending = checked_fitted(instances.method.fit(problem), cell.method), GOOD
     except Exception as error:
         fitted, ending = Fitted({}, {}), ended_by(error)
     made = CellResult(ending, *_spent(meter.work(), per=1), curve=tuple(curve))
@@ -173,18 +211,29 @@ def _sample(job: Job) -> CellResult:
     problem = make_problem(cell, instances, meter, range(cell.n))
     problem.budget, problem.on_log = budget, curve
     samples: Samples | None
+    seed_all(cell.id)  # again: what was loaded for it may be there already on another worker
     try:
         samples, ending = sample_in_batches(instances.method, problem, cell), GOOD
     except (OverBudget, TimeIsUp) as error:
-        samples, ending = next(reversed(problem.checkpoints), None), ended_by(error)
+        samples, ending = _last_checkpoint(problem, cell), ended_by(error)
     except Exception as error:
         return replace(made, ending=ended_by(error), curve=tuple(curve))
     work, costs = _spent(meter.work(), cell.n)
     made = replace(made, ending=ending, work=work, costs=costs, curve=tuple(curve))
     try:
-        return made if samples is None else _measured(made, samples, instances, job.metrics)
+        return made if samples is None else _measured(made, samples, cell, instances, job.metrics)
     except Exception as error:
         return replace(made, ending=ended_by(error))
+
+
+def _last_checkpoint(problem: Problem, cell: Cell) -> Samples | None:
+    """What a method that was stopped had declared as worth keeping, if it is any samples."""
+    last = next(reversed(problem.checkpoints), None)
+    try:
+        owner = f"the checkpoint of {cell.method}"
+        return last and checked_samples(last, owner, None, problem.event_shape)
+    except (BadReturn, FloatingPointError):
+        return None
 
 
 def sample_in_batches(method: Method[Any], problem: Problem, cell: Cell) -> Samples:
@@ -195,14 +244,7 @@ def sample_in_batches(method: Method[Any], problem: Problem, cell: Cell) -> Samp
     for start in range(0, cell.n, batch):
         rows = range(start, min(start + batch, cell.n))
         part = method.sample(problem.for_rows(rows), len(rows))
-        if len(part) != len(rows) or part.x.shape[1:] != problem.event_shape:
-            raise ValueError(
-                f"{cell.method} returned samples of shape {tuple(part.x.shape)}, "
-                f"asked for {len(rows)} of shape {problem.event_shape}"
-            )
-        if not all_finite(part.x):
-            raise FloatingPointError(f"{cell.method} returned samples that are not finite")
-        parts.append(part)
+        parts.append(checked_samples(part, cell.method, len(rows), problem.event_shape))
     return Samples.joined(parts)
 
 
@@ -227,11 +269,16 @@ def _spent(work: Work, per: int) -> tuple[dict[str, float], dict[str, float]]:
 
 
 def _measured(
-    made: CellResult, samples: Samples, instances: Instances, metrics: tuple[str, ...]
+    made: CellResult,
+    samples: Samples,
+    cell: Cell,
+    instances: Instances,
+    metrics: tuple[str, ...],
 ) -> CellResult:
     """What was made, with its samples packed and measured."""
     z = {} if samples.log_z is None else {"log_z": samples.log_z}
     packed = pack_samples(samples, instances.task, instances.place)
     made = replace(made, info={**samples.info, **z}, samples=packed)
+    seed_all(f"{cell.id}/measured")
     rows, scores = evaluate(samples, instances, metrics)
     return replace(made, metrics=rows, scores=scores)

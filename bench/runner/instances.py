@@ -17,6 +17,7 @@ from bench.core.metrics import Target
 from bench.core.params import UserError, build
 from bench.core.place import HOST, Place
 from bench.core.protocols import Flow
+from bench.core.seeding import seeded
 from bench.core.tasks import Reward, Task
 
 
@@ -38,7 +39,8 @@ class Instances:
 @lru_cache(maxsize=8)
 def cached_task(name: str, params: str) -> Task[Any]:
     """Tasks hold weights, so a worker builds each once."""
-    task: Task[Any] = make("tasks", name, json.loads(params))
+    with seeded(f"{name} {params}"):  # not by the cell that happens to come first
+        task: Task[Any] = make("tasks", name, json.loads(params))
     return task
 
 

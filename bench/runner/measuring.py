@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
@@ -14,11 +15,15 @@ from bench.core.cells import Cell
 from bench.core.metrics import Metric
 from bench.core.params import UserError
 from bench.core.place import HOST, Place
+from bench.core.returned import BadReturn, number
 from bench.core.rows import in_rows
+from bench.core.seeding import seed_all
 from bench.core.tasks import Task
 from bench.core.values import Measurement, Samples
 from bench.record.attempt import MetricRow
+from bench.record.seals import Damaged
 from bench.runner.instances import Instances, instances_of
+from bench.runner.isolation import isolated
 
 RENDERED = 64
 """Samples per cell that are stored as images for galleries."""
@@ -55,11 +60,15 @@ def pack_samples(samples: Samples, task: Task[Any], place: Place = HOST) -> byte
 
 
 def unpack_samples(data: bytes) -> Samples:
-    """The inverse of `pack_samples`."""
+    """The inverse of `pack_samples`; raises Damaged where the data are none."""
+    from safetensors import SafetensorError
     from safetensors.torch import load
 
-    tensors = load(data)
-    return Samples(tensors["x"], tensors.get("log_weight"), tensors.get("group"))
+    try:
+        tensors = load(data)
+        return Samples(tensors["x"], tensors.get("log_weight"), tensors.get("group"))
+    except (SafetensorError, KeyError, ValueError) as error:
+        raise Damaged("holds no samples") from error
 
 
 def evaluate(
@@ -109,16 +118,40 @@ def _measure(cls: type[Metric], samples: Samples, instances: Instances) -> Measu
         return Measurement(None, n=len(samples), note=note)
     try:
         metric = cls(instances.target)
-        measured = metric(samples, instances.task)
+        measured = _checked(metric(samples, instances.task), cls.__name__, len(samples))
         return replace(measured, credibility=metric.credibility())
     except Exception as error:  # samples are good whatever a metric does
+        if isinstance(error, BadReturn) and cls.measures == "target":
+            raise  # the reward that was asked for gave no scores: there is no result
         note = f"the metric failed: {type(error).__name__}: {error}"
         return Measurement(None, n=len(samples), note=note)
 
 
+def _checked(found: Measurement, metric: str, n: int) -> Measurement:
+    """A measurement in plain numbers; a value that is not finite is none, and the note says so."""
+    if not isinstance(found, Measurement):
+        raise BadReturn(f"{metric} returned a value of type {type(found).__name__}")
+    value, error = (
+        None if told is None else number(told, f"{metric} returned a value")
+        for told in (found.value, found.standard_error)
+    )
+    each = found.per_sample
+    if each is not None and each.shape != (n,):
+        raise BadReturn(f"{metric} scored {n} samples by a tensor of shape {tuple(each.shape)}")
+    for told, name in ((value, "value"), (error, "standard error")):
+        if told is not None and not math.isfinite(told):
+            note = "; ".join(filter(None, (found.note, f"the {name} is not finite ({told})")))
+            found = replace(found, value=None if name == "value" else value, note=note)
+            return replace(found, standard_error=None)
+    return replace(found, value=value, standard_error=error)
+
+
 def reevaluate(cell: Cell, samples: bytes, metrics: Iterable[str]) -> tuple[MetricRow, ...]:
     """Metrics of stored samples: adding a metric never samples again."""
-    return evaluate(unpack_samples(samples), instances_of(cell), metrics)[0]
+    with isolated(f"{cell.id}/measured"):
+        found, instances = unpack_samples(samples), instances_of(cell)
+        seed_all(f"{cell.id}/measured")
+        return evaluate(found, instances, metrics)[0]
 
 
 def wanted_metrics(task: str) -> list[str]:

@@ -32,6 +32,7 @@ from bench.plan.questions import MatchingQuestion, RowPrices
 from bench.runner import memory
 from bench.runner.cell import WARM_ROWS, sample_in_batches
 from bench.runner.instances import instances_of
+from bench.runner.isolation import isolated
 from bench.runner.problems import make_fit_problem, make_problem
 
 CLOSE = 0.05
@@ -62,10 +63,11 @@ def pilot(cell: Cell, method: Method[Any], n: int) -> Measured:
     """Run `method` for n samples of the cell's problem and read the meter."""
     torch.set_num_threads(cell.threads)
     memory.keep_freed()
-    instances = replace(instances_of(cell), method=method)
-    meter = Meter(count_flops=True)
-    trial = replace(cell, n=n, method_params=asdict(method.params))
-    sample_in_batches(method, make_problem(trial, instances, meter, range(n)), trial)
+    with isolated(f"{cell.id}/pilot"):
+        instances = replace(instances_of(cell), method=method)
+        meter = Meter(count_flops=True)
+        trial = replace(cell, n=n, method_params=asdict(method.params))
+        sample_in_batches(method, make_problem(trial, instances, meter, range(n)), trial)
     return Measured(meter.work() * (1 / n), meter.flop_rates())
 
 
@@ -78,10 +80,11 @@ def pilot_fit(cell: Cell, method: FineTuning[Any]) -> Measured:
     memory.keep_freed()
     least = shortest(method)
     trial = fit_cell(cell, least)
-    instances = instances_of(trial)
-    for _ in range(2):
-        meter = Meter(count_flops=True)
-        least.fit(make_fit_problem(trial, instances, meter))
+    with isolated(f"{cell.id}/pilot"):
+        instances = instances_of(trial)
+        for _ in range(2):
+            meter = Meter(count_flops=True)
+            least.fit(make_fit_problem(trial, instances, meter))
     return Measured(meter.work(), meter.flop_rates())
 
 

@@ -92,10 +92,10 @@ def make_record(row: Row, metrics: Iterable[Row]) -> Record:
 
 def read_curve(store: Store, record: Record) -> list[tuple[str, float, int]]:
     """(name, value, step) of what the method logged; batches of a cell are averaged."""
-    name = layout.attempt(record.cell, record.attempt, layout.CURVE)
-    if not store.has(name):
+    data = store.index.beside(record.cell, record.attempt, layout.CURVE)
+    if data is None:
         return []
-    frame = pd.read_parquet(io.BytesIO(store.read(name))).groupby("step").mean()
+    frame = pd.read_parquet(io.BytesIO(data)).groupby("step").mean()
     steps = [int(step) for step in frame.index]
     points = (
         (f"curve/{clean(str(column))}", float(value), step)
@@ -108,7 +108,7 @@ def read_curve(store: Store, record: Record) -> list[tuple[str, float, int]]:
 def read_files(store: Store, record: Record) -> dict[str, bytes]:
     """Artifacts of a cell by name: a picture of its samples, and its log."""
     samples, log = (
-        store.found(layout.attempt(record.cell, record.attempt, name))
+        store.index.beside(record.cell, record.attempt, name)
         for name in (layout.SAMPLES, layout.LOG)
     )
     image = picture(samples) if samples else None

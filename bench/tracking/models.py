@@ -60,7 +60,7 @@ def _put(
     )
     with tempfile.TemporaryDirectory(prefix="tiltbench-") as folder:
         for name in FILES:
-            data = store.found(layout.attempt(fit, stored.number, name))
+            data = store.index.beside(fit, stored.number, name)
             if data is not None:
                 Path(folder, name).write_bytes(data)
         Path(folder, "cell.json").write_bytes(store.read(layout.cell_file(fit)))

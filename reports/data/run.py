@@ -14,9 +14,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import yaml
-from safetensors.numpy import load_file
+from safetensors import SafetensorError
+from safetensors.numpy import load
 
 from bench.record import columns, layout
+from bench.record.files import RunFiles
+from bench.record.index import Index
+from bench.record.projections import read_table
 from reports.data.trials import tuning_cells
 
 
@@ -35,7 +39,10 @@ class RunTables:
     @property
     def suite(self) -> dict[str, Any]:
         """The resolved suite, or {} where there is none."""
-        parsed = yaml.safe_load(self.suite_text or "{}")
+        try:
+            parsed = yaml.safe_load(self.suite_text or "{}")
+        except (yaml.YAMLError, RecursionError):
+            return {}
         return parsed if isinstance(parsed, dict) else {}
 
     @property
@@ -55,7 +62,7 @@ def load_run(path: Path) -> RunTables:
 
     return RunTables(
         path,
-        suite.read_text(encoding="utf-8") if suite.exists() else "",
+        suite.read_text(encoding="utf-8", errors="replace") if suite.exists() else "",
         tidy_cells(table("cells")),
         tidy_metrics(table("metrics")),
         _complete(table("samples"), columns.SAMPLES),
@@ -86,15 +93,18 @@ def tidy_metrics(metrics: pd.DataFrame) -> pd.DataFrame:
 
 def stored_arrays(run: Path, cell: str, attempt: int) -> dict[str, np.ndarray]:
     """The stored samples of a cell: those of `attempt`, else of the last attempt; {} if none."""
-    wanted = run / layout.attempt(cell, attempt, layout.SAMPLES)
     others = (run / layout.attempts(cell)).glob(f"*/{layout.SAMPLES}")
-    stored = sorted(others, key=lambda p: (len(p.parent.name), p))
-    found = wanted if wanted.exists() else next(reversed(stored), None)
-    return dict(load_file(found)) if found else {}
+    stored = sorted((int(p.parent.name) for p in others), key=lambda k: (k != attempt, -k))
+    index = Index(RunFiles(str(run.parent), run.name))
+    data = index.beside(cell, stored[0], layout.SAMPLES) if stored else None
+    try:
+        return {} if data is None else dict(load(data))
+    except SafetensorError:  # from before there were checksums; pictures of it are left out
+        return {}
 
 
 def _table(path: Path) -> pd.DataFrame:
-    return pd.read_parquet(path) if path.exists() else pd.DataFrame()
+    return read_table(path) if path.exists() else pd.DataFrame()
 
 
 def _complete(frame: pd.DataFrame, known: Mapping[str, columns.Unknown]) -> pd.DataFrame:

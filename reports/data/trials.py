@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pandas as pd
 
+from bench.record.projections import read_table
+
 
 @dataclass(frozen=True)
 class Sweeps:
@@ -26,7 +28,7 @@ def load_sweeps(folder: Path) -> Sweeps | None:
 
 
 def _table(path: Path) -> pd.DataFrame:
-    return pd.read_parquet(path) if path.exists() else pd.DataFrame()
+    return read_table(path) if path.exists() else pd.DataFrame()
 
 
 def tuning_cells(folder: Path) -> set[str]:

@@ -14,8 +14,8 @@ MINUS = "−"
 def decimals(estimates: Iterable[MeanInterval]) -> int:
     """Decimals for a column: two digits of the typical interval, else three of the value."""
     known = [e for e in estimates if e.known]
-    halves = sorted(e.half for e in known if e.half > 0)
-    sizes = sorted(abs(e.mean) for e in known if e.mean)
+    halves = sorted(e.half for e in known if 0 < e.half < math.inf)
+    sizes = sorted(abs(e.mean) for e in known if e.mean and math.isfinite(e.mean))
     if not halves and not sizes:
         return 2
     size, digits = (halves[len(halves) // 2], 2) if halves else (sizes[len(sizes) // 2], 3)

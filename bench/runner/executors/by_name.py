@@ -8,7 +8,7 @@ from bench.runner.executors.base import Executor
 
 
 def inline(_address: str | None, _workers: int | None) -> Executor:
-    """One after another in this process."""
+    """One after another in this process, which a crash ends and no hard limit protects."""
     from bench.runner.executors.inline import Inline
 
     return Inline()
@@ -21,5 +21,16 @@ def ray(address: str | None, workers: int | None) -> Executor:
     return RayTune(address, workers)
 
 
-EXECUTORS: dict[str, Callable[[str | None, int | None], Executor]] = {"ray": ray, "inline": inline}
+def process(_address: str | None, _workers: int | None) -> Executor:
+    """One after another in a process of their own."""
+    from bench.runner.executors.process import Processes
+
+    return Processes()
+
+
+EXECUTORS: dict[str, Callable[[str | None, int | None], Executor]] = {
+    "ray": ray,
+    "inline": inline,
+    "process": process,
+}
 """Made from the address of a cluster and the number of workers."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bench.runner.cell import Job
 from bench.runner.executors.base import Sink
+from bench.runner.stopping import go_on
 
 
 class Inline:
@@ -14,4 +15,6 @@ class Inline:
     def run(self, jobs: list[Job], sink: Sink) -> None:
         """Run the jobs in order."""
         for job in jobs:
-            sink(job.run())
+            attempt = job.run()
+            go_on()  # or else the attempt of a plugin that was interrupted would be stored
+            sink(attempt)

@@ -6,14 +6,18 @@ Workers leave their attempts in a mailbox actor; the driver takes them out and w
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
+import time
 from collections.abc import Iterator
 from typing import Any
 
+from bench.core.params import UserError
 from bench.plan.resources import requested
 from bench.record.attempt import lost
 from bench.runner.cell import Job
 from bench.runner.executors.base import Sink
+from bench.runner.stopping import listen
 
 
 class RayTune:
@@ -43,6 +47,7 @@ def cluster(address: str | None, workers: int) -> Iterator[Any]:
         "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
         "RAY_AIR_NEW_OUTPUT": "0",
         "TUNE_WARN_THRESHOLD_S": "60",
+        "TUNE_DISABLE_SIGINT_HANDLER": "1",  # it would end the run as if it had finished
         "RAY_DEDUP_LOGS": "1",
         "RAY_worker_niceness": "0",
         "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
@@ -50,6 +55,8 @@ def cluster(address: str | None, workers: int) -> Iterator[Any]:
     os.environ.update({key: os.environ.get(key, value) for key, value in quiet.items()})
     import ray
 
+    # A worker that dies is answered for here; Tune would print its traceback.
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     if ray.is_initialized():
         yield ray
         return
@@ -57,23 +64,53 @@ def cluster(address: str | None, workers: int) -> Iterator[Any]:
     if address:
         options["address"] = address
     else:
-        options |= {"num_cpus": workers, "include_dashboard": False}
+        # One of our own, also where somebody else's cluster runs on this machine.
+        options |= {"address": "local", "num_cpus": workers, "include_dashboard": False}
     ray.init(**options)
+    listen()  # Ray has a handler of SIGTERM, which ends the driver without a word
     try:
         yield ray
     finally:
         ray.shutdown()
 
 
+ROUNDS = 4
+"""Times that cells are handed out whose workers died before they had answered."""
+
+BACK_OFF = 2.0
+"""Seconds before the second round, doubled for every further one."""
+
+
 def _tune(ray: Any, jobs: list[Job], sink: Sink, workers: int | None) -> None:
+    """Run all jobs; those whose workers died once more, with new workers, after a while.
+
+    What was begun in every round and never answered is lost; what was never begun stays pending.
+    """
+    from bench.runner.executors.ray_trial import Courier, Mailbox, beside_the_driver
+
+    mailbox = beside_the_driver(ray, Mailbox)
+    courier = Courier(ray, mailbox, sink)
+    for k in range(ROUNDS):
+        left = [job for job in jobs if job.id not in courier.delivered]
+        if not left:
+            return
+        time.sleep(k and BACK_OFF * 2 ** (k - 1))
+        _round(left, mailbox, courier, workers)
+    begun = ray.get(mailbox.begun.remote())
+    for job in jobs:
+        if job.id in begun and job.id not in courier.delivered:
+            sink(lost(job.id, f"the worker died {begun[job.id]} times before it answered"))
+
+
+def _round(jobs: list[Job], mailbox: Any, courier: Any, workers: int | None) -> None:
+    """One Tune run over jobs."""
     import tempfile
 
     from ray import tune
+    from ray.exceptions import RayError
 
-    from bench.runner.executors.ray_trial import CellTrainable, Courier, Mailbox, quiet_run
+    from bench.runner.executors.ray_trial import CellTrainable, quiet_run
 
-    mailbox = ray.remote(Mailbox).options(num_cpus=0).remote()
-    courier = Courier(ray, mailbox, sink)
     asked = {job.id: requested(job.cell) for job in jobs}
     trainable = tune.with_resources(
         tune.with_parameters(CellTrainable, jobs={job.id: job for job in jobs}, mailbox=mailbox),
@@ -84,11 +121,20 @@ def _tune(ray: Any, jobs: list[Job], sink: Sink, workers: int | None) -> None:
             trainable,
             param_space={"cell": tune.grid_search([job.id for job in jobs])},
             tune_config=tune.TuneConfig(reuse_actors=True, max_concurrent_trials=workers or 0),
-            run_config=quiet_run("cells", scratch, courier),
+            run_config=quiet_run("cells", scratch, courier, retries=0),
         )
-        tuner.fit()
+        try:
+            tuner.fit()
+        except (RayError, tune.TuneError) as error:
+            if courier.error is None:
+                raise UserError(
+                    f"Ray stopped working ({said(error)}): what has finished is stored; the same "
+                    "command goes on"
+                ) from error
     if courier.error is not None:
         raise courier.error
-    for job in jobs:
-        if job.id not in courier.delivered:
-            sink(lost(job.id, "the worker died before it answered"))
+
+
+def said(error: Exception) -> str:
+    """The first line of an error of Ray, whose messages are long."""
+    return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0][:200]}"

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import faulthandler
+import math
+import time
 from typing import Any
 
 from ray import tune
 
 from bench.record.attempt import Attempt
+from bench.runner.cell import Job
+from bench.runner.limits import ended, hard_limit
 
 
 class Mailbox:
@@ -14,6 +19,27 @@ class Mailbox:
 
     def __init__(self) -> None:
         self._letters: dict[str, Attempt] = {}
+        self._begun: dict[str, int] = {}
+        self._open: dict[str, tuple[float, float, Attempt]] = {}
+
+    def begin(self, cell: str, limit: float, ended: Attempt) -> Attempt | None:
+        """A worker begins a cell, and ends after `limit` seconds, which is then its attempt.
+
+        Returns that attempt if the worker before this one has done so.
+        """
+        before = self.overdue(cell)
+        self._begun[cell] = self._begun.get(cell, 0) + 1
+        self._open[cell] = time.monotonic(), limit, ended
+        return before
+
+    def overdue(self, cell: str) -> Attempt | None:
+        """The attempt of a worker that has died, if it was ended at its limit."""
+        started, limit, ended = self._open.pop(cell, (0.0, math.inf, None))
+        return ended if time.monotonic() - started >= limit else None
+
+    def begun(self) -> dict[str, int]:
+        """How often cells were begun."""
+        return self._begun
 
     def put(self, cell: str, attempt: Attempt) -> None:
         """Leave an attempt."""
@@ -22,6 +48,14 @@ class Mailbox:
     def take(self, cell: str) -> Attempt | None:
         """Take an attempt, once."""
         return self._letters.pop(cell, None)
+
+
+def beside_the_driver(ray: Any, mailbox: type[Mailbox]) -> Any:
+    """A mailbox on the driver's own node: on another one it would be lost with that node."""
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    return ray.remote(mailbox).options(num_cpus=0, scheduling_strategy=here).remote()
 
 
 class CellTrainable(tune.Trainable):  # type: ignore[misc]  # ray is untyped
@@ -35,7 +69,10 @@ class CellTrainable(tune.Trainable):  # type: ignore[misc]  # ray is untyped
         """Run the cell and post its attempt."""
         import ray
 
-        attempt = self.jobs[self.cell].run()
+        job: Job = self.jobs[self.cell]
+        limit = hard_limit(job.cell) or math.inf
+        begin = self.mailbox.begin.remote(self.cell, limit, ended(job.cell, str(job.budget or "")))
+        attempt = ray.get(begin) or within(limit, job)
         ray.get(self.mailbox.put.remote(self.cell, attempt))
         return {"cell": self.cell, "status": attempt.status, "done": True}
 
@@ -43,6 +80,20 @@ class CellTrainable(tune.Trainable):  # type: ignore[misc]  # ray is untyped
         """Take the next cell; a cell seeds all its randomness, so nothing else needs a reset."""
         self.cell = new_config["cell"]
         return True
+
+
+def within(limit: float, job: Job) -> Attempt:
+    """Run a job in a worker that is ended after `limit` seconds.
+
+    The watchdog is a thread of the interpreter's own, which needs nothing of what may hang.
+    """
+    if limit == math.inf:
+        return job.run()
+    faulthandler.dump_traceback_later(limit, exit=True)
+    try:
+        return job.run()
+    finally:
+        faulthandler.cancel_dump_traceback_later()
 
 
 class Courier(tune.Callback):  # type: ignore[misc]  # ray is untyped
@@ -61,17 +112,23 @@ class Courier(tune.Callback):  # type: ignore[misc]  # ray is untyped
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
         """Called by Tune for every result."""
-        attempt = self._ray.get(self._mailbox.take.remote(result["cell"]))
+        self._deliver(self._ray.get(self._mailbox.take.remote(result["cell"])))
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """Called by Tune for a worker that died for good; it may have been ended at its limit."""
+        self._deliver(self._ray.get(self._mailbox.overdue.remote(trial.config["cell"])))
+
+    def _deliver(self, attempt: Attempt | None) -> None:
         if attempt is None or self.error is not None:
             return
-        self.delivered.add(result["cell"])
+        self.delivered.add(attempt.cell)
         try:
             self._sink(attempt)
         except Exception as error:  # raised again by the driver once Tune has wound down
             self.error = error
 
 
-def quiet_run(name: str, scratch: str, courier: Courier) -> tune.RunConfig:
+def quiet_run(name: str, scratch: str, courier: Courier, retries: int = 2) -> tune.RunConfig:
     """One Tune run whose record is our store: nothing printed, kept or restored."""
     return tune.RunConfig(
         name=name,
@@ -79,7 +136,7 @@ def quiet_run(name: str, scratch: str, courier: Courier) -> tune.RunConfig:
         callbacks=[courier],
         stop=StopOnError(courier),
         verbose=0,
-        failure_config=tune.FailureConfig(max_failures=2),
+        failure_config=tune.FailureConfig(max_failures=retries),
         checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
     )
 

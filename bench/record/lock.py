@@ -1,0 +1,49 @@
+"""One driver per run: the operating system holds the lock and drops it when the driver dies.
+
+What is locked and who did so are two files, since not every system lets others read what is
+locked.  A run on a remote file system has no lock.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import platform
+from collections.abc import Iterator
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from bench.core.params import UserError
+
+
+@contextlib.contextmanager
+def driving(folder: Path, what: str = "run") -> Iterator[None]:
+    """Hold the run, or the sweep, in `folder`; UserError names the driver that holds it already.
+
+    A lock file left by a driver that was killed is taken over: what counts is the lock on it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    owner = folder / f"{what}.owner.json"
+    try:
+        held = FileLock(folder / f"{what}.lock").acquire(blocking=False)
+    except Timeout:
+        raise UserError(
+            f"another driver runs this {what} ({_said(owner)}): wait for it, end it, or "
+            f"give this {what} another --name"
+        ) from None
+    with held:
+        owner.write_text(json.dumps({"pid": os.getpid(), "host": platform.node()}), "utf-8")
+        try:
+            yield
+        finally:
+            owner.unlink(missing_ok=True)
+
+
+def _said(owner: Path) -> str:
+    try:
+        found = json.loads(owner.read_text("utf-8"))
+        return f"process {found['pid']} on {found['host']}"
+    except (OSError, ValueError, KeyError, TypeError):
+        return "it has only just started"

@@ -1,0 +1,104 @@
+"""Cells one after another in a process of their own, which may crash or be ended.
+
+The process serves many cells, as a worker of Ray does, and is replaced when it dies.
+"""
+
+from __future__ import annotations
+
+import multiprocessing as mp
+import signal
+from multiprocessing.connection import Connection
+from multiprocessing.context import SpawnProcess
+from types import TracebackType
+
+from bench.record.attempt import Attempt, lost
+from bench.runner.cell import Job
+from bench.runner.executors.base import Sink
+from bench.runner.limits import ended, hard_limit
+from bench.runner.stopping import go_on
+
+
+class Processes:
+    """One after another, isolated from the driver and limited in time."""
+
+    workers = 1
+
+    def run(self, jobs: list[Job], sink: Sink) -> None:
+        """Run the jobs in order."""
+        with Child() as child:
+            for job in jobs:
+                attempt = child.run(job)
+                go_on()
+                sink(attempt)
+
+
+class Child:
+    """A process that runs jobs; another one takes its place when it has died."""
+
+    def __init__(self) -> None:
+        self._process: SpawnProcess | None = None
+        self._ours: Connection | None = None
+
+    def __enter__(self) -> Child:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
+    ) -> None:
+        self._end()
+
+    def run(self, job: Job) -> Attempt:
+        """The attempt of a job, whatever becomes of the process."""
+        connection = self._connection()
+        connection.send(job)
+        try:
+            if not connection.poll(hard_limit(job.cell)):
+                self._end()
+                return ended(job.cell, str(job.budget or ""))
+            attempt: Attempt = connection.recv()
+        except (EOFError, OSError):
+            return self._died(job)
+        return attempt
+
+    def _connection(self) -> Connection:
+        if self._ours is None:
+            context = mp.get_context("spawn")
+            self._ours, theirs = context.Pipe()
+            self._process = context.Process(target=serve, args=(theirs,), daemon=True)
+            self._process.start()
+            theirs.close()  # so that the end of the child is the end of the connection
+            self._ours.recv()  # ready: what it imports takes no cell's time
+        return self._ours
+
+    def _died(self, job: Job) -> Attempt:
+        """A process that somebody killed was lost; one that crashed was crashed by its cell."""
+        assert self._process is not None
+        self._process.join()
+        code = self._process.exitcode or 0
+        self._end()
+        if code == -signal.SIGKILL:
+            return lost(job.id, "its process was killed, perhaps for want of memory")
+        how = f"by {signal.Signals(-code).name}" if code < 0 else f"with exit code {code}"
+        said = f"its process ended {how}, without an answer"
+        return Attempt(job.id, "failed", said, budget=str(job.budget or ""))
+
+    def _end(self) -> None:
+        process, connection = self._process, self._ours
+        self._process = self._ours = None
+        if connection is not None:
+            connection.close()
+        if process is not None:
+            process.kill()
+            process.join()
+
+
+def serve(connection: Connection) -> None:
+    """Run jobs until the driver has no more, or is gone."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the driver's, who ends this process
+    try:
+        connection.send(None)
+        while True:
+            job: Job = connection.recv()
+            connection.send(job.run())
+    except (EOFError, OSError):
+        return

@@ -1,0 +1,208 @@
+"""Damaged and stale files: found when they are read, set aside, and made again; never believed."""
+
+import json
+import random
+import shutil
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from bench.cli.main import app
+from bench.core.params import UserError
+from bench.record import layout
+from bench.record.seals import Damaged, sealed, unsealed
+from bench.record.store import Store
+from bench.runner.run import remeasure
+from tests.worlds.cheap_run import assert_same, run, tables
+
+
+def emptied(data: bytes, _rng) -> bytes:
+    return b""
+
+
+def truncated(data: bytes, rng) -> bytes:
+    return data[: rng.randrange(1, len(data))]
+
+
+def flipped(data: bytes, rng) -> bytes:
+    at = rng.randrange(len(data))
+    return data[:at] + bytes([data[at] ^ (1 << rng.randrange(8))]) + data[at + 1 :]
+
+
+def replaced(data: bytes, _rng) -> bytes:
+    return b'{"a": [1, 2]}'
+
+
+DAMAGES = (emptied, truncated, flipped, replaced)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A run that nothing happened to, copied by each test."""
+    root = tmp_path_factory.mktemp("whole")
+    store, _ = run(root)
+    return root, tables(store)
+
+
+@pytest.fixture
+def copied(whole, tmp_path):
+    root, before = whole
+    shutil.copytree(root / "cheap", tmp_path / "cheap")
+    return tmp_path, before
+
+
+def files_of(root, name):
+    return sorted((root / "cheap").rglob(name))
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize(
+    "name", [layout.RESULT, layout.SCORES, "metrics.json", "cells.parquet", "projections.json"]
+)
+def test_what_is_damaged_is_set_aside_and_made_again(copied, name, damage):
+    root, before = copied
+    file = files_of(root, name)[0]
+    file.write_bytes(damage(file.read_bytes(), random.Random(name)))
+    # Tables hide what they were made from until they are made again.
+    (root / "cheap" / "results.parquet").unlink()
+    store, outcome = run(root)
+    assert_same(before, tables(store))
+    record = name in (layout.RESULT, layout.SCORES, "metrics.json")
+    assert [d.file for d in outcome.damaged] == record * [str(file.relative_to(root / "cheap"))]
+    assert file.with_name(f"{name}.damaged").exists() == record
+    _, again = run(root)
+    assert (again.executed, again.remeasured, again.projected, again.damaged) == (0, 0, False, [])
+
+
+@pytest.mark.parametrize("name", [layout.RESULT, layout.SCORES, "metrics.json"])
+def test_what_is_missing_is_made_again(copied, name):
+    root, before = copied
+    files_of(root, name)[0].unlink()
+    (root / "cheap" / "results.parquet").unlink()
+    store, _ = run(root)
+    assert_same(before, tables(store))
+
+
+def test_samples_are_verified_before_they_are_measured_again(copied, monkeypatch):
+    """One flipped bit in the last digits of a sample is no other value of a metric."""
+    from bench.metrics.reward import MeanReward
+
+    root, before = copied
+    file = files_of(root, layout.SAMPLES)[0]
+    data = file.read_bytes()
+    file.write_bytes(data[:-4] + bytes([data[-4] ^ 1]) + data[-3:])
+    monkeypatch.setattr(MeanReward, "version", "2")
+    store, outcome = run(root)
+    assert (outcome.executed, outcome.remeasured) == (1, 1) and len(outcome.damaged) == 1
+    keys = ["cell", "metric"]
+    found = tables(store)["metrics"].drop_duplicates(keys, keep="last").sort_values(keys)
+    assert (found[found.metric == "reward"].version == "2").all()
+    assert np.array_equal(found.value, before["metrics"].sort_values(keys).value, equal_nan=True)
+
+
+def test_records_without_checksums_are_read_and_said_to_be_unverified(copied):
+    root, before = copied
+    for file in files_of(root, layout.RESULT):
+        content = json.loads(file.read_text())
+        del content["sha256"], content["files"]
+        file.write_text(json.dumps(content))
+    for file in files_of(root, "metrics.json"):
+        content = json.loads(file.read_text())
+        del content["sha256"]
+        file.write_text(json.dumps(content))
+    store, outcome = run(root)
+    assert (outcome.executed, outcome.damaged, outcome.unverified) == (0, [], 2)
+    assert_same(before, tables(store))
+
+
+def test_samples_without_a_checksum_that_nothing_can_read_are_made_again(copied, monkeypatch):
+    root, _ = copied
+    for file in files_of(root, layout.RESULT):
+        content = json.loads(file.read_text())
+        del content["sha256"], content["files"]
+        file.write_text(json.dumps({**content, "measured": []}))
+    files_of(root, layout.SAMPLES)[0].write_bytes(b"no samples")
+    _, outcome = run(root)
+    assert (outcome.executed, outcome.remeasured) == (1, 1)
+    assert [damage.file.endswith(layout.SAMPLES) for damage in outcome.damaged] == [True]
+
+
+def test_tables_of_an_earlier_state_are_stale(tmp_path):
+    """Killed after its last result and before its tables, a run makes them when repeated."""
+    early, _ = run(tmp_path, seeds=1)
+    kept = {p: p.read_bytes() for p in (tmp_path / "cheap").glob("*.parquet")}
+    noted = (tmp_path / "cheap" / layout.PROJECTIONS).read_bytes()
+    store, _ = run(tmp_path, seeds=3)
+    after = tables(store)
+    for path, data in kept.items():
+        path.write_bytes(data)
+    (tmp_path / "cheap" / layout.PROJECTIONS).write_bytes(noted)
+    store, outcome = run(tmp_path, seeds=3)
+    assert (outcome.executed, outcome.cached, outcome.projected) == (0, 3, True)
+    assert_same(after, tables(store))
+    assert len(early.table("cells")) == 3
+
+
+def test_the_page_is_made_again_when_it_is_stale_or_damaged(copied):
+    root, _ = copied
+    command = ["run", "-t", "gmm-paper", "-r", "linear", "-m", "prior:steps=2", "-b", "none"]
+    command += ["--seeds", "2", "--set", "n=4", "--name", "cheap", "--no-baselines"]
+    command += ["--root", str(root), "--executor", "inline", "--no-track"]
+    assert CliRunner().invoke(app, command).exit_code == 0
+    page = root / "cheap" / layout.REPORT
+    text = page.read_bytes()
+    page.write_bytes(text[:1000])
+    done = CliRunner().invoke(app, command)
+    assert done.exit_code == 0 and "Nothing to do" in done.output
+    assert page.read_bytes() == text
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_commands_that_read_a_damaged_run_end_without_a_traceback(copied, damage):
+    """`plan`, `report` and `audit` count what is damaged as not stored; tables are refused."""
+    root, _ = copied
+    for name in (layout.RESULT, layout.SCORES, "metrics.json", "cells.parquet", layout.SAMPLES):
+        file = files_of(root, name)[-1]
+        file.write_bytes(damage(file.read_bytes(), random.Random(1)))
+    folder = str(root / "cheap")
+    for command in (["audit", folder], ["report", folder], ["audit", folder]):
+        done = CliRunner().invoke(app, command)
+        assert done.exception is None or isinstance(done.exception, SystemExit | UserError)
+
+
+@pytest.mark.parametrize("text", [b"", b"\xff\xfe", b"- a", b"a: [", b"{" * 3000])
+def test_a_damaged_suite_is_one_sentence(copied, text):
+    root, _ = copied
+    (root / "cheap" / layout.SUITE).write_bytes(text)
+    with pytest.raises(UserError, match="is damaged: repeat the `bench run`"):
+        Store(str(root), "cheap").suite()
+
+
+def test_matches_of_pilots_carry_a_checksum(tmp_path):
+    store = Store(str(tmp_path), "cheap")
+    store.open()
+    store.save_pilots(b'{"key": {"values": {"steps": 7}}}')
+    assert json.loads(store.pilots()) == {"key": {"values": {"steps": 7}}}
+    data = store.read(layout.PILOTS)
+    store.write(layout.PILOTS, data.replace(b"7", b"8", 1) if b"7}" in data else data[:-9])
+    assert store.pilots() is None and [d.file for d in store.index.damaged] == [layout.PILOTS]
+
+
+def test_no_flipped_bit_of_a_record_goes_unnoticed():
+    """Every bit of a record in turn: it reads as it was written, or it is damaged."""
+    content = {"cell": "ab", "status": "ok", "files": {"a": "b"}, "seconds": 0.25, "n": [1, None]}
+    data = sealed(content)
+    for at in range(8 * len(data)):
+        bad = bytearray(data)
+        bad[at // 8] ^= 1 << at % 8
+        try:
+            read, seal = unsealed(bytes(bad))
+        except Damaged:
+            continue
+        assert read == content or seal is None  # a record whose key `sha256` is broken has no seal
+
+
+def test_remeasuring_nothing_reads_nothing(copied):
+    root, _ = copied
+    assert remeasure(Store(str(root), "cheap").index, []) == 0
