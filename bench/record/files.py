@@ -20,7 +20,7 @@ class RunFiles:
     """
 
     def __init__(self, root: str, name: str) -> None:
-        self.name = name
+        self.root, self.name = root, name
         self.fs, base = fsspec.core.url_to_fs(root)
         self.path = f"{base.rstrip('/')}/{name}"
         self.local = "file" in self.fs.protocol or "local" in self.fs.protocol
@@ -86,6 +86,11 @@ class RunFiles:
             return sorted(Path(p).name for p in self.fs.ls(f"{self.path}/{folder}", detail=False))
         except FileNotFoundError:
             return []
+
+    def remove(self, folder: str) -> None:
+        """Remove a folder of the run and what lies in it, if it is there."""
+        if self.has(folder):
+            self.fs.rm(f"{self.path}/{folder}", recursive=True)
 
     def working_folder(self, fit: str) -> Path | None:
         """Where a fit keeps its checkpoints until it has ended; None for a run that is remote."""

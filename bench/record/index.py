@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import io
 import json
-import shutil
 from collections.abc import Iterable
 from dataclasses import asdict, fields, replace
 from typing import Any
@@ -116,7 +115,8 @@ class Index:
             self._write_metrics(cell.id, metrics, number)
         self._write_result(cell.id, stored)
         self._numbers[cell.id] = [*self._attempts(cell.id), number]
-        self._forget(cell.id)
+        if not attempt.lost:  # what its worker left is gone on from
+            self._files.remove(layout.work(cell.id))
         return number
 
     def add_metrics(self, cell: str, rows: Iterable[MetricRow]) -> None:
@@ -139,12 +139,6 @@ class Index:
         self._files.write(name, stored.attempt.result())
         if _preferred(stored, self.last(cell)):
             self._last[cell] = stored
-
-    def _forget(self, cell: str) -> None:
-        """A fit that has ended needs its checkpoints no more."""
-        folder = self._files.working_folder(cell) if self._files.local else None
-        if folder is not None and folder.exists():
-            shutil.rmtree(folder)
 
 
 def _preferred(new: Stored, before: Stored | None) -> bool:

@@ -33,6 +33,7 @@ from bench.runner.energy import joules, spent_since
 from bench.runner.instances import Instances, instances_of
 from bench.runner.measuring import evaluate, pack_samples
 from bench.runner.problems import make_fit_problem, make_problem
+from bench.runner.shards import Shards
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,7 @@ class Job:
     """A cell to run: under which budget, measured by which metrics, from which fitted weights.
 
     workdir: where a fit keeps its checkpoints, on the machine that runs it; None keeps none.
+    shards: where the batches of a cell are kept until it has ended; None keeps none.
     """
 
     cell: Cell
@@ -47,6 +49,7 @@ class Job:
     metrics: tuple[str, ...] = ()
     fitted: bytes | None = None
     workdir: Path | None = None
+    shards: Shards | None = None
 
     @property
     def id(self) -> str:
@@ -128,6 +131,12 @@ def machine(device: str = "cpu") -> dict[str, Any]:
     }
 
 
+def made_by(job: Job) -> tuple[str, ...]:
+    """What decides samples beside the cell: budget, device and versions here."""
+    here = machine(job.cell.device)
+    return (str(job.budget or ""), here["device"], here["version"], here["torch"])
+
+
 class Curve(list[Mapping[str, float]]):
     """Scalars as a method logs them, a row a step."""
 
@@ -172,9 +181,10 @@ def _sample(job: Job) -> CellResult:
     meter = Meter(limit, budget.unit if budget else DEFAULT, cell.seconds, count_flops=True)
     problem = make_problem(cell, instances, meter, range(cell.n))
     problem.budget, problem.on_log = budget, curve
+    shards = None if job.shards is None else replace(job.shards, made_by=made_by(job))
     samples: Samples | None
     try:
-        samples, ending = sample_in_batches(instances.method, problem, cell), GOOD
+        samples, ending = sample_in_batches(instances.method, problem, cell, shards), GOOD
     except (OverBudget, TimeIsUp) as error:
         samples, ending = next(reversed(problem.checkpoints), None), ended_by(error)
     except Exception as error:
@@ -187,23 +197,37 @@ def _sample(job: Job) -> CellResult:
         return replace(made, ending=ended_by(error))
 
 
-def sample_in_batches(method: Method[Any], problem: Problem, cell: Cell) -> Samples:
-    """All n samples, `batch` at a time; noise is indexed by sample, so batches join up."""
-    parts = []
+def sample_in_batches(
+    method: Method[Any], problem: Problem, cell: Cell, shards: Shards | None = None
+) -> Samples:
+    """All n samples, `batch` at a time; noise is indexed by sample, so batches join up.
+
+    Where there are several and `shards` are given, each is kept, and kept ones are not made again.
+    """
     # What is made together stays together: the batch is rounded up to whole populations.
     batch = -(-cell.batch // method.together) * method.together
-    for start in range(0, cell.n, batch):
-        rows = range(start, min(start + batch, cell.n))
-        part = method.sample(problem.for_rows(rows), len(rows))
-        if len(part) != len(rows) or part.x.shape[1:] != problem.event_shape:
-            raise ValueError(
-                f"{cell.method} returned samples of shape {tuple(part.x.shape)}, "
-                f"asked for {len(rows)} of shape {problem.event_shape}"
-            )
-        if not all_finite(part.x):
-            raise FloatingPointError(f"{cell.method} returned samples that are not finite")
-        parts.append(part)
-    return Samples.joined(parts)
+    rows = [range(start, min(start + batch, cell.n)) for start in range(0, cell.n, batch)]
+
+    def make(of_rows: Problem) -> Samples:
+        return one_batch(method, of_rows, cell)
+
+    if shards is None or len(rows) < 2:
+        return Samples.joined([make(problem.for_rows(own)) for own in rows])
+    return Samples.joined([shards.once(problem.for_rows(own), make) for own in rows])
+
+
+def one_batch(method: Method[Any], problem: Problem, cell: Cell) -> Samples:
+    """The samples of a problem's rows; raises where they are not what was asked for."""
+    n = len(problem.rows)
+    part = method.sample(problem, n)
+    if len(part) != n or part.x.shape[1:] != problem.event_shape:
+        raise ValueError(
+            f"{cell.method} returned samples of shape {tuple(part.x.shape)}, "
+            f"asked for {n} of shape {problem.event_shape}"
+        )
+    if not all_finite(part.x):
+        raise FloatingPointError(f"{cell.method} returned samples that are not finite")
+    return part
 
 
 WARM_ROWS = 8

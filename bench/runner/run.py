@@ -13,6 +13,7 @@ from bench.plan.expand import expand
 from bench.plan.suite import Suite
 from bench.record import layout
 from bench.record.attempt import Attempt, Stored
+from bench.record.files import RunFiles
 from bench.record.index import Index
 from bench.record.store import Store
 from bench.record.tables import ending_of, write_tables
@@ -20,6 +21,7 @@ from bench.runner.cell import Job
 from bench.runner.executors.base import Executor
 from bench.runner.measuring import reevaluate, wanted_metrics
 from bench.runner.pilots import Pilots
+from bench.runner.shards import Shards
 
 
 class Watcher(Protocol):
@@ -57,9 +59,10 @@ def pending_jobs(store: Store, plan: list[Planned], retry_failed: bool) -> list[
 
 
 def sampling_job(store: Store, row: Planned, metrics: Iterable[str]) -> Job:
-    """The job of a row, with the weights that its fit left."""
+    """The job of a row, with the weights that its fit left; it goes on behind shards it finds."""
     fitted = None if row.fit is None else store.index.fitted(row.fit.id)
-    return Job(row.cell, row.limit, tuple(metrics), fitted)
+    shards = Shards(RunFiles(store.root, store.name), row.id)
+    return Job(row.cell, row.limit, tuple(metrics), fitted, shards=shards)
 
 
 def fitting_job(store: Store, row: Planned) -> Job:
