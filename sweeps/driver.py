@@ -11,6 +11,7 @@ from bench.plan.expand import expand
 from bench.plan.resources import requested
 from bench.plan.suite import Block, Suite
 from bench.record.attempt import Attempt
+from bench.record.lease import leased
 from bench.record.store import Store
 from bench.record.tables import write_tables
 from bench.runner.executors.base import Executor
@@ -77,7 +78,8 @@ def run_sweep(
     """
     spec, watcher = checked(spec), watcher or Silent()
     store.open()
-    with driving(store.folder), contextlib.ExitStack() as own:
+    alone = driving(store.folder) if store.local else leased(store)
+    with alone, contextlib.ExitStack() as own:
         runner = executor()
         swept = Swept(spec, store, _studies(spec, store, runner.workers))
         try:

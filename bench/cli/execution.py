@@ -45,13 +45,17 @@ def check_places(places: Iterable[Block | Spec], kind: str, address: str | None)
 
 
 def write_report(store: Store, fresh: bool) -> None:
-    """The HTML report of a run on this machine: if something is `fresh`, or there is none yet."""
+    """The HTML report of a run, where the run is: if something is `fresh`, or there is none yet."""
     from bench.record import layout
+    from bench.record.copies import folder_of
 
-    if store.local and (fresh or not store.has(layout.REPORT)):
+    if fresh or not store.has(layout.REPORT):
         from reports.html import write_page
 
-        write_page(store.folder)
+        with folder_of(store, samples=True) as folder:
+            page = write_page(folder)
+            if not store.local:
+                store.write(layout.REPORT, page.read_bytes())
 
 
 def mirror(store: Store) -> None:

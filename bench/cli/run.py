@@ -50,6 +50,7 @@ def run(
 ) -> None:
     """Compare methods; without arguments, the quickstart.  The same command again continues."""
     from bench.plan.suite import build_suite
+    from bench.record.lease import leased
     from bench.record.store import Store
     from bench.runner.run import run_suite
 
@@ -61,7 +62,7 @@ def run(
     check_places(resolved.blocks, executor, address)
     store = Store(root, resolved.name)
     follower = None if no_track or executor == "inline" else _follower(store)
-    with CellProgress(quiet=as_json) as progress:
+    with CellProgress(quiet=as_json) as progress, leased(store):
         tuned = None if resolved.tune is None else _tuned(resolved, root, start, progress)
         whole = resolved if tuned is None else tuned.suite
         outcome = run_suite(whole, store, start, progress, retry_failed, after_cell=follower)
@@ -109,11 +110,11 @@ def _print_json(store: Store, outcome: Outcome) -> None:
     typer.echo(
         json.dumps(
             {
-                "run": store.path,
+                "run": store.url,
                 "executed": outcome.executed,
                 "cached": outcome.cached,
                 "statuses": outcome.statuses,
-                "report": f"{store.path}/report.html",
+                "report": f"{store.url}/report.html",
             }
         )
     )
@@ -123,11 +124,13 @@ def _print(store: Store, outcome: Outcome) -> None:
     console = wide_console(120)
     if outcome.executed == 0 and outcome.remeasured == 0:
         console.print(f"Nothing to do: all {outcome.cached} cells of '{store.name}' are stored.")
-    elif store.local:
+    else:
+        from bench.record.copies import folder_of
         from reports.tables.terminal import console as tables
 
-        for table in tables(store.folder):
-            console.print(table)
+        with folder_of(store) as folder:
+            for table in tables(folder):
+                console.print(table)
     counts = ", ".join(f"{count} {status}" for status, count in sorted(outcome.statuses.items()))
     console.print(f"{counts}.")
-    console.print(f"Report: {store.path}/report.html", soft_wrap=True, highlight=False)
+    console.print(f"Report: {store.url}/report.html", soft_wrap=True, highlight=False)
