@@ -15,7 +15,9 @@ from ray.tune.search import Searcher
 
 from bench.record.attempt import Attempt, lost
 from bench.runner.cell import Job
+from bench.runner.executors.ray_nodes import beside_driver
 from bench.runner.executors.ray_trial import CellTrainable, Courier, Mailbox, quiet_run
+from bench.runner.nodes import Machine
 from sweeps.dispatcher import Dispatcher
 
 
@@ -95,10 +97,12 @@ def run(ray: Any, dispatcher: Dispatcher, resources: dict[str, float]) -> None:
     """Run the dispatcher's cells as trials with reused actors until it is finished."""
     # All first actors start together; later trials wait for one of them to be free.
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(dispatcher.limit)
-    mailbox = ray.remote(JobMailbox).options(num_cpus=0).remote()
+    mailbox = ray.remote(JobMailbox).options(**beside_driver(ray)).remote()
     courier = Courier(ray, mailbox, dispatcher.took)
     trainable = tune.with_resources(
-        tune.with_parameters(CellTrainable, jobs=PostedJobs(mailbox), mailbox=mailbox),
+        tune.with_parameters(
+            CellTrainable, jobs=PostedJobs(mailbox), mailbox=mailbox, driver=Machine.here()
+        ),
         tune.PlacementGroupFactory([resources]),
     )
     with tempfile.TemporaryDirectory(prefix="tiltbench-") as scratch:

@@ -5,6 +5,7 @@ Errors of a method become statuses, never exceptions, so that one bad cell does 
 
 from __future__ import annotations
 
+import os
 import platform
 import time
 import traceback
@@ -127,6 +128,8 @@ def machine(device: str = "cpu") -> dict[str, Any]:
         "version": version("tiltbench"),
         "torch": torch.__version__,
         "python": platform.python_version(),
+        "host": platform.node(),
+        "process": os.getpid(),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
     }
 

@@ -14,6 +14,8 @@ from bench.plan.resources import requested
 from bench.record.attempt import lost
 from bench.runner.cell import Job
 from bench.runner.executors.base import Sink
+from bench.runner.executors.ray_nodes import beside_driver, check_nodes
+from bench.runner.nodes import Machine
 
 
 class RayTune:
@@ -31,6 +33,8 @@ class RayTune:
     def run(self, jobs: list[Job], sink: Sink) -> None:
         """Run the jobs as trials; a trial that dies without an answer is a failed cell."""
         with cluster(self.address, self.workers) as ray:
+            if self.address:
+                check_nodes(ray, (job.cell for job in jobs))
             _tune(ray, jobs, sink, None if self.address else self.workers)
 
 
@@ -70,13 +74,21 @@ def _tune(ray: Any, jobs: list[Job], sink: Sink, workers: int | None) -> None:
 
     from ray import tune
 
-    from bench.runner.executors.ray_trial import CellTrainable, Courier, Mailbox, quiet_run
+    from bench.runner.executors.ray_trial import (
+        CellTrainable,
+        Courier,
+        Mailbox,
+        by_reference,
+        quiet_run,
+    )
 
-    mailbox = ray.remote(Mailbox).options(num_cpus=0).remote()
+    mailbox = ray.remote(Mailbox).options(**beside_driver(ray)).remote()
     courier = Courier(ray, mailbox, sink)
     asked = {job.id: requested(job.cell) for job in jobs}
     trainable = tune.with_resources(
-        tune.with_parameters(CellTrainable, jobs={job.id: job for job in jobs}, mailbox=mailbox),
+        tune.with_parameters(
+            CellTrainable, jobs=by_reference(ray, jobs), mailbox=mailbox, driver=Machine.here()
+        ),
         lambda config: tune.PlacementGroupFactory([asked[config["cell"]]]),
     )
     with tempfile.TemporaryDirectory(prefix="tiltbench-") as scratch:

@@ -1,0 +1,162 @@
+"""Two nodes of Ray in one process tree: the same samples, a lost node, a node that is refused."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import threading
+import time
+from dataclasses import replace
+
+import pytest
+
+from bench.core.params import UserError
+from bench.models.weights import PACKAGE
+from bench.plan.expand import expand
+from bench.plan.suite import build_suite
+from bench.record.store import Store
+from bench.runner.executors.ray import RayTune, cluster
+from bench.runner.executors.ray_nodes import nodes_of
+from bench.runner.nodes import Machine, differences, lacking, look
+from bench.runner.run import run_suite
+from tests.runner.test_resume import Silent, run_inline
+
+CONTENT = {
+    "name": "small",
+    "tasks": ["gmm-paper"],
+    "rewards": ["inverse"],
+    "methods": ["dps", "oracle"],
+    "budgets": ["paper-nfe=60"],
+    "seeds": 2,
+    "n": 96,
+    "batch": 32,
+}
+LARGE = CONTENT | {"seeds": 4, "n": 4096, "batch": 64, "budgets": ["paper-nfe=200"]}
+"""Eight cells of 64 shards: a node is lost in the middle of one."""
+
+
+@pytest.fixture
+def nodes(tmp_path, monkeypatch):
+    """A head that computes nothing, and two nodes of one core; the second has its own weights."""
+    from ray.cluster_utils import Cluster
+
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    monkeypatch.setenv("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
+    weights = tmp_path / "weights"
+    weights.mkdir()
+    for name in ("digits.safetensors", "digits.json"):
+        shutil.copy(PACKAGE / name, weights / name)
+    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    try:
+        own = {"TILTBENCH_WEIGHTS": str(weights)}
+        yield made, [made.add_node(num_cpus=1), made.add_node(num_cpus=1, env_vars=own)], weights
+    finally:
+        made.shutdown()
+
+
+def hashes(store):
+    """SHA-256 of the samples of every cell."""
+    cells = store.table("cells")
+    assert (cells.status == "ok").all()
+    return {c: hashlib.sha256(store.index.samples(c)).hexdigest() for c in cells.cell}
+
+
+def run_on(nodes, root, content, watcher=None):
+    suite = build_suite(content)
+    store = Store(str(root), suite.name)
+    executor = RayTune(nodes.address)
+    return store, run_suite(suite, store, lambda: executor, watcher or Silent())
+
+
+def test_two_nodes_give_what_one_process_gives_and_other_weights_are_refused(nodes, tmp_path):
+    made, _, weights = nodes
+    two, outcome = run_on(made, tmp_path / "two", CONTENT)
+    one, _ = run_inline(tmp_path / "one", CONTENT)
+    assert outcome.executed == 4 and hashes(two) == hashes(one)
+    assert two.table("cells").predicted_equal.all()
+    processes = {
+        two.index.last(cell).attempt.machine["process"] for cell in two.table("cells").cell
+    }
+    assert len(processes) == 2, "both nodes have computed"
+
+    path = weights / "digits.safetensors"
+    path.write_bytes(path.read_bytes()[:-1] + b"\x01")
+    digits = CONTENT | {"name": "digits", "tasks": ["digits"], "rewards": ["template"]}
+    with pytest.raises(UserError) as refused:
+        run_on(made, tmp_path / "two", digits)
+    said = str(refused.value)
+    assert said.startswith("the node ") and "the weights 'digits' are" in said
+    assert "where the run was planned: copy the file from there" in said
+    assert not list((tmp_path / "two").glob("digits/cells/*/attempts/*")), "nothing was computed"
+    with cluster(made.address, 1) as ray:
+        found = nodes_of(ray, [row.cell for row in expand(build_suite(digits))][:1])
+    assert sorted(len(node.objections(Machine.here())) for node in found) == [0, 0, 1]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("lost", [0, 1])
+def test_a_node_killed_in_the_middle_loses_no_cell_and_no_finished_shard(nodes, tmp_path, lost):
+    made, workers, _ = nodes
+    root, stamps, open_cells = tmp_path / "two", {}, []
+
+    class Killing(Silent):
+        done = 0
+
+        def finished(self, row, attempt):
+            self.done += 1
+
+    watcher, ended = Killing(), threading.Event()
+
+    def watch():
+        killed = False
+        while not ended.is_set():
+            for path in root.glob("small/work/*/*.shard"):
+                try:
+                    stamps.setdefault(path, set()).add(path.stat().st_mtime_ns)
+                except FileNotFoundError:
+                    continue
+            running = {path.parent.name for path in root.glob("small/work/*/*.shard")}
+            if not killed and watcher.done >= 2 and len(running) == 2:
+                killed = True
+                open_cells.extend(running)
+                made.remove_node(workers[lost], allow_graceful=False)
+            time.sleep(0.005)
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    try:
+        two, outcome = run_on(made, root, LARGE, watcher)
+    finally:
+        ended.set()
+        thread.join()
+    assert len(open_cells) == 2, "the node was not killed in the middle"
+    assert outcome.executed == 8 and outcome.statuses == {"ok": 8}
+    assert {number for cell in two.table("cells").cell for number in two.index._attempts(cell)} == {
+        1
+    }
+    assert all(len(seen) == 1 for seen in stamps.values()), "a finished shard was computed again"
+    one, _ = run_inline(tmp_path / "one", LARGE)
+    assert hashes(two) == hashes(one)
+    assert two.table("cells").predicted_equal.all()
+
+
+def test_a_machine_that_differs_is_told_what_mends_it():
+    here = Machine.here()
+    assert differences(here, replace(here, host="other", gpus=("card",), cores=99)) == []
+    other = replace(here, python="3.99.1", torch="0.1", code="0" * 64)
+    said = differences(here, other)
+    assert len(said) == 3 and "start Ray there from this Python" in said[0]
+    assert f"pip install torch=={here.torch}" in said[1]
+    assert "its code of tiltbench is 000000000000" in said[2] and "the same commit" in said[2]
+
+
+def test_what_a_cell_lacks_is_said():
+    digits = CONTENT | {"tasks": ["digits"], "rewards": ["template"]}
+    (cell, *_) = [row.cell for row in expand(build_suite(digits))]
+    assert list(lacking(cell)) == [] and look([cell]).lacks == ()
+    newer = replace(cell, versions=cell.versions | {"method": "99"})
+    (said,) = lacking(newer)
+    assert f"the method 'dps' is of version {cell.versions['method']} there and 99" in said
+    other = replace(cell, weights={"digits": "0" * 64, "judge": "1" * 64})
+    first, second = lacking(other)
+    assert "and 000000000000 where" in first and "'judge' are not there" in second
