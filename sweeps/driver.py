@@ -16,6 +16,8 @@ from bench.record.store import Store
 from bench.record.tables import write_tables
 from bench.runner.executors.base import Executor
 from bench.runner.executors.ray import RayTune, cluster
+from bench.runner.executors.ray_nodes import check_nodes
+from bench.runner.nodes import Machine
 from bench.runner.run import Watcher, pilots_of, run_suite
 from sweeps import sweep_file, tables
 from sweeps.dashboard import export_sqlite
@@ -122,7 +124,10 @@ def _tune(
         from sweeps.searcher import run
 
         ray = session.enter_context(cluster(runner.address, runner.workers))
-        run(ray, dispatcher, requested(first.cell))
+        if runner.address:
+            check_nodes(ray, [first.cell])
+        driver = Machine.here() if runner.address else None
+        run(ray, dispatcher, requested(first.cell), driver)
         return
     while (job := dispatcher.next()) is not None:
         runner.run([job], dispatcher.took)

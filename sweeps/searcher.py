@@ -93,15 +93,20 @@ class CellSearcher(Searcher):  # type: ignore[misc]  # ray is untyped
         """Nothing: a sweep is planned again from the store."""
 
 
-def run(ray: Any, dispatcher: Dispatcher, resources: dict[str, float]) -> None:
-    """Run the dispatcher's cells as trials with reused actors until it is finished."""
+def run(
+    ray: Any, dispatcher: Dispatcher, resources: dict[str, float], driver: Machine | None = None
+) -> None:
+    """Run the dispatcher's cells as trials with reused actors until it is finished.
+
+    driver: the machine that workers of a cluster have to be like; None for workers of this one.
+    """
     # All first actors start together; later trials wait for one of them to be free.
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(dispatcher.limit)
     mailbox = ray.remote(JobMailbox).options(**beside_driver(ray)).remote()
     courier = Courier(ray, mailbox, dispatcher.took)
     trainable = tune.with_resources(
         tune.with_parameters(
-            CellTrainable, jobs=PostedJobs(mailbox), mailbox=mailbox, driver=Machine.here()
+            CellTrainable, jobs=PostedJobs(mailbox), mailbox=mailbox, driver=driver
         ),
         tune.PlacementGroupFactory([resources]),
     )

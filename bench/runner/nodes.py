@@ -64,7 +64,7 @@ class Look:
 
 @cache
 def code_digest() -> str:
-    """SHA-256 of the sources by which cells are computed here."""
+    """SHA-256 of the sources by which cells are computed here, as they are when first asked for."""
     total = hashlib.sha256()
     for package in PACKAGES:
         spec = find_spec(package)
@@ -99,9 +99,12 @@ def _minor(python: str) -> str:
     return ".".join(python.split(".")[:2])
 
 
-def look(cells: Iterable[Cell]) -> Look:
-    """This machine, and what it lacks of what the cells were planned with."""
-    return Look(Machine.here(), tuple(dict.fromkeys(s for c in cells for s in lacking(c))))
+def look(cells: Iterable[Cell], paths: Iterable[str] = ()) -> Look:
+    """This machine, and what it lacks: of what the cells were planned with, and of these paths."""
+    said = [sentence for cell in cells for sentence in lacking(cell)]
+    gone = [path for path in paths if not Path(path).exists()]
+    said += [f"there is no {path} there: mount it, or copy it to the same place" for path in gone]
+    return Look(Machine.here(), tuple(dict.fromkeys(said)))
 
 
 def lacking(cell: Cell) -> Iterator[str]:

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import shutil
 import threading
 import time
 from dataclasses import replace
 
 import pytest
+from typer.testing import CliRunner
 
+from bench.cli.main import app
 from bench.core.params import UserError
 from bench.models.weights import PACKAGE
 from bench.plan.expand import expand
 from bench.plan.suite import build_suite
 from bench.record.store import Store
-from bench.runner.executors.ray import RayTune, cluster
-from bench.runner.executors.ray_nodes import nodes_of
+from bench.runner.executors.ray import RayTune
 from bench.runner.nodes import Machine, differences, lacking, look
 from bench.runner.run import run_suite
 from tests.runner.test_resume import Silent, run_inline
@@ -88,9 +90,14 @@ def test_two_nodes_give_what_one_process_gives_and_other_weights_are_refused(nod
     assert said.startswith("the node ") and "the weights 'digits' are" in said
     assert "where the run was planned: copy the file from there" in said
     assert not list((tmp_path / "two").glob("digits/cells/*/attempts/*")), "nothing was computed"
-    with cluster(made.address, 1) as ray:
-        found = nodes_of(ray, [row.cell for row in expand(build_suite(digits))][:1])
-    assert sorted(len(node.objections(Machine.here())) for node in found) == [0, 0, 1]
+    file, gone = tmp_path / "digits.json", tmp_path / "gone"
+    file.write_text(json.dumps(digits))
+    asked = ["doctor", str(file), "--address", made.address, "--path", str(gone), "--json"]
+    told = CliRunner().invoke(app, asked)
+    assert told.exit_code == 1
+    lacks = sorted(node["objections"] for node in json.loads(told.stdout)["nodes"])
+    assert [len(sentences) for sentences in lacks] == [2, 1, 1], lacks
+    assert all(f"there is no {gone} there: mount it" in sentences[-1] for sentences in lacks)
 
 
 @pytest.mark.slow
@@ -160,3 +167,8 @@ def test_what_a_cell_lacks_is_said():
     other = replace(cell, weights={"digits": "0" * 64, "judge": "1" * 64})
     first, second = lacking(other)
     assert "and 000000000000 where" in first and "'judge' are not there" in second
+
+
+def test_an_address_without_a_cluster_is_one_sentence():
+    with pytest.raises(UserError, match=r"cannot join the Ray cluster at 127\.0\.0\.1:1 "):
+        CliRunner().invoke(app, ["doctor", "--address", "127.0.0.1:1"], catch_exceptions=False)

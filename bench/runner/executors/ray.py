@@ -10,6 +10,7 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
+from bench.core.params import UserError
 from bench.plan.resources import requested
 from bench.record.attempt import lost
 from bench.runner.cell import Job
@@ -35,7 +36,7 @@ class RayTune:
         with cluster(self.address, self.workers) as ray:
             if self.address:
                 check_nodes(ray, (job.cell for job in jobs))
-            _tune(ray, jobs, sink, None if self.address else self.workers)
+            _tune(ray, jobs, sink, self.workers, joined=bool(self.address))
 
 
 @contextlib.contextmanager
@@ -62,14 +63,24 @@ def cluster(address: str | None, workers: int) -> Iterator[Any]:
         options["address"] = address
     else:
         options |= {"num_cpus": workers, "include_dashboard": False}
-    ray.init(**options)
+    try:
+        ray.init(**options)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        if not address:
+            raise
+        reason = str(error).strip().partition("\n")[0]
+        raise UserError(
+            f"cannot join the Ray cluster at {address} ({reason}): start one with the same "
+            "Python and Ray ('ray start --head'), or leave --address out"
+        ) from error
     try:
         yield ray
     finally:
         ray.shutdown()
 
 
-def _tune(ray: Any, jobs: list[Job], sink: Sink, workers: int | None) -> None:
+def _tune(ray: Any, jobs: list[Job], sink: Sink, workers: int, joined: bool) -> None:
+    """Run the jobs; on a cluster that was joined by all its cores, and by nodes like this one."""
     import tempfile
 
     from ray import tune
@@ -85,9 +96,10 @@ def _tune(ray: Any, jobs: list[Job], sink: Sink, workers: int | None) -> None:
     mailbox = ray.remote(Mailbox).options(**beside_driver(ray)).remote()
     courier = Courier(ray, mailbox, sink)
     asked = {job.id: requested(job.cell) for job in jobs}
+    driver = Machine.here() if joined else None
     trainable = tune.with_resources(
         tune.with_parameters(
-            CellTrainable, jobs=by_reference(ray, jobs), mailbox=mailbox, driver=Machine.here()
+            CellTrainable, jobs=by_reference(ray, jobs), mailbox=mailbox, driver=driver
         ),
         lambda config: tune.PlacementGroupFactory([asked[config["cell"]]]),
     )
@@ -95,7 +107,9 @@ def _tune(ray: Any, jobs: list[Job], sink: Sink, workers: int | None) -> None:
         tuner = tune.Tuner(
             trainable,
             param_space={"cell": tune.grid_search([job.id for job in jobs])},
-            tune_config=tune.TuneConfig(reuse_actors=True, max_concurrent_trials=workers or 0),
+            tune_config=tune.TuneConfig(
+                reuse_actors=True, max_concurrent_trials=0 if joined else workers
+            ),
             run_config=quiet_run("cells", scratch, courier),
         )
         tuner.fit()

@@ -36,14 +36,13 @@ class Node:
         return [*differences(driver, self.found.machine), *self.found.lacks]
 
 
-def nodes_of(ray: Any, cells: Sequence[Cell] = ()) -> list[Node]:
+def nodes_of(ray: Any, cells: Sequence[Cell] = (), paths: Sequence[str] = ()) -> list[Node]:
     """Every living node, with what it lacks of what the cells need; all are asked at once."""
-    asked = [(node, _ask(ray, node["NodeID"], cells)) for node in ray.nodes() if node["Alive"]]
-    return [_node(ray, node, answer) for node, answer in asked]
-
-
-def _ask(ray: Any, node: str, cells: Sequence[Cell]) -> Any:
-    return ray.remote(look).options(num_cpus=0, max_retries=1, **on_node(node)).remote(cells)
+    ask = ray.remote(look)
+    living = [node for node in ray.nodes() if node["Alive"]]
+    options = [{"num_cpus": 0, "max_retries": 1, **on_node(n["NodeID"])} for n in living]
+    answers = [ask.options(**own).remote(cells, paths) for own in options]
+    return [_node(ray, node, answer) for node, answer in zip(living, answers, strict=True)]
 
 
 def _node(ray: Any, node: dict[str, Any], answer: Any) -> Node:
