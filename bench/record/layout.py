@@ -54,7 +54,7 @@ def work(cell: str) -> str:
 
 def shard(cell: str, name: str) -> str:
     """A file of samples in the working folder of a cell."""
-    return f"{work(cell)}/{name}"
+    return f"{work(cell)}/{name}{SHARD}"
 
 
 def table(name: str) -> str:

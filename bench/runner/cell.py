@@ -134,10 +134,16 @@ def machine(device: str = "cpu") -> dict[str, Any]:
     }
 
 
-def made_by(job: Job) -> tuple[str, ...]:
-    """What decides samples beside the cell: budget, device and versions here."""
+def shards_of(job: Job) -> Shards | None:
+    """Where the batches of a job are kept; None for a cell that is made in one.
+
+    What decides samples beside the cell is in every shard: budget, device and versions here.
+    """
+    if job.shards is None or job.cell.n <= job.cell.batch:
+        return None
     here = machine(job.cell.device)
-    return (str(job.budget or ""), here["device"], here["version"], here["torch"])
+    made_by = (str(job.budget or ""), here["device"], here["version"], here["torch"])
+    return replace(job.shards, made_by=made_by)
 
 
 class Curve(list[Mapping[str, float]]):
@@ -184,10 +190,9 @@ def _sample(job: Job) -> CellResult:
     meter = Meter(limit, budget.unit if budget else DEFAULT, cell.seconds, count_flops=True)
     problem = make_problem(cell, instances, meter, range(cell.n))
     problem.budget, problem.on_log = budget, curve
-    shards = None if job.shards is None else replace(job.shards, made_by=made_by(job))
     samples: Samples | None
     try:
-        samples, ending = sample_in_batches(instances.method, problem, cell, shards), GOOD
+        samples, ending = sample_in_batches(instances.method, problem, cell, shards_of(job)), GOOD
     except (OverBudget, TimeIsUp) as error:
         samples, ending = next(reversed(problem.checkpoints), None), ended_by(error)
     except Exception as error:
@@ -205,7 +210,7 @@ def sample_in_batches(
 ) -> Samples:
     """All n samples, `batch` at a time; noise is indexed by sample, so batches join up.
 
-    Where there are several and `shards` are given, each is kept, and kept ones are not made again.
+    With `shards` each batch is kept, and kept ones are not made again.
     """
     # What is made together stays together: the batch is rounded up to whole populations.
     batch = -(-cell.batch // method.together) * method.together
@@ -214,9 +219,9 @@ def sample_in_batches(
     def make(of_rows: Problem) -> Samples:
         return one_batch(method, of_rows, cell)
 
-    if shards is None or len(rows) < 2:
+    if shards is None:
         return Samples.joined([make(problem.for_rows(own)) for own in rows])
-    return Samples.joined([shards.once(problem.for_rows(own), make) for own in rows])
+    return Samples.joined([shards.once(cell.id, problem.for_rows(own), make) for own in rows])
 
 
 def one_batch(method: Method[Any], problem: Problem, cell: Cell) -> Samples:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
@@ -22,6 +23,7 @@ import torch
 
 from bench.core.cells import canonical
 from bench.core.metering import Spent
+from bench.core.params import UserError
 from bench.core.place import HOST
 from bench.core.problem import Problem
 from bench.core.units import Kind, Role
@@ -49,28 +51,28 @@ class Shards:
     """The shards of one cell.
 
     files: those of the run.  cell: its id.  made_by: all that decides samples beside the cell.
+    A shard is named by the id of the cell that it is a part of, under the condition it was made.
     """
 
     files: RunFiles
     cell: str
     made_by: tuple[str, ...] = ()
 
-    def once(self, problem: Problem, make: Callable[[Problem], Samples]) -> Samples:
-        """The samples of a problem's rows: the kept ones, or made now and kept."""
-        found = self._found(problem.rows)
+    def once(self, part: str, problem: Problem, make: Callable[[Problem], Samples]) -> Samples:
+        """The samples of a problem's rows: the kept ones, or made now and kept.
+
+        part: the id of the cell that the rows belong to.  Where nothing can be written, as on a
+        node that lacks the folder of the runs, nothing is kept: the samples are as good.
+        """
+        name = layout.shard(self.cell, f"{part}-{problem.rows.start:08d}-{problem.rows.stop:08d}")
+        data = self.files.found(name)
+        found = None if data is None else _unpacked(data, self.made_by)
         if found is not None:
             return _replayed(found, problem)
         made = _made(problem, make)
-        with problem.meter.paused():
-            self.files.write(self._name(problem.rows), _packed(made, self.made_by))
+        with problem.meter.paused(), suppress(UserError):
+            self.files.write(name, _packed(made, self.made_by))
         return made.samples
-
-    def _found(self, rows: range) -> Shard | None:
-        data = self.files.found(self._name(rows))
-        return None if data is None else _unpacked(data, self.made_by)
-
-    def _name(self, rows: range) -> str:
-        return layout.shard(self.cell, f"{rows.start:08d}-{rows.stop:08d}{layout.SHARD}")
 
 
 def _made(problem: Problem, make: Callable[[Problem], Samples]) -> Shard:

@@ -7,19 +7,23 @@ import json
 import shutil
 import threading
 import time
-from dataclasses import replace
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
 
 import pytest
 from typer.testing import CliRunner
 
 from bench.cli.main import app
+from bench.core.cells import Cell
 from bench.core.params import UserError
 from bench.models.weights import PACKAGE
 from bench.plan.expand import expand
 from bench.plan.suite import build_suite
+from bench.record.attempt import Attempt
 from bench.record.store import Store
 from bench.runner.executors.ray import RayTune
-from bench.runner.nodes import Machine, differences, lacking, look
+from bench.runner.executors.ray_nodes import Node
+from bench.runner.nodes import Look, Machine, differences, lacking, look
 from bench.runner.run import run_suite
 from tests.runner.test_resume import Silent, run_inline
 
@@ -38,8 +42,11 @@ LARGE = CONTENT | {"seeds": 4, "n": 4096, "batch": 64, "budgets": ["paper-nfe=20
 
 
 @pytest.fixture
-def nodes(tmp_path, monkeypatch):
-    """A head that computes nothing, and two nodes of one core; the second has its own weights."""
+def nodes(request, tmp_path, monkeypatch):
+    """A head and nodes of one core, the last of which has weights of its own.
+
+    The parameter is (cores of the head, nodes beside it).
+    """
     from ray.cluster_utils import Cluster
 
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
@@ -48,10 +55,14 @@ def nodes(tmp_path, monkeypatch):
     weights.mkdir()
     for name in ("digits.safetensors", "digits.json"):
         shutil.copy(PACKAGE / name, weights / name)
-    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    cores, beside = request.param
+    head = {"num_cpus": cores, "num_gpus": 0, "include_dashboard": False}
+    made = Cluster(initialize_head=True, head_node_args=head)
     try:
+        plain = [made.add_node(num_cpus=1, num_gpus=0) for _ in range(beside - 1)]
         own = {"TILTBENCH_WEIGHTS": str(weights)}
-        yield made, [made.add_node(num_cpus=1), made.add_node(num_cpus=1, env_vars=own)], weights
+        last = made.add_node(num_cpus=1, num_gpus=1, env_vars=own)
+        yield made, [*plain, last], weights
     finally:
         made.shutdown()
 
@@ -70,28 +81,37 @@ def run_on(nodes, root, content, watcher=None):
     return store, run_suite(suite, store, lambda: executor, watcher or Silent())
 
 
+def spoil(weights):
+    """Other weights of digits on the last node, of the same size; a suite that needs them."""
+    path = weights / "digits.safetensors"
+    path.write_bytes(path.read_bytes()[:-1] + b"\x01")
+    return CONTENT | {"name": "digits", "tasks": ["digits"], "rewards": ["template"]}
+
+
+@pytest.mark.parametrize("nodes", [(1, 1)], indirect=True)
 def test_two_nodes_give_what_one_process_gives_and_other_weights_are_refused(nodes, tmp_path):
     made, _, weights = nodes
     two, outcome = run_on(made, tmp_path / "two", CONTENT)
     one, _ = run_inline(tmp_path / "one", CONTENT)
     assert outcome.executed == 4 and hashes(two) == hashes(one)
     assert two.table("cells").predicted_equal.all()
-    processes = {
-        two.index.last(cell).attempt.machine["process"] for cell in two.table("cells").cell
-    }
+    attempts = [two.index.last(cell).attempt for cell in two.table("cells").cell]
+    processes = {attempt.machine["process"] for attempt in attempts}
     assert len(processes) == 2, "both nodes have computed"
-
-    path = weights / "digits.safetensors"
-    path.write_bytes(path.read_bytes()[:-1] + b"\x01")
-    digits = CONTENT | {"name": "digits", "tasks": ["digits"], "rewards": ["template"]}
     with pytest.raises(UserError) as refused:
-        run_on(made, tmp_path / "two", digits)
+        run_on(made, tmp_path / "two", spoil(weights))
     said = str(refused.value)
     assert said.startswith("the node ") and "the weights 'digits' are" in said
     assert "where the run was planned: copy the file from there" in said
     assert not list((tmp_path / "two").glob("digits/cells/*/attempts/*")), "nothing was computed"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("nodes", [(0, 2)], indirect=True)
+def test_the_doctor_asks_every_node(nodes, tmp_path):
+    made, _, weights = nodes
     file, gone = tmp_path / "digits.json", tmp_path / "gone"
-    file.write_text(json.dumps(digits))
+    file.write_text(json.dumps(spoil(weights)))
     asked = ["doctor", str(file), "--address", made.address, "--path", str(gone), "--json"]
     told = CliRunner().invoke(app, asked)
     assert told.exit_code == 1
@@ -100,7 +120,30 @@ def test_two_nodes_give_what_one_process_gives_and_other_weights_are_refused(nod
     assert all(f"there is no {gone} there: mount it" in sentences[-1] for sentences in lacks)
 
 
+def test_what_the_doctor_says_of_nodes(monkeypatch):
+    """Of three: one like this machine, one of another torch, one that does not answer."""
+    here = Machine.here()
+    found = [Look(here), Look(replace(here, host="far", torch="0.1", gpus=("a card",))), None]
+    asked = [
+        Node(f"10.0.0.{k}", {"CPU": 8.0}, one, "" if one else "it did not answer (x): install it")
+        for k, one in enumerate(found)
+    ]
+    monkeypatch.setattr("bench.runner.executors.ray.cluster", lambda *_: nullcontext())
+    monkeypatch.setattr("bench.runner.executors.ray_nodes.nodes_of", lambda *_: asked)
+    told = CliRunner().invoke(app, ["doctor", "quickstart", "--address", "somewhere"])
+    assert told.exit_code == 1
+    assert f"10.0.0.1 (far): its torch is 0.1 and the driver's {here.torch}: run pip" in told.output
+    assert "10.0.0.2: it did not answer (x): install it." in told.output
+    assert "a card" in told.output and "as the driver" in told.output
+    asked[1:] = []
+    told = CliRunner().invoke(app, ["doctor", "quickstart", "--address", "somewhere"])
+    assert told.exit_code == 0 and "1 node is as the driver" in told.output
+    told = CliRunner().invoke(app, ["doctor", "--json"])
+    assert isinstance(told.exception, UserError)
+
+
 @pytest.mark.slow
+@pytest.mark.parametrize("nodes", [(0, 2)], indirect=True)
 @pytest.mark.parametrize("lost", [0, 1])
 def test_a_node_killed_in_the_middle_loses_no_cell_and_no_finished_shard(nodes, tmp_path, lost):
     made, workers, _ = nodes
@@ -145,6 +188,44 @@ def test_a_node_killed_in_the_middle_loses_no_cell_and_no_finished_shard(nodes, 
     one, _ = run_inline(tmp_path / "one", LARGE)
     assert hashes(two) == hashes(one)
     assert two.table("cells").predicted_equal.all()
+
+
+@dataclass(frozen=True)
+class Asking:
+    """A job that tells what Ray set aside for it."""
+
+    cell: Cell
+    fitted: bytes | None = None
+
+    @property
+    def id(self):
+        return self.cell.id
+
+    def run(self):
+        import ray
+
+        here, began = ray.get_runtime_context(), time.time()
+        time.sleep(2.0)
+        said = {"given": here.get_assigned_resources(), "span": (began, time.time())}
+        return Attempt(self.id, "ok", machine=said | {"cards": here.get_accelerator_ids()["GPU"]})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("nodes", [(2, 1)], indirect=True)
+def test_parts_of_a_card_reach_ray(nodes):
+    """Two cells share the one card that there is; a third waits for it."""
+    made, _, _ = nodes
+    content = CONTENT | {"seeds": 3, "methods": ["dps"], "resources": {"gpu": 0.5, "cpu": 0.25}}
+    cells = [replace(row.cell, device="cuda") for row in expand(build_suite(content))]
+    attempts = []
+    RayTune(made.address).run([Asking(cell) for cell in cells], attempts.append)
+    assert [a.status for a in attempts] == ["ok"] * 3
+    assert all(a.machine["given"]["GPU"] == 0.5 for a in attempts)
+    assert all(a.machine["given"]["CPU"] == 0.25 for a in attempts)
+    assert all(a.machine["cards"] == ["0"] for a in attempts)
+    spans = sorted(a.machine["span"] for a in attempts)
+    assert spans[1][0] < spans[0][1], "two at once"
+    assert spans[2][0] >= spans[0][1], "and no third"
 
 
 def test_a_machine_that_differs_is_told_what_mends_it():

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from bench.core.metering import Meter
+from bench.core.params import UserError
 from bench.plan.expand import expand
 from bench.plan.suite import build_suite
 from bench.record.files import RunFiles
@@ -157,6 +158,16 @@ def test_the_budget_is_enforced_across_shards(tmp_path):
     sorted(tmp_path.glob("run/work/*/*.shard"))[-1].unlink()
     with pytest.raises(OverBudget):
         sampled(row.cell, shards, limit=0.9 * work.cost("paper-nfe"))
+
+
+def test_where_nothing_can_be_written_the_samples_are_as_good(tmp_path, monkeypatch):
+    row, shards = sharded(tmp_path, "dps")
+
+    def full(*_):
+        raise UserError("cannot write: free space")
+
+    monkeypatch.setattr(RunFiles, "write", full)
+    assert torch.equal(sampled(row.cell, shards)[0].x, sampled(row.cell, None)[0].x)
 
 
 def test_a_cell_of_one_batch_writes_no_shard(tmp_path):
