@@ -11,10 +11,13 @@ from bench.plan.expand import expand
 from bench.plan.resources import requested
 from bench.plan.suite import Block, Suite
 from bench.record.attempt import Attempt
+from bench.record.lease import leased
 from bench.record.store import Store
 from bench.record.tables import write_tables
 from bench.runner.executors.base import Executor
 from bench.runner.executors.ray import RayTune, cluster
+from bench.runner.executors.ray_nodes import check_nodes
+from bench.runner.nodes import Machine
 from bench.runner.run import Watcher, pilots_of, run_suite
 from sweeps import sweep_file, tables
 from sweeps.dashboard import export_sqlite
@@ -77,7 +80,8 @@ def run_sweep(
     """
     spec, watcher = checked(spec), watcher or Silent()
     store.open()
-    with driving(store.folder), contextlib.ExitStack() as own:
+    alone = driving(store.folder) if store.local else leased(store)
+    with alone, contextlib.ExitStack() as own:
         runner = executor()
         swept = Swept(spec, store, _studies(spec, store, runner.workers))
         try:
@@ -120,7 +124,10 @@ def _tune(
         from sweeps.searcher import run
 
         ray = session.enter_context(cluster(runner.address, runner.workers))
-        run(ray, dispatcher, requested(first.cell))
+        if runner.address:
+            check_nodes(ray, [first.cell])
+        driver = Machine.here() if runner.address else None
+        run(ray, dispatcher, requested(first.cell), driver)
         return
     while (job := dispatcher.next()) is not None:
         runner.run([job], dispatcher.took)

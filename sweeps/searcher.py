@@ -15,13 +15,9 @@ from ray.tune.search import Searcher
 
 from bench.record.attempt import Attempt, lost
 from bench.runner.cell import Job
-from bench.runner.executors.ray_trial import (
-    CellTrainable,
-    Courier,
-    Mailbox,
-    beside_the_driver,
-    quiet_run,
-)
+from bench.runner.executors.ray_nodes import beside_driver
+from bench.runner.executors.ray_trial import CellTrainable, Courier, Mailbox, quiet_run
+from bench.runner.nodes import Machine
 from sweeps.dispatcher import Dispatcher
 
 
@@ -97,14 +93,21 @@ class CellSearcher(Searcher):  # type: ignore[misc]  # ray is untyped
         """Nothing: a sweep is planned again from the store."""
 
 
-def run(ray: Any, dispatcher: Dispatcher, resources: dict[str, float]) -> None:
-    """Run the dispatcher's cells as trials with reused actors until it is finished."""
+def run(
+    ray: Any, dispatcher: Dispatcher, resources: dict[str, float], driver: Machine | None = None
+) -> None:
+    """Run the dispatcher's cells as trials with reused actors until it is finished.
+
+    driver: the machine that workers of a cluster have to be like; None for workers of this one.
+    """
     # All first actors start together; later trials wait for one of them to be free.
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(dispatcher.limit)
-    mailbox = beside_the_driver(ray, JobMailbox)
+    mailbox = ray.remote(JobMailbox).options(**beside_driver(ray)).remote()
     courier = Courier(ray, mailbox, dispatcher.took)
     trainable = tune.with_resources(
-        tune.with_parameters(CellTrainable, jobs=PostedJobs(mailbox), mailbox=mailbox),
+        tune.with_parameters(
+            CellTrainable, jobs=PostedJobs(mailbox), mailbox=mailbox, driver=driver
+        ),
         tune.PlacementGroupFactory([resources]),
     )
     with tempfile.TemporaryDirectory(prefix="tiltbench-") as scratch:

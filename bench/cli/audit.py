@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -19,7 +18,7 @@ EXAMPLE = "bench audit runs/quickstart --flops"
 
 
 def audit(
-    run: Annotated[Path, typer.Argument(help="A run folder.")],
+    run: Annotated[str, typer.Argument(help="A run folder, or its URL.")],
     flops: Annotated[
         bool, typer.Option("--flops", help="Run a batch of every method under the FLOP counter.")
     ] = False,
@@ -32,7 +31,7 @@ def audit(
     from bench.runner import audit as auditing
     from bench.runner.run import pilots_of
 
-    store = open_run(str(run))
+    store = open_run(run)
     plan = expand(build_suite(store.suite()), pilots_of(store))
     findings = auditing.audit(store, plan, flops)
     unmatched = auditing.not_matched(store.table("cells"))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -13,13 +12,15 @@ EXAMPLE = "bench compare runs/a runs/b"
 
 
 def compare(
-    first: Annotated[Path, typer.Argument(help="A run folder.")],
-    second: Annotated[Path, typer.Argument(help="Another run folder.")],
+    first: Annotated[str, typer.Argument(help="A run folder, or its URL.")],
+    second: Annotated[str, typer.Argument(help="Another run folder, or its URL.")],
     as_json: AsJson = False,
 ) -> None:
     """Tables of two runs side by side."""
+    from bench.record.copies import folder_of
     from bench.record.store import open_run
     from reports.data.two_runs import compare_runs as table
 
-    frame = table(open_run(str(first)).folder, open_run(str(second)).folder)
+    with folder_of(open_run(first)) as a, folder_of(open_run(second)) as b:
+        frame = table(a, b)
     typer.echo(frame.to_json(orient="records") if as_json else frame.to_string(index=False))

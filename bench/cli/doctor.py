@@ -3,12 +3,44 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
 
 import typer
 
+from bench.cli.options import AsJson
 
-def doctor() -> None:
-    """What is installed, what is missing, and what it would cost to add."""
+EXAMPLE = "bench doctor quickstart --address auto --path /shared/runs"
+
+
+def doctor(
+    suite: Annotated[
+        str, typer.Argument(metavar="[SUITE]", help="Whose weights nodes should have.")
+    ] = "quickstart",
+    address: Annotated[
+        str | None, typer.Option("--address", help="A Ray cluster, every node of which is asked.")
+    ] = None,
+    path: Annotated[
+        list[str], typer.Option("--path", help="A file or folder that every node should have.")
+    ] = [],  # noqa: B006  # typer reads list defaults and never mutates them
+    as_json: AsJson = False,
+) -> None:
+    """What is installed, what is missing, and what it would cost to add; or that of a cluster.
+
+    With --address: Python, torch, tiltbench, GPUs, weights and paths of every node, and where one
+    differs from this machine, what mends it.
+    """
+    from bench.core.params import UserError
+
+    if address is not None:
+        from bench.cli.doctor_nodes import show_nodes
+
+        return show_nodes(address, suite, path, as_json)
+    if path or as_json:
+        raise UserError("--path and --json belong to a cluster: give --address too")
+    return _here()
+
+
+def _here() -> None:
     import importlib.metadata
     import os
     import shutil

@@ -46,14 +46,18 @@ def check_places(places: Iterable[Block | Spec], kind: str, address: str | None)
 
 
 def write_report(store: Store, fresh: bool) -> None:
-    """The HTML report of a run on this machine: if something is `fresh`, or it is stale."""
+    """The HTML report of a run, where the run is: if something is `fresh`, or it is stale."""
     from bench.record import layout
+    from bench.record.copies import folder_of
 
     made, of = store.projections, store.projections.state(layout.REPORT)
-    if store.local and (fresh or not made.current(layout.REPORT, of)):
+    if fresh or not made.current(layout.REPORT, of):
         from reports.html import write_page
 
-        write_page(store.folder)
+        with folder_of(store, samples=True) as folder:
+            page = write_page(folder)
+            if not store.local:
+                store.write(layout.REPORT, page.read_bytes())
         made.note(layout.REPORT, store.read(layout.REPORT), of)
 
 

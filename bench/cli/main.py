@@ -39,7 +39,7 @@ VERBS: dict[str, tuple[Callable[..., None], str | None]] = {
     "list": (listing.listing, listing.EXAMPLE),
     "report": (report.report, report.EXAMPLE),
     "compare": (compare.compare, compare.EXAMPLE),
-    "doctor": (doctor.doctor, None),
+    "doctor": (doctor.doctor, doctor.EXAMPLE),
     "prefetch": (prefetch.prefetch, prefetch.EXAMPLE),
     "evaluate": (evaluate.evaluate, evaluate.EXAMPLE),
     "train": (train.train, train.EXAMPLE),

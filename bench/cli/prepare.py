@@ -48,14 +48,23 @@ def statistics(
     ] = "inception-clean",
     weights: Annotated[str, typer.Option("--weights", help="Path of the encoder's weights.")] = "",
 ) -> None:
-    """Mean and covariance of the features of all pictures, in float64, one block at a time."""
+    """Mean and covariance of the features of all pictures, in float64, one block at a time.
+
+    The same command goes on where it was stopped.
+    """
     from bench.metrics.encoders import encoder as encoder_of
-    from bench.metrics.running import streamed, write_moments
-    from bench.reading.folder import contents
+    from bench.metrics.running import counted, write_moments
+    from bench.reading.folder import contents, listing
     from bench.reading.picture import read_pictures
 
     found, named = encoder_of(encoder, weights), contents(folder)
-    moments = streamed(found.blocks(read_pictures(named.pictures)), found.dimension)
     said = {"encoder": found.name, "weights": found.weights, "version": found.version}
+    moments = counted(
+        named.pictures,
+        lambda pictures: found.blocks(read_pictures(pictures)),
+        found.dimension,
+        to.with_name(f"{to.name}.counted"),
+        {**said, "pictures": listing(folder, named.pictures)},
+    )
     write_moments(to, moments, said)
     typer.echo(f"{moments.n:,} pictures, {found.dimension} features of {found.name}: {to}")

@@ -11,23 +11,26 @@ EXAMPLE = "bench report runs/quickstart"
 
 
 def report(
-    run: Annotated[Path, typer.Argument(help="A run folder, e.g. runs/quickstart.")],
+    run: Annotated[str, typer.Argument(help="A run folder or its URL, e.g. runs/quickstart.")],
     markdown: Annotated[
         Path | None,
         typer.Option("--markdown", help="Also write the tables to this file."),
     ] = None,
 ) -> None:
     """(Re)build the HTML report, also while the run is going on."""
+    from bench.cli.execution import write_report
     from bench.plan.expand import expand
     from bench.plan.suite import build_suite
+    from bench.record import layout
+    from bench.record.copies import folder_of
     from bench.record.store import open_run
     from bench.record.tables import write_tables
     from bench.runner.run import pilots_of
-    from reports.html import write_page
 
-    store = open_run(str(run))
+    store = open_run(run)
     write_tables(store, expand(build_suite(store.suite()), pilots_of(store)))
-    typer.echo(f"Report: {write_page(store.folder)}")
+    write_report(store, fresh=True)
+    typer.echo(f"Report: {store.url}/{layout.REPORT}")
     if store.index.damaged:
         first, more = store.index.damaged[0], len(store.index.damaged) - 1
         typer.secho(
@@ -39,5 +42,6 @@ def report(
     if markdown is not None:
         from reports.tables.markdown import markdown as tables
 
-        markdown.write_text(tables(store.folder), encoding="utf-8")
+        with folder_of(store) as folder:
+            markdown.write_text(tables(folder), encoding="utf-8")
         typer.echo(f"Tables: {markdown}")

@@ -111,11 +111,11 @@ def _print_json(store: Store, outcome: Outcome) -> None:
     typer.echo(
         json.dumps(
             {
-                "run": store.path,
+                "run": store.url,
                 "executed": outcome.executed,
                 "cached": outcome.cached,
                 "statuses": outcome.statuses,
-                "report": f"{store.path}/report.html",
+                "report": f"{store.url}/report.html",
             }
         )
     )
@@ -125,11 +125,13 @@ def _print(store: Store, outcome: Outcome) -> None:
     console = wide_console(120)
     if outcome.executed == 0 and outcome.remeasured == 0:
         console.print(f"Nothing to do: all {outcome.cached} cells of '{store.name}' are stored.")
-    elif store.local:
+    else:
+        from bench.record.copies import folder_of
         from reports.tables.terminal import console as tables
 
-        for table in tables(store.folder):
-            console.print(table)
+        with folder_of(store) as folder:
+            for table in tables(folder):
+                console.print(table)
     counts = ", ".join(f"{count} {status}" for status, count in sorted(outcome.statuses.items()))
     console.print(f"{counts}.")
-    console.print(f"Report: {store.path}/report.html", soft_wrap=True, highlight=False)
+    console.print(f"Report: {store.url}/report.html", soft_wrap=True, highlight=False)

@@ -45,9 +45,12 @@ def value(
     steps per context, which are kept under ROOT/studies.  Intervals are over contexts.
     """
     from bench.cli import study_view as view
+    from bench.core.params import UserError
     from bench.metrics import value_study as vs
     from bench.metrics.value_rates import exact_rates
 
+    if "://" in root:
+        raise UserError("bench study keeps its rollouts on this machine: give --root a folder")
     rows, rates = [], []
     for t in times:
         question = _question(task, reward, t, contexts)

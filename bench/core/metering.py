@@ -10,8 +10,9 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, NamedTuple, NoReturn
 
 import torch
@@ -46,6 +47,21 @@ class _Due(NamedTuple):
     rows: int
     forward: float
     backward: float
+
+
+@dataclass(frozen=True)
+class Spent:
+    """What a ledger had counted when it was asked: rows and FLOPs of a role and a kind, seconds."""
+
+    rows: Mapping[tuple[Role, Kind], float]
+    flops: Mapping[tuple[Role, Kind], float]
+    seconds: float
+
+    def since(self, before: Spent) -> Spent:
+        """What came on top of an earlier state of the same ledger."""
+        rows = {pair: n - before.rows.get(pair, 0.0) for pair, n in self.rows.items()}
+        flops = {pair: v - before.flops.get(pair, 0.0) for pair, v in self.flops.items()}
+        return Spent(rows, flops, self.seconds - before.seconds)
 
 
 class Meter:
@@ -129,6 +145,30 @@ class Meter:
         settle()
         rows = tuple(self._rows[pair] for pair in PLACE)
         return Work(vector=rows, flops=sum(self._flops.values()), seconds=self.elapsed())
+
+    def spent(self) -> Spent:
+        """The state of the ledger; waits for what is still running on a device."""
+        settle()
+        return Spent(dict(self._rows), dict(self._flops), self.elapsed())
+
+    def take_over(self, spent: Spent) -> None:
+        """Count work that an earlier ledger of the same sampling has seen, as if done now.
+
+        Raises OverBudget and TimeIsUp where doing it now would have.
+        """
+        self._excluded -= spent.seconds
+        for (role, kind), rows in spent.rows.items():
+            self.charge(role, kind, round(rows), spent.flops.get((role, kind), 0.0))
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """The seconds inside belong to no method: what was made is written down, for example."""
+        settle()
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._excluded += time.perf_counter() - started
 
     @contextmanager
     def attempt(self) -> Iterator[None]:

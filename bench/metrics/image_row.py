@@ -7,7 +7,7 @@ honestly is a row without a value and with the reason.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -54,20 +54,50 @@ class Folder:
         return any(one.lossy for one in self.survey.seen)
 
 
+SHARD = 512
+"""Pictures whose features are kept together while a folder is read: whole batches of an encoder."""
+
+
 def folder_features(folder: Folder, encoder: Encoder) -> Array:
     """(n, d) features of a folder, computed once per pixels, encoder and weights.
 
     A reader that is mended gives other pixels, and an encoder that is has another version.
+    The features of every SHARD pictures are kept as soon as they are there: whoever was stopped
+    goes on behind them, and gets the same rows.
     """
     known = (encoder.name, f"v{encoder.version}", encoder.weights[:12] or "none")
     name = f"{'-'.join((folder.digest[:20], *known))}.npy"
     path = external.cache_folder() / "features" / name
     if path.is_file():
         return np.asarray(np.load(path), dtype=np.float64)
-    found = encoder.features(read_pictures(folder.paths))
+    starts = range(0, len(folder.paths), SHARD)
+    shards = [path.with_suffix(f".{start:08d}-{start + SHARD:08d}.npy") for start in starts]
+    found = np.concatenate(
+        [
+            _kept(shard, lambda k=start: _features(folder, encoder, k))  # type: ignore[misc]
+            for shard, start in zip(shards, starts, strict=True)
+        ]
+    )
+    _keep(path, found)
+    for shard in shards:
+        shard.unlink(missing_ok=True)
+    return found
+
+
+def _features(folder: Folder, encoder: Encoder, start: int) -> Array:
+    return encoder.features(read_pictures(folder.paths[start : start + SHARD]))
+
+
+def _kept(path: Path, make: Callable[[], Array]) -> Array:
+    """The array of a file, made and written where there is none."""
+    if not path.is_file():
+        _keep(path, make())
+    return np.asarray(np.load(path), dtype=np.float64)
+
+
+def _keep(path: Path, found: Array) -> None:
     with atomic.writing(path) as stream:
         np.save(stream, found)
-    return found
 
 
 def metric_rows(

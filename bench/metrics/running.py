@@ -9,7 +9,7 @@ in float64.  A state is plain arrays, so that it can be written down and gone on
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -68,6 +68,57 @@ def streamed(blocks: Iterable[Array], dimension: int) -> Moments:
     for block in blocks:
         running = running.update(block)
     return running.finish()
+
+
+EVERY = 2048
+"""Pictures between two states that are written down."""
+
+
+def counted(
+    pictures: Sequence[Path],
+    blocks: Callable[[Sequence[Path]], Iterable[Array]],
+    dimension: int,
+    state: Path,
+    said: dict[str, str],
+    every: int = EVERY,
+) -> Moments:
+    """Moments of the features of pictures; whoever was stopped goes on from the last state.
+
+    blocks: gives the (k, dimension) features of pictures, some at a time.  state: the file of what
+    was counted so far, written after `every` pictures and removed at the end; one that was `said`
+    to be of something else is not gone on from.
+    """
+    running = _read_state(state, said) or Running.empty(dimension)
+    for start in range(running.n, len(pictures), every):
+        for block in blocks(pictures[start : start + every]):
+            running = running.update(block)
+        if running.n < len(pictures):
+            _write_state(state, running, said)
+    state.unlink(missing_ok=True)
+    return running.finish()
+
+
+def _write_state(path: Path, running: Running, said: dict[str, str]) -> None:
+    from safetensors.numpy import save
+
+    tensors = {"mean": running.mean, "scatter": running.scatter, "n": np.array([running.n])}
+    atomic.write(path, save(tensors, said))
+
+
+def _read_state(path: Path, said: dict[str, str]) -> Running | None:
+    """The state of a file, or None where there is none of what is `said`."""
+    from safetensors import SafetensorError, safe_open
+
+    if not path.is_file():
+        return None
+    try:
+        with safe_open(path, framework="np") as kept:
+            if kept.metadata() != said:
+                return None
+            n, mean, scatter = (kept.get_tensor(name) for name in ("n", "mean", "scatter"))
+    except SafetensorError:
+        return None
+    return Running(int(n[0]), mean, scatter)
 
 
 def write_moments(path: Path, found: Moments, said: dict[str, str]) -> None:

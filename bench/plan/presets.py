@@ -27,8 +27,9 @@ ROOT_VARIABLE = "TILTBENCH_ROOT"
 
 
 def folder(root: str | None = None) -> Path:
-    """Where presets lie: beside the runs."""
-    return Path(root or os.environ.get(ROOT_VARIABLE, "runs")) / "presets"
+    """Where presets lie: beside the runs; in runs/presets here, where those lie elsewhere."""
+    found = root or os.environ.get(ROOT_VARIABLE, "runs")
+    return Path("runs" if "://" in found else found) / "presets"
 
 
 def path_of(name: str, root: str | None = None) -> Path:

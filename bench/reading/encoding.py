@@ -25,7 +25,7 @@ from bench.models import latents
 from bench.models.external import file_digest
 from bench.models.latent_shards import INDEX, Recipe, shard_name
 from bench.models.picture_folder import pillow
-from bench.reading.folder import contents, relative
+from bench.reading.folder import contents, listing, relative
 from bench.reading.picture import read_picture
 
 RECIPE = "recipe.json"
@@ -55,8 +55,7 @@ class Labelled:
     @property
     def listing(self) -> str:
         """SHA-256 of all names with their sizes in bytes: what was there to encode."""
-        lines = (f"{relative(self.folder, p)}\t{p.stat().st_size}\n" for p in self.paths)
-        return hashlib.sha256("".join(lines).encode()).hexdigest()
+        return listing(self.folder, self.paths)
 
 
 def labelled(folder: Path) -> Labelled:

@@ -6,9 +6,10 @@ symbolic links, overviews of many pictures (grids), files of other kinds.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,6 +50,12 @@ class Contents:
 def relative(folder: Path, path: Path) -> str:
     """A path below a folder, with slashes."""
     return path.relative_to(folder).as_posix()
+
+
+def listing(folder: Path, paths: Iterable[Path]) -> str:
+    """SHA-256 of names with their sizes in bytes: what was there to read."""
+    lines = (f"{relative(folder, path)}\t{path.stat().st_size}\n" for path in paths)
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 def contents(folder: Path) -> Contents:

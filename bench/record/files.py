@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from datetime import datetime
 from pathlib import Path
 
 import fsspec
@@ -10,6 +12,15 @@ from bench.core import atomic
 from bench.core.names import safe_name
 from bench.core.params import UserError
 from bench.record import layout
+
+OBJECT_STORES = {"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "memory"}
+"""Where a folder is a part of a name: there is none to make, and a bucket is not ours to make."""
+
+
+def troubles() -> tuple[type[Exception], ...]:
+    """What a file system raises when it does not do what it is asked to."""
+    of_boto = sys.modules.get("botocore.exceptions")
+    return (OSError,) if of_boto is None else (OSError, of_boto.BotoCoreError)
 
 
 class RunFiles:
@@ -21,21 +32,40 @@ class RunFiles:
     """
 
     def __init__(self, root: str, name: str) -> None:
-        self.name = name
-        self.fs, base = fsspec.core.url_to_fs(root)
+        self.root, self.name = root, name
+        try:
+            self.fs, base = fsspec.core.url_to_fs(root)
+        except (ImportError, ValueError) as error:  # no such protocol, or no package for it
+            raise UserError(
+                f"cannot open {root} ({error}): for s3:// run pip install 'tiltbench[s3]', for "
+                "others the package of fsspec that reads them"
+            ) from error
         self.path = f"{base.rstrip('/')}/{name}"
-        self.local = "file" in self.fs.protocol or "local" in self.fs.protocol
+        protocols = {self.fs.protocol} if isinstance(self.fs.protocol, str) else {*self.fs.protocol}
+        self.local = bool(protocols & {"file", "local"})
+        self._folders = not protocols & OBJECT_STORES
+
+    @property
+    def url(self) -> str:
+        """The run as a command would be given it."""
+        return self.path if self.local else str(self.fs.unstrip_protocol(self.path))
 
     @property
     def folder(self) -> Path:
         """The run's folder on this machine."""
         if not self.local:
-            raise UserError(f"{self.path} is not on this machine: copy the run here first")
+            raise UserError(f"{self.url} is not on this machine: copy the run here first")
         return Path(self.path)
 
     def exists(self) -> bool:
         """Whether anything was stored under this name."""
-        return self.has(layout.SUITE)
+        try:
+            return self.has(layout.SUITE)
+        except troubles() as error:
+            raise UserError(
+                f"cannot read {self.url} ({error}): check the address and the "
+                "credentials, then repeat the command"
+            ) from error
 
     def open(self) -> None:
         """Create the folder and check that it can be written to, and is one below the root."""
@@ -44,7 +74,8 @@ class RunFiles:
         except ValueError as error:
             raise UserError(f"{error}: choose another --name") from error
         try:
-            self.fs.makedirs(f"{self.path}/{layout.CELLS}", exist_ok=True)
+            if self._folders:
+                self.fs.makedirs(f"{self.path}/{layout.CELLS}", exist_ok=True)
         except OSError as error:
             raise UserError(
                 f"cannot write to the run folder {self.path} ({error.strerror or error}): "
@@ -62,9 +93,10 @@ class RunFiles:
             else:
                 with self.fs.open(path, "wb") as file:
                     file.write(data)
-        except OSError as error:
+        except troubles() as error:
+            said = getattr(error, "strerror", None) or error
             raise UserError(
-                f"cannot write {path} ({error.strerror or error}): free space or mend "
+                f"cannot write {path} ({said}): free space or mend "
                 "the folder, then repeat the command; finished cells are kept"
             ) from error
 
@@ -113,6 +145,49 @@ class RunFiles:
             return sorted(Path(p).name for p in self.fs.ls(f"{self.path}/{folder}", detail=False))
         except (FileNotFoundError, NotADirectoryError):
             return []
+
+    def remove(self, name: str) -> None:
+        """Remove a file of the run, or a folder and what lies in it, if it is there."""
+        self.fs.invalidate_cache()  # workers write too
+        if self.has(name):
+            self.fs.rm(f"{self.path}/{name}", recursive=True)
+
+    def create(self, name: str, data: bytes) -> bool:
+        """Write a file where there is none; False where there is, whoever is the quicker."""
+        try:
+            self.fs.pipe_file(f"{self.path}/{name}", data, mode="create")
+        except FileExistsError:
+            return False
+        return True
+
+    def modified(self, name: str) -> datetime | None:
+        """When a file was written, on the clock of who keeps it; None where there is none."""
+        self.fs.invalidate_cache()
+        try:
+            found: datetime = self.fs.modified(f"{self.path}/{name}")
+        except FileNotFoundError:
+            return None
+        return found
+
+    def file_names(self) -> list[str]:
+        """The files that lie in the run itself: its suite, tables and pages."""
+        self.fs.invalidate_cache()
+        found = self.fs.ls(self.path, detail=True)
+        return sorted(Path(one["name"]).name for one in found if one["type"] == "file")
+
+    def below(self, folder: str, name: str) -> list[str]:
+        """Files of a name anywhere below a folder of the run."""
+        found = self.fs.find(f"{self.path}/{folder}")
+        prefix = self.path.lstrip("/") + "/"
+        inside = [path.lstrip("/").removeprefix(prefix) for path in found]
+        return sorted(path for path in inside if Path(path).name == name)
+
+    def fetch(self, names: list[str], folder: Path) -> None:
+        """Copy files of the run into a folder of this machine, many at a time."""
+        here = [folder / name for name in names]
+        for parent in {path.parent for path in here}:
+            parent.mkdir(parents=True, exist_ok=True)
+        self.fs.get([f"{self.path}/{name}" for name in names], [str(path) for path in here])
 
     def working_folder(self, fit: str) -> Path | None:
         """Where a fit keeps its checkpoints until it has ended; None for a run that is remote."""

@@ -8,7 +8,6 @@ it aside.
 from __future__ import annotations
 
 import io
-import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, fields, replace
 from typing import Any
@@ -192,7 +191,8 @@ class Index:
             self._write_metrics(cell.id, metrics, number)
         self._write_result(cell.id, stored)
         self._numbers[cell.id] = [*self._attempts(cell.id), number]
-        self._forget(cell.id)
+        if not attempt.lost:  # what its worker left is gone on from
+            self._files.remove(layout.work(cell.id))
         return number
 
     def add_metrics(self, cell: str, rows: Iterable[MetricRow]) -> None:
@@ -229,12 +229,6 @@ class Index:
             if stored is not None and layout.metrics_file(cell) in files:
                 self._write_result(cell, stored)
         return new
-
-    def _forget(self, cell: str) -> None:
-        """A fit that has ended needs its checkpoints no more."""
-        folder = self._files.working_folder(cell) if self._files.local else None
-        if folder is not None and folder.exists():
-            shutil.rmtree(folder)
 
 
 def _present(data: bytes | None) -> bytes:

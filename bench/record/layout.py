@@ -7,7 +7,8 @@
 <run>/cells/<cell>/attempts/<k>/                result.json, samples.safetensors (a fit leaves
                                                 fitted.safetensors), scores.parquet,
                                                 curve.parquet, log.txt
-<run>/work/<fit>/                               checkpoints of a fit that has not ended
+<run>/work/<cell>/                              what a cell that has not ended goes on from: the
+                                                checkpoints of a fit, the shards of its samples
 <file>.damaged                                  was not what had been written, and is read no more
 """
 
@@ -26,6 +27,7 @@ FITTED = "fitted.safetensors"
 SCORES = "scores.parquet"
 CURVE = "curve.parquet"
 LOG = "log.txt"
+SHARD = ".shard"
 
 
 def cell_file(cell: str) -> str:
@@ -48,9 +50,14 @@ def attempt(cell: str, number: int, file: str) -> str:
     return f"{attempts(cell)}/{number}/{file}"
 
 
-def work(fit: str) -> str:
-    """The working folder of a fit that has not ended."""
-    return f"{WORK}/{fit}"
+def work(cell: str) -> str:
+    """The working folder of a cell that has not ended."""
+    return f"{WORK}/{cell}"
+
+
+def shard(cell: str, name: str) -> str:
+    """A file of samples in the working folder of a cell."""
+    return f"{work(cell)}/{name}{SHARD}"
 
 
 def table(name: str) -> str:

@@ -5,6 +5,7 @@ Errors of a method become statuses, never exceptions, so that one bad cell does 
 
 from __future__ import annotations
 
+import os
 import platform
 import time
 import traceback
@@ -36,6 +37,7 @@ from bench.runner.instances import Instances, instances_of
 from bench.runner.isolation import isolated
 from bench.runner.measuring import evaluate, pack_samples
 from bench.runner.problems import make_fit_problem, make_problem
+from bench.runner.shards import Shards
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,7 @@ class Job:
     """A cell to run: under which budget, measured by which metrics, from which fitted weights.
 
     workdir: where a fit keeps its checkpoints, on the machine that runs it; None keeps none.
+    shards: where the batches of a cell are kept until it has ended; None keeps none.
     """
 
     cell: Cell
@@ -50,6 +53,7 @@ class Job:
     metrics: tuple[str, ...] = ()
     fitted: bytes | None = None
     workdir: Path | None = None
+    shards: Shards | None = None
 
     @property
     def id(self) -> str:
@@ -161,8 +165,22 @@ def machine(device: str = "cpu") -> dict[str, Any]:
         "version": version("tiltbench"),
         "torch": torch.__version__,
         "python": platform.python_version(),
+        "host": platform.node(),
+        "process": os.getpid(),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+
+
+def shards_of(job: Job) -> Shards | None:
+    """Where the batches of a job are kept; None for a cell that is made in one.
+
+    What decides samples beside the cell is in every shard: budget, device and versions here.
+    """
+    if job.shards is None or job.cell.n <= job.cell.batch:
+        return None
+    here = machine(job.cell.device)
+    made_by = (str(job.budget or ""), here["device"], here["version"], here["torch"])
+    return replace(job.shards, made_by=made_by)
 
 
 class Curve(list[Mapping[str, float]]):
@@ -213,7 +231,7 @@ def _sample(job: Job) -> CellResult:
     samples: Samples | None
     seed_all(cell.id)  # again: what was loaded for it may be there already on another worker
     try:
-        samples, ending = sample_in_batches(instances.method, problem, cell), GOOD
+        samples, ending = sample_in_batches(instances.method, problem, cell, shards_of(job)), GOOD
     except (OverBudget, TimeIsUp) as error:
         samples, ending = _last_checkpoint(problem, cell), ended_by(error)
     except Exception as error:
@@ -236,16 +254,29 @@ def _last_checkpoint(problem: Problem, cell: Cell) -> Samples | None:
         return None
 
 
-def sample_in_batches(method: Method[Any], problem: Problem, cell: Cell) -> Samples:
-    """All n samples, `batch` at a time; noise is indexed by sample, so batches join up."""
-    parts = []
+def sample_in_batches(
+    method: Method[Any], problem: Problem, cell: Cell, shards: Shards | None = None
+) -> Samples:
+    """All n samples, `batch` at a time; noise is indexed by sample, so batches join up.
+
+    With `shards` each batch is kept, and kept ones are not made again.
+    """
     # What is made together stays together: the batch is rounded up to whole populations.
     batch = -(-cell.batch // method.together) * method.together
-    for start in range(0, cell.n, batch):
-        rows = range(start, min(start + batch, cell.n))
-        part = method.sample(problem.for_rows(rows), len(rows))
-        parts.append(checked_samples(part, cell.method, len(rows), problem.event_shape))
-    return Samples.joined(parts)
+    rows = [range(start, min(start + batch, cell.n)) for start in range(0, cell.n, batch)]
+
+    def make(of_rows: Problem) -> Samples:
+        return one_batch(method, of_rows, cell)
+
+    if shards is None:
+        return Samples.joined([make(problem.for_rows(own)) for own in rows])
+    return Samples.joined([shards.once(cell.id, problem.for_rows(own), make) for own in rows])
+
+
+def one_batch(method: Method[Any], problem: Problem, cell: Cell) -> Samples:
+    """The samples of a problem's rows; raises where they are not what was asked for."""
+    n = len(problem.rows)
+    return checked_samples(method.sample(problem, n), cell.method, n, problem.event_shape)
 
 
 WARM_ROWS = 8

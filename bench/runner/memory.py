@@ -44,8 +44,13 @@ def return_freed() -> None:
         trim(0)
 
 
+_TAKEN_OVER = [0]
+"""The peak of an earlier process that this cell goes on from."""
+
+
 def reset() -> None:
     """Start a new peak."""
+    _TAKEN_OVER[0] = 0
     return_freed()
     accelerator.reset_peak()
     with suppress(OSError):  # no /proc, or one that is read-only: the mark stays, as said above
@@ -54,7 +59,12 @@ def reset() -> None:
 
 def peak() -> int:
     """Bytes: the largest of host memory and of device memory since `reset`."""
-    return max(_host(), accelerator.peak_bytes())
+    return max(_host(), accelerator.peak_bytes(), *_TAKEN_OVER)
+
+
+def take_over(peak: int) -> None:
+    """Count in the peak of a process that made a part of this cell and is gone."""
+    _TAKEN_OVER[0] = max(peak, *_TAKEN_OVER)
 
 
 def _host() -> int:

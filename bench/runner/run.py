@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -17,7 +16,9 @@ from bench.plan.expand import expand
 from bench.plan.suite import Suite
 from bench.record import layout
 from bench.record.attempt import Attempt, Stored
+from bench.record.files import RunFiles
 from bench.record.index import Index
+from bench.record.lease import leased
 from bench.record.lock import driving
 from bench.record.seals import Damage, Damaged
 from bench.record.store import Store
@@ -26,6 +27,7 @@ from bench.runner.cell import Job
 from bench.runner.executors.base import Executor
 from bench.runner.measuring import reevaluate, wanted_metrics
 from bench.runner.pilots import Pilots
+from bench.runner.shards import Shards
 
 
 class Watcher(Protocol):
@@ -79,9 +81,10 @@ def _job_of(store: Store, row: Planned) -> Job | None:
 
 
 def sampling_job(store: Store, row: Planned, metrics: Iterable[str]) -> Job:
-    """The job of a row, with the weights that its fit left."""
+    """The job of a row, with the weights that its fit left; it goes on behind shards it finds."""
     fitted = None if row.fit is None else store.index.fitted(row.fit.id)
-    return Job(row.cell, row.limit, tuple(metrics), fitted)
+    shards = Shards(RunFiles(store.root, store.name), row.id)
+    return Job(row.cell, row.limit, tuple(metrics), fitted, shards=shards)
 
 
 def fitting_job(store: Store, row: Planned) -> Job:
@@ -143,7 +146,7 @@ def run_suite(
         store.open()
     except UserError as error:
         return _nothing_to_do(suite, store, error)
-    with driving(store.folder) if store.local else nullcontext():
+    with driving(store.folder) if store.local else leased(store):
         plan = expand(suite, pilots_of(store))
         refuse_another(store, suite, plan)
         store.save_suite(suite.model_dump(mode="json"))

@@ -29,7 +29,10 @@ def tracking_uri(store: Store) -> str:
     if given:
         return given
     if not store.local:
-        raise UserError(f"{store.path} is not on this machine: set MLFLOW_TRACKING_URI")
+        raise UserError(
+            f"{store.url} is not on this machine, and MLflow's database needs one: set "
+            "MLFLOW_TRACKING_URI to a server, or run with --no-track"
+        )
     return f"{SQLITE}{database_of(store)}"
 
 

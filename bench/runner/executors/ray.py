@@ -17,6 +17,8 @@ from bench.plan.resources import requested
 from bench.record.attempt import lost
 from bench.runner.cell import Job
 from bench.runner.executors.base import Sink
+from bench.runner.executors.ray_nodes import beside_driver, check_nodes
+from bench.runner.nodes import Machine
 from bench.runner.stopping import listen
 
 
@@ -35,7 +37,9 @@ class RayTune:
     def run(self, jobs: list[Job], sink: Sink) -> None:
         """Run the jobs as trials; a trial that dies without an answer is a failed cell."""
         with cluster(self.address, self.workers) as ray:
-            _tune(ray, jobs, sink, None if self.address else self.workers)
+            if self.address:
+                check_nodes(ray, (job.cell for job in jobs))
+            _tune(ray, jobs, sink, self.workers, joined=bool(self.address))
 
 
 @contextlib.contextmanager
@@ -66,7 +70,16 @@ def cluster(address: str | None, workers: int) -> Iterator[Any]:
     else:
         # One of our own, also where somebody else's cluster runs on this machine.
         options |= {"address": "local", "num_cpus": workers, "include_dashboard": False}
-    ray.init(**options)
+    try:
+        ray.init(**options)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        if not address:
+            raise
+        reason = str(error).strip().partition("\n")[0]
+        raise UserError(
+            f"cannot join the Ray cluster at {address} ({reason}): start one with the same "
+            "Python and Ray ('ray start --head'), or leave --address out"
+        ) from error
     listen()  # Ray has a handler of SIGTERM, which ends the driver without a word
     try:
         yield ray
@@ -81,39 +94,43 @@ BACK_OFF = 2.0
 """Seconds before the second round, doubled for every further one."""
 
 
-def _tune(ray: Any, jobs: list[Job], sink: Sink, workers: int | None) -> None:
+def _tune(ray: Any, jobs: list[Job], sink: Sink, workers: int, joined: bool) -> None:
     """Run all jobs; those whose workers died once more, with new workers, after a while.
 
     What was begun in every round and never answered is lost; what was never begun stays pending.
+    A cluster that was joined is used by all its cores, and by nodes like this one.
     """
-    from bench.runner.executors.ray_trial import Courier, Mailbox, beside_the_driver
+    from bench.runner.executors.ray_trial import Courier, Mailbox
 
-    mailbox = beside_the_driver(ray, Mailbox)
+    mailbox = ray.remote(Mailbox).options(**beside_driver(ray)).remote()
     courier = Courier(ray, mailbox, sink)
     for k in range(ROUNDS):
         left = [job for job in jobs if job.id not in courier.delivered]
         if not left:
             return
         time.sleep(k and BACK_OFF * 2 ** (k - 1))
-        _round(left, mailbox, courier, workers)
+        _round(ray, left, mailbox, courier, None if joined else workers)
     begun = ray.get(mailbox.begun.remote())
     for job in jobs:
         if job.id in begun and job.id not in courier.delivered:
             sink(lost(job.id, f"the worker died {begun[job.id]} times before it answered"))
 
 
-def _round(jobs: list[Job], mailbox: Any, courier: Any, workers: int | None) -> None:
-    """One Tune run over jobs."""
+def _round(ray: Any, jobs: list[Job], mailbox: Any, courier: Any, workers: int | None) -> None:
+    """One Tune run over jobs; no number of workers means a cluster that was joined."""
     import tempfile
 
     from ray import tune
     from ray.exceptions import RayError
 
-    from bench.runner.executors.ray_trial import CellTrainable, quiet_run
+    from bench.runner.executors.ray_trial import CellTrainable, by_reference, quiet_run
 
     asked = {job.id: requested(job.cell) for job in jobs}
+    driver = None if workers else Machine.here()
     trainable = tune.with_resources(
-        tune.with_parameters(CellTrainable, jobs={job.id: job for job in jobs}, mailbox=mailbox),
+        tune.with_parameters(
+            CellTrainable, jobs=by_reference(ray, jobs), mailbox=mailbox, driver=driver
+        ),
         lambda config: tune.PlacementGroupFactory([asked[config["cell"]]]),
     )
     with tempfile.TemporaryDirectory(prefix="tiltbench-") as scratch:

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import faulthandler
 import math
+import platform
 import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ray import tune
 
+from bench.core.params import UserError
 from bench.record.attempt import Attempt
 from bench.runner.cell import Job
 from bench.runner.limits import ended, hard_limit
+from bench.runner.nodes import Machine, differences, lacking
 
 
 class Mailbox:
@@ -50,26 +55,27 @@ class Mailbox:
         return self._letters.pop(cell, None)
 
 
-def beside_the_driver(ray: Any, mailbox: type[Mailbox]) -> Any:
-    """A mailbox on the driver's own node: on another one it would be lost with that node."""
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
-    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    return ray.remote(mailbox).options(num_cpus=0, scheduling_strategy=here).remote()
-
-
 class CellTrainable(tune.Trainable):  # type: ignore[misc]  # ray is untyped
     """One trial = one cell; the actor is reused and forgets everything between cells."""
 
-    def setup(self, config: dict[str, Any], jobs: Any = None, mailbox: Any = None) -> None:
-        """Remember the jobs and the cell of this trial."""
+    def setup(
+        self,
+        config: dict[str, Any],
+        jobs: Any = None,
+        mailbox: Any = None,
+        driver: Machine | None = None,
+    ) -> None:
+        """Remember the jobs and the cell of this trial; compare this machine with the driver's."""
         self.jobs, self.mailbox, self.cell = jobs, mailbox, config["cell"]
+        self.objections = [] if driver is None else differences(driver, Machine.here())
 
     def step(self) -> dict[str, Any]:
-        """Run the cell and post its attempt."""
+        """Run the cell and post its attempt; a machine unlike the driver's runs nothing."""
         import ray
 
         job: Job = self.jobs[self.cell]
+        if objections := [*self.objections, *lacking(job.cell)]:
+            return {"cell": self.cell, "refused": _refusal(ray, objections[0]), "done": True}
         limit = hard_limit(job.cell) or math.inf
         begin = self.mailbox.begin.remote(self.cell, limit, ended(job.cell, str(job.budget or "")))
         attempt = ray.get(begin) or within(limit, job)
@@ -96,6 +102,41 @@ def within(limit: float, job: Job) -> Attempt:
         faulthandler.cancel_dump_traceback_later()
 
 
+def _refusal(ray: Any, why: str) -> str:
+    """Why a node that joined later computes nothing."""
+    address = ray.util.get_node_ip_address()
+    return f"the node {address} ({platform.node()}) cannot take part: {why}, or take the node out"
+
+
+@dataclass(frozen=True)
+class Jobs:
+    """Jobs by cell, the weights of their fits once each and by reference.
+
+    A worker fetches the weights of the cell that it runs, and no others.
+    """
+
+    jobs: Mapping[str, Job]
+    fits: Mapping[str, Any]
+
+    def __getitem__(self, cell: str) -> Job:
+        import ray
+
+        job = self.jobs[cell]
+        fit = self.fits.get(job.cell.fit)
+        return job if fit is None else replace(job, fitted=ray.get(fit))
+
+
+def by_reference(ray: Any, jobs: Iterable[Job]) -> Jobs:
+    """The jobs as workers get them; the weights stay in the object store of the driver's node."""
+    fits: dict[str, Any] = {}
+    bare: dict[str, Job] = {}
+    for job in jobs:
+        if job.fitted is not None and job.cell.fit not in fits:
+            fits[job.cell.fit] = ray.put(job.fitted)
+        bare[job.id] = replace(job, fitted=None)
+    return Jobs(bare, fits)
+
+
 class Courier(tune.Callback):  # type: ignore[misc]  # ray is untyped
     """Carries attempts from the mailbox to the sink, in the driver's process."""
 
@@ -112,6 +153,9 @@ class Courier(tune.Callback):  # type: ignore[misc]  # ray is untyped
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
         """Called by Tune for every result."""
+        if result.get("refused"):
+            self.error = self.error or UserError(result["refused"])
+            return
         self._deliver(self._ray.get(self._mailbox.take.remote(result["cell"])))
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
