@@ -10,7 +10,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
+
+import torch
+from torch import Tensor
 
 from bench.core.params import UserError
 
@@ -35,6 +39,26 @@ def spelled(condition: Any) -> str:
     if isinstance(condition, Mapping):
         return json.dumps(condition, sort_keys=True, ensure_ascii=False)
     return "" if condition is None else str(condition)
+
+
+@dataclass(frozen=True)
+class RowConditions:
+    """A condition for every row of a batch, in blocks: counts[k] rows in turn have conditions[k].
+
+    What a flow or a map that `hears_rows`, and `Reward.score_rows`, take in place of a condition.
+    """
+
+    conditions: tuple[Any, ...]
+    counts: tuple[int, ...]
+
+    def index(self, device: torch.device) -> Tensor:
+        """(batch,) which of `conditions` each row has."""
+        counts = torch.tensor(self.counts, device=device)
+        return torch.repeat_interleave(counts, output_size=sum(self.counts))
+
+    def blocks(self, x: Tensor) -> list[tuple[Tensor, Any]]:
+        """x (batch, ...) in blocks of one condition, each with it."""
+        return list(zip(torch.split(x, list(self.counts)), self.conditions, strict=True))
 
 
 def _part(condition: Any, key: str) -> Any:

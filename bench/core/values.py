@@ -30,6 +30,12 @@ class Samples:
     def __len__(self) -> int:
         return len(self.x)
 
+    def rows(self, rows: range) -> Samples:
+        """Some of them, without what is said of all."""
+        own = slice(rows.start, rows.stop)
+        weight, group = (None if v is None else v[own] for v in (self.log_weight, self.group))
+        return Samples(self.x[own], weight, group)
+
     @staticmethod
     def joined(parts: Sequence[Samples]) -> Samples:
         """Concatenate batches; groups are renumbered apart, diagnostics averaged by batch size."""

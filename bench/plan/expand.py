@@ -1,7 +1,7 @@
 """Planning: from a suite to rows, each a cell whose parameters spend its budget, or a reason.
 
 Matching depends on neither condition nor seed: a method is matched once for a task, a reward and a
-budget, and the row is then spread over both.
+budget, and the row is then spread over both, so many conditions to a cell as the block says.
 """
 
 from __future__ import annotations
@@ -10,9 +10,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from bench.core import plugins
-from bench.core.cells import About, Cell, Planned, plain_values
+from bench.core.cells import About, Cell, Planned, PlannedFit, plain_values
 from bench.core.methods import FineTuning, Method
 from bench.core.params import UserError, incidental, parse_name
+from bench.core.protocols import Condition
 from bench.core.tasks import Task
 from bench.core.work import Budget, Work
 from bench.plan.binding import Bound, bind, lacking
@@ -75,16 +76,23 @@ def _rows(problem: _Problem) -> list[Planned]:
     conditions, seeds = problem.bound.task.conditions("report"), block.seed_list()
     base = _problem_cell(problem, conditions[0], seeds[0])
     rows = [_row(problem, base, m, b) for m, b in methods]
-    spread = [_under(row, condition) for condition in conditions for row in rows]
+    size = block.conditions_per_cell
+    shares = [conditions[k : k + size] for k in range(0, len(conditions), size)]
+    spread = [placed for share in shares for row in rows for placed in _under(row, share)]
     return [replace(row, cell=replace(row.cell, seed=seed)) for row in spread for seed in seeds]
 
 
-def _under(row: Planned, condition: Any) -> Planned:
-    """The row under another condition; its fit is another one, too."""
+def _under(row: Planned, conditions: list[Condition]) -> list[Planned]:
+    """The row under other conditions, in one cell; of those, a fit is for one at a time."""
     if row.fit is None:
-        return replace(row, cell=replace(row.cell, condition=condition))
-    fit = replace(row.fit, cell=replace(row.fit.cell, condition=condition))
-    return replace(row, cell=replace(row.cell, condition=condition, fit=fit.id), fit=fit)
+        return [replace(row, cell=row.cell.under(*conditions))]
+    return [_refitted(row, row.fit, condition) for condition in conditions]
+
+
+def _refitted(row: Planned, fit: PlannedFit, condition: Condition) -> Planned:
+    """The row under another condition; its fit is another one, too."""
+    fit = replace(fit, cell=fit.cell.under(condition))
+    return replace(row, cell=replace(row.cell.under(condition), fit=fit.id), fit=fit)
 
 
 def _row(problem: _Problem, base: Cell, method_text: str, budget: Budget | None) -> Planned:

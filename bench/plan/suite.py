@@ -77,6 +77,7 @@ class Block(BaseModel):
     budgets: list[str] = Field(default_factory=lambda: ["none"])
     seeds: int | list[int] = 3
     n: int = Field(256, gt=1)
+    conditions_per_cell: int = Field(1, gt=0)
     batch: int = Field(1024, gt=0)
     threads: int = Field(1, gt=0)
     seconds: float | None = Field(None, gt=0)

@@ -95,8 +95,9 @@ METRICS: dict[str, Unknown] = {
     "note": "",
     "accuracy": "",
     "accuracy_source": "",
+    "condition": "",
 }
-"""One row per cell, metric and version."""
+"""One row per cell, metric and version, and condition in a cell of many."""
 
 SAMPLES: dict[str, Unknown] = {
     "cell": "",

@@ -20,7 +20,7 @@ from bench.record.attempt import Attempt, MetricRow, Stored
 from bench.record.files import RunFiles
 
 Metrics = dict[str, MetricRow]
-"""Rows by metric and version."""
+"""Rows by metric, version and, in a cell of many, condition."""
 
 
 class Index:
@@ -82,7 +82,7 @@ class Index:
         """Keys of the metrics that the last attempt has; its result says so."""
         stored = self.last(cell)
         told = None if stored is None else stored.attempt.measured
-        return set(self.metrics(cell) if told is None else told)
+        return set(_measured(self.metrics(cell)) if told is None else told)
 
     def samples(self, cell: str) -> bytes:
         """The packed samples of the last attempt."""
@@ -111,7 +111,7 @@ class Index:
         for name, data in _bulk(attempt).items():
             self._files.write(layout.attempt(cell.id, number, name), data)
         metrics = {row.key: row for row in attempt.metrics}
-        stored = Stored(number, replace(attempt, **_NO_BULK, measured=tuple(metrics)))
+        stored = Stored(number, replace(attempt, **_NO_BULK, measured=_measured(metrics)))
         if _preferred(stored, self.last(cell.id)):
             self._write_metrics(cell.id, metrics, number)
         self._write_result(cell.id, stored)
@@ -125,7 +125,7 @@ class Index:
         assert stored is not None, f"{cell} has no attempt"
         metrics = self.metrics(cell) | {row.key: row for row in rows}
         self._write_metrics(cell, metrics, stored.number)
-        kept = replace(stored.attempt, measured=tuple(metrics))
+        kept = replace(stored.attempt, measured=_measured(metrics))
         self._write_result(cell, replace(stored, attempt=kept))
 
     def _write_metrics(self, cell: str, metrics: Metrics, number: int) -> None:
@@ -145,6 +145,11 @@ class Index:
         folder = self._files.working_folder(cell) if self._files.local else None
         if folder is not None and folder.exists():
             shutil.rmtree(folder)
+
+
+def _measured(metrics: Metrics) -> tuple[str, ...]:
+    """Metrics and versions of rows."""
+    return tuple(dict.fromkeys(row.measured for row in metrics.values()))
 
 
 def _preferred(new: Stored, before: Stored | None) -> bool:

@@ -87,7 +87,7 @@ def cell_row(row: Planned, ending: Ending) -> dict[str, Any]:
         "budget_unit": budget.unit if budget else "",
         "budget_amount": budget.amount if budget else None,
         "seed": cell.seed,
-        "n": cell.n,
+        "n": cell.total,
         "status": ending.status,
         "reason": ending.reason,
         "expected": row.expected,
@@ -108,7 +108,9 @@ def cell_row(row: Planned, ending: Ending) -> dict[str, Any]:
 
 
 def _condition(row: Planned) -> str:
-    return spelled(row.cell.condition)
+    """Of a cell of many, the first and how many more."""
+    first, *more = (spelled(one.condition) for one in row.cell.each)
+    return f"{first} and {len(more)} more" if more else first
 
 
 def _measured(stored: Stored | None) -> dict[str, Any]:
@@ -149,7 +151,7 @@ def fit_agrees(fit: PlannedFit, attempt: Attempt) -> bool:
 
 def rows_agree(row: Planned, attempt: Attempt) -> bool:
     """Whether the measured rows are the predicted ones, to the row (or within a declared bound)."""
-    return _rows_within(row.predicted * row.cell.n, attempt.work)
+    return _rows_within(row.predicted * row.cell.total, attempt.work)
 
 
 def _rows_within(predicted: Work, measured: Mapping[str, float]) -> bool:
@@ -163,9 +165,12 @@ def _rows_within(predicted: Work, measured: Mapping[str, float]) -> bool:
 
 
 def _metric_rows(index: Index, ran: Mapping[str, Planned]) -> Iterator[dict[str, Any]]:
-    for cell in ran:
+    for cell, planned in ran.items():
         rows = map(_declared, index.metrics(cell).values())
-        yield from ({"cell": cell, **asdict(row)} for row in rows)
+        whole = _condition(planned)
+        yield from (
+            {"cell": cell, **asdict(row), "condition": row.condition or whole} for row in rows
+        )
 
 
 def _declared(row: MetricRow) -> MetricRow:
@@ -192,7 +197,9 @@ def _samples(index: Index, ran: Mapping[str, Planned]) -> pd.DataFrame:
         if scores is None:
             continue
         scores.insert(0, "cell", cell)
-        scores.insert(1, "condition", _condition(row))
+        own, n = [spelled(one.condition) for one in row.cell.each], row.cell.n
+        many = len(scores) == len(own) * n
+        scores.insert(1, "condition", [own[k // n if many else 0] for k in range(len(scores))])
         scores.insert(2, "index", range(len(scores)))
         frames.append(scores)
     empty = pd.DataFrame(columns=["cell", "condition", "index", "reward"])
@@ -201,6 +208,7 @@ def _samples(index: Index, ran: Mapping[str, Planned]) -> pd.DataFrame:
 
 def _results(cells: pd.DataFrame, metrics: pd.DataFrame) -> pd.DataFrame:
     """The join for people; a failed cell keeps one row with an empty metric."""
-    left = cells.drop(columns=["version", "schema"])
+    left = cells.drop(columns=["version", "schema"]).rename(columns={"condition": "whole"})
     joined = left.merge(metrics.drop(columns=["n"]), on="cell", how="left")
+    joined["condition"] = joined["condition"].fillna(joined["whole"])
     return joined[list(columns.RESULTS)]

@@ -31,8 +31,9 @@ from bench.record.attempt import Attempt, MetricRow
 from bench.runner import memory
 from bench.runner.energy import joules, spent_since
 from bench.runner.instances import Instances, instances_of
-from bench.runner.measuring import evaluate, pack_samples
+from bench.runner.measuring import evaluate_cell, pack_samples
 from bench.runner.problems import make_fit_problem, make_problem
+from bench.runner.sampling import Sampling
 
 
 @dataclass(frozen=True)
@@ -168,21 +169,18 @@ def _sample(job: Job) -> CellResult:
     cell, budget = job.cell, job.budget
     instances, curve = instances_of(cell, job.fitted), Curve()
     made = CellResult(warmup=warm_up(cell, instances))
-    limit = None if budget is None else budget.per_sample(cell.n) * cell.n
-    meter = Meter(limit, budget.unit if budget else DEFAULT, cell.seconds, count_flops=True)
-    problem = make_problem(cell, instances, meter, range(cell.n))
-    problem.budget, problem.on_log = budget, curve
+    sampling = Sampling(cell, instances, budget, sample_in_batches, curve)
     samples: Samples | None
     try:
-        samples, ending = sample_in_batches(instances.method, problem, cell), GOOD
+        samples, ending = sampling.samples(), GOOD
     except (OverBudget, TimeIsUp) as error:
-        samples, ending = next(reversed(problem.checkpoints), None), ended_by(error)
+        samples, ending = sampling.kept(), ended_by(error)
     except Exception as error:
         return replace(made, ending=ended_by(error), curve=tuple(curve))
-    work, costs = _spent(meter.work(), cell.n)
+    work, costs = _spent(sampling.work(), cell.total)
     made = replace(made, ending=ending, work=work, costs=costs, curve=tuple(curve))
     try:
-        return made if samples is None else _measured(made, samples, instances, job.metrics)
+        return made if samples is None else _measured(made, samples, instances, job)
     except Exception as error:
         return replace(made, ending=ended_by(error))
 
@@ -214,6 +212,7 @@ WARM_ROWS = 8
 def warm_up(cell: Cell, instances: Instances) -> float:
     """Seconds of loading weights and of the first call of the flow, before anything is timed."""
     started = time.perf_counter()
+    cell = cell.each[0]
     problem = make_problem(cell, instances, Meter(count_flops=True), range(WARM_ROWS))
     x = problem.x0()
     problem.flow.velocity(x, filled(0.5, x))
@@ -226,12 +225,10 @@ def _spent(work: Work, per: int) -> tuple[dict[str, float], dict[str, float]]:
     return rows, {unit: work.cost(unit) / per for unit in UNITS}
 
 
-def _measured(
-    made: CellResult, samples: Samples, instances: Instances, metrics: tuple[str, ...]
-) -> CellResult:
+def _measured(made: CellResult, samples: Samples, instances: Instances, job: Job) -> CellResult:
     """What was made, with its samples packed and measured."""
     z = {} if samples.log_z is None else {"log_z": samples.log_z}
     packed = pack_samples(samples, instances.task, instances.place)
     made = replace(made, info={**samples.info, **z}, samples=packed)
-    rows, scores = evaluate(samples, instances, metrics)
+    rows, scores = evaluate_cell(job.cell, samples, instances, job.metrics)
     return replace(made, metrics=rows, scores=scores)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from bench.core import adapters
 from bench.core.cells import Cell, canonical
-from bench.core.conditions import spelled
+from bench.core.conditions import RowConditions, spelled
 from bench.core.finite import finite_reward
 from bench.core.metered import MeteredFlow, MeteredMap, MeteredOracle, MeteredPosterior
 from bench.core.metering import Meter
@@ -22,6 +22,7 @@ from bench.core.metrics import Target
 from bench.core.noise import NoiseSource
 from bench.core.params import UserError
 from bench.core.problem import FitProblem, Problem
+from bench.core.protocols import Condition
 from bench.core.tasks import Task
 from bench.core.timing import GUIDED_ROWS, Timing, timing_of
 from bench.core.trainable import MeteredModule, metered_clone
@@ -104,10 +105,12 @@ def _scored(
 ) -> Decoder:
     """Strength times the reward of what a sample decodes to; decoder and reward counted apart."""
 
-    def scored(x: Tensor) -> Tensor:
-        return target.reward(x, target.sentence) * target.strength
+    def scored(x: Tensor, read: Condition) -> Tensor:
+        score = target.reward.score_rows if isinstance(read, RowConditions) else target.reward
+        return score(x, read) * target.strength
 
-    rewarded = finite_reward(meter.wrap("reward", scored, key=key), cell.reward)
+    counted, read = meter.wrap("reward", scored, key=key), target.sentence
+    rewarded = finite_reward(lambda x: counted(x, read), cell.reward)
     return rewarded if decode is None else lambda x: rewarded(decode(x))
 
 

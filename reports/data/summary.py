@@ -243,8 +243,11 @@ def summarise(cells: pd.DataFrame, metrics: pd.DataFrame) -> Summary:
 
 
 def _entries(cells: pd.DataFrame, metrics: pd.DataFrame) -> Iterator[Entry]:
-    values = metrics.merge(cells[["cell", "seed", "condition", "status"]], on="cell")
-    values = values[values["status"] == "ok"]
+    whole = cells[["cell", "seed", "condition", "status"]].rename(columns={"condition": "whole"})
+    joined: pd.DataFrame = metrics.merge(whole, on="cell")
+    # Runs from before cells of many conditions say it of the cell alone.
+    own = joined["condition"].where(joined["condition"] != "", joined["whole"])
+    values: pd.DataFrame = joined.assign(condition=own).query("status == 'ok'")
     groups = [group for _, group in cells.groupby(KEYS, sort=False)]
     for group in sorted(groups, key=lambda group: _order(cells, group)):
         first: Any = group.iloc[0]
