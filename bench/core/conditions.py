@@ -9,14 +9,16 @@ same for both.  Conditions are JSON.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
 from bench.core.params import UserError
+
+T = TypeVar("T")
 
 LABEL, TEXT = "label", "text"
 
@@ -55,6 +57,11 @@ class RowConditions:
         """(batch,) which of `conditions` each row has."""
         counts = torch.tensor(self.counts, device=device)
         return torch.repeat_interleave(counts, output_size=sum(self.counts))
+
+    def each_row(self, said: Callable[[Any], T]) -> list[T]:
+        """What is said of the condition of every row, asked once per condition."""
+        pairs = zip(map(said, self.conditions), self.counts, strict=True)
+        return [value for value, count in pairs for _ in range(count)]
 
     def blocks(self, x: Tensor) -> list[tuple[Tensor, Any]]:
         """x (batch, ...) in blocks of one condition, each with it."""

@@ -246,8 +246,8 @@ def _entries(cells: pd.DataFrame, metrics: pd.DataFrame) -> Iterator[Entry]:
     whole = cells[["cell", "seed", "condition", "status"]].rename(columns={"condition": "whole"})
     joined: pd.DataFrame = metrics.merge(whole, on="cell")
     # Runs from before cells of many conditions say it of the cell alone.
-    own = joined["condition"].where(joined["condition"] != "", joined["whole"])
-    values: pd.DataFrame = joined.assign(condition=own).query("status == 'ok'")
+    under = joined["condition"].where(joined["condition"] != "", joined["whole"])
+    values: pd.DataFrame = joined.assign(condition=under).query("status == 'ok'")
     groups = [group for _, group in cells.groupby(KEYS, sort=False)]
     for group in sorted(groups, key=lambda group: _order(cells, group)):
         first: Any = group.iloc[0]
