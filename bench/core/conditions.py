@@ -68,6 +68,19 @@ class RowConditions:
         return list(zip(torch.split(x, list(self.counts)), self.conditions, strict=True))
 
 
+class Turn:
+    """The condition whose turn it is: what a network in training hears, and all copies of it."""
+
+    def __init__(self, condition: Any) -> None:
+        self.condition = condition
+
+    def __copy__(self) -> Turn:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Turn:
+        return self
+
+
 def _part(condition: Any, key: str) -> Any:
     if not isinstance(condition, Mapping):
         return condition

@@ -105,12 +105,14 @@ class ProblemSpec:
     """The flow's own times and rows, if it has them."""
     own_samples: OwnSamples | None = None
     """What a fit trains on where there are no data."""
+    conditions: int = 1
+    """How many a fit is for."""
 
     @property
     def data_calls(self) -> float:
-        """Flow calls, as `calls` counts them, that the data of a fit cost it: of its own samples.
+        """Flow calls, as `calls` counts them, that the data of a condition cost a fit.
 
-        Data that a task has cost a fit nothing.
+        Those of its own samples; data that a task has cost it nothing.
         """
         own = self.own_samples
         if own is None:

@@ -74,29 +74,61 @@ def _rows(problem: _Problem) -> list[Planned]:
     budgets = [parse_budget(text) for text in block.budgets]
     methods = [(m, b) for b in budgets for m in block.with_companions(b)]
     conditions, seeds = problem.bound.task.conditions("report"), block.seed_list()
-    base = _problem_cell(problem, conditions[0], seeds[0])
-    rows = [_row(problem, base, m, b) for m, b in methods]
-    size = block.conditions_per_cell
-    shares = [conditions[k : k + size] for k in range(0, len(conditions), size)]
-    spread = [placed for share in shares for row in rows for placed in _under(row, share)]
+    base, size = _problem_cell(problem, conditions[0], seeds[0]), block.conditions_per_cell
+    shares = [_Share(conditions[k : k + size], block) for k in range(0, len(conditions), size)]
+    # What fits cost depends on how many conditions they see, and on nothing else of these.
+    sizes = dict.fromkeys(len(share.seen) for share in shares)
+    rows = {n: [_row(problem, base, m, b, n) for m, b in methods] for n in sizes}
+    spread = [row for s in shares for made in rows[len(s.seen)] for row in s.spread(made)]
     return [replace(row, cell=replace(row.cell, seed=seed)) for row in spread for seed in seeds]
 
 
-def _under(row: Planned, conditions: list[Condition]) -> list[Planned]:
-    """The row under other conditions, in one cell; of those, a fit is for one at a time."""
-    if row.fit is None:
-        return [replace(row, cell=row.cell.under(*conditions))]
-    return [_refitted(row, row.fit, condition) for condition in conditions]
+@dataclass(frozen=True)
+class _Share:
+    """The conditions of a cell, of which a fit sees all but the last ones that are held out."""
+
+    conditions: list[Condition]
+    block: Block
+
+    @property
+    def seen(self) -> list[Condition]:
+        """Those that a fit is for."""
+        left = len(self.conditions) - self.block.held_out_conditions
+        if left < 1:
+            raise UserError(
+                f"{len(self.conditions)} conditions are left for the last cell, and all of them "
+                "are held out: choose another conditions_per_cell"
+            )
+        return self.conditions[:left]
+
+    def spread(self, row: Planned) -> list[Planned]:
+        """The row in one cell, or in one for each where its fit is for one at a time."""
+        fit, said = row.fit, "its fit is for one condition at a time, and this one is held out"
+        if fit is None:
+            return [replace(row, cell=row.cell.under(*self.conditions))]
+        if plugins.load("methods", row.cell.method).many_conditions:
+            return [_refitted(row, fit, self.conditions, self.seen)]
+        skipped = replace(row, status="skipped", reason=said)
+        rows = {len(self.seen) + k: skipped for k in range(self.block.held_out_conditions)}
+        each = enumerate(self.conditions)
+        return [_refitted(rows.get(k, row), fit, [c], [c]) for k, c in each]
 
 
-def _refitted(row: Planned, fit: PlannedFit, condition: Condition) -> Planned:
-    """The row under another condition; its fit is another one, too."""
-    fit = replace(fit, cell=fit.cell.under(condition))
-    return replace(row, cell=replace(row.cell.under(condition), fit=fit.id), fit=fit)
+def _refitted(
+    row: Planned, fit: PlannedFit, conditions: list[Condition], seen: list[Condition]
+) -> Planned:
+    """The row under other conditions; its fit is another one, too."""
+    fit = replace(fit, cell=fit.cell.under(*seen))
+    return replace(row, cell=replace(row.cell.under(*conditions), fit=fit.id), fit=fit)
 
 
-def _row(problem: _Problem, base: Cell, method_text: str, budget: Budget | None) -> Planned:
-    """The row of one method at one budget, under the condition and seed of `base`."""
+def _row(
+    problem: _Problem, base: Cell, method_text: str, budget: Budget | None, conditions: int
+) -> Planned:
+    """The row of one method at one budget, under the condition and seed of `base`.
+
+    conditions: how many its fit is for, where one may be for many.
+    """
     bound = problem.bound
     name, given = parse_name(method_text)
     method: Method[Any] = plugins.load("methods", name).create(**given)
@@ -105,7 +137,8 @@ def _row(problem: _Problem, base: Cell, method_text: str, budget: Budget | None)
     fit, unaffordable = None, ""
     cell = _cell(base, name, method)
     if refusal is None and isinstance(method, FineTuning):
-        question = MatchingQuestion(cell, method, bound.spec, budget or UNLIMITED, given)
+        spec = replace(bound.spec, conditions=conditions if method.many_conditions else 1)
+        question = MatchingQuestion(cell, method, spec, budget or UNLIMITED, given)
         limited = budget is not None
         method, fit, unaffordable = plan_fit(question, problem.answers, limited)
     if refusal is None and budget is not None:

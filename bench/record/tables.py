@@ -113,6 +113,13 @@ def _condition(row: Planned) -> str:
     return f"{first} and {len(more)} more" if more else first
 
 
+def _held_out(row: Planned) -> set[str]:
+    """The conditions of a cell that the fit behind it did not see."""
+    cells = () if row.fit is None else row.cell.each
+    seen = set() if row.fit is None else {spelled(one.condition) for one in row.fit.cell.each}
+    return {spelled(one.condition) for one in cells} - seen
+
+
 def _measured(stored: Stored | None) -> dict[str, Any]:
     """What the clock and the machine said."""
     attempt = NOTHING if stored is None else stored.attempt
@@ -167,10 +174,10 @@ def _rows_within(predicted: Work, measured: Mapping[str, float]) -> bool:
 def _metric_rows(index: Index, ran: Mapping[str, Planned]) -> Iterator[dict[str, Any]]:
     for cell, planned in ran.items():
         rows = map(_declared, index.metrics(cell).values())
-        whole = _condition(planned)
-        yield from (
-            {"cell": cell, **asdict(row), "condition": row.condition or whole} for row in rows
-        )
+        whole, unseen = _condition(planned), _held_out(planned)
+        for row in rows:
+            under = {"condition": row.condition or whole, "held_out": row.condition in unseen}
+            yield {"cell": cell, **asdict(row), **under}
 
 
 def _declared(row: MetricRow) -> MetricRow:
@@ -196,13 +203,19 @@ def _samples(index: Index, ran: Mapping[str, Planned]) -> pd.DataFrame:
         scores = index.scores(cell)
         if scores is None:
             continue
+        own, n, unseen = (
+            [spelled(one.condition) for one in row.cell.each],
+            row.cell.n,
+            _held_out(row),
+        )
+        # what was stopped may have kept fewer samples, of its one condition
+        under = [own[k // n] if len(own) > 1 else own[0] for k in range(len(scores))]
         scores.insert(0, "cell", cell)
-        own, n = [spelled(one.condition) for one in row.cell.each], row.cell.n
-        many = len(scores) == len(own) * n
-        scores.insert(1, "condition", [own[k // n if many else 0] for k in range(len(scores))])
+        scores.insert(1, "condition", under)
         scores.insert(2, "index", range(len(scores)))
+        scores.insert(3, "held_out", [condition in unseen for condition in under])
         frames.append(scores)
-    empty = pd.DataFrame(columns=["cell", "condition", "index", "reward"])
+    empty = pd.DataFrame(columns=["cell", "condition", "index", "held_out", "reward"])
     return pd.concat(frames, ignore_index=True) if frames else empty
 
 

@@ -144,7 +144,8 @@ def _fit(job: Job) -> CellResult:
     limit = budget.fit_budget if budget else None
     meter = Meter(limit, budget.unit if budget else DEFAULT, cell.seconds, count_flops=True)
     problem = make_fit_problem(cell, instances, meter)
-    problem.problem.on_log, problem.problem.workdir = curve, job.workdir
+    for part in problem.each:
+        part.problem.on_log, part.problem.workdir = curve, job.workdir
     try:
         fitted, ending = instances.method.fit(problem), GOOD
     except Exception as error:

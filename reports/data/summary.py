@@ -298,8 +298,19 @@ def _estimate(group: pd.DataFrame) -> MeanInterval:
     notes = [note for note in dict.fromkeys(group["note"]) if note]
     infinite = sum(math.isinf(value) for value in group["value"])
     notes += [f"infinite in {infinite} of {len(group)} cells"] if infinite else []
+    notes += _held_out(group)
     found = over_seeds(means, errors, "; ".join(notes))
     return over_prompts(found, _by_prompt(group))
+
+
+def _held_out(group: pd.DataFrame) -> list[str]:
+    """What is known of the conditions that a fit did not see."""
+    unseen = group[group["held_out"]]
+    if unseen.empty:
+        return []
+    count, mean = unseen["condition"].nunique(), unseen["value"].mean()
+    seen = group[~group["held_out"]]["value"].mean()
+    return [f"{mean:.3g} under the {count} held-out conditions, {seen:.3g} under those of the fit"]
 
 
 def _by_prompt(group: pd.DataFrame) -> dict[str, float]:
