@@ -168,9 +168,9 @@ def rows_of_conditions(s: TaskSubject) -> None:
     if not getattr(s.task.flow, "hears_rows", False) or len(told) < 2:
         raise Skipped("the flow hears one condition at a time, or there is only one")
     x, half = s.noised(0.5), CHECK_ROWS // 2
-    t, counts = torch.linspace(0.1, 0.9, CHECK_ROWS), (half, CHECK_ROWS - half)
+    t, counts = torch.linspace(0.1, 0.9, CHECK_ROWS), [half, CHECK_ROWS - half]
     with torch.no_grad():
-        b = s.task.flow.velocity(x, t, RowConditions(told, counts))
+        b = s.task.flow.velocity(x, t, RowConditions(told, tuple(counts)))
         parts = zip(torch.split(x, counts), torch.split(t, counts), told, strict=True)
         gap = apart(b, torch.cat([s.task.flow.velocity(*part) for part in parts]))
     expect(gap <= CHECK_TOLERANCE, f"rows of two conditions differ from each alone by {gap:.1e}")
