@@ -74,7 +74,8 @@ def _rows(problem: _Problem) -> list[Planned]:
     budgets = [parse_budget(text) for text in block.budgets]
     methods = [(m, b) for b in budgets for m in block.with_companions(b)]
     conditions, seeds = problem.bound.task.conditions("report"), block.seed_list()
-    base, size = _problem_cell(problem, conditions[0], seeds[0]), block.conditions_per_cell
+    base, size = _problem_cell(problem, seeds[0]), block.conditions_per_cell
+    base = base.under(*conditions[:size])
     shares = [_Share(conditions[k : k + size], block) for k in range(0, len(conditions), size)]
     # What fits cost depends on how many conditions they see, and on nothing else of these.
     sizes = dict.fromkeys(len(share.seen) for share in shares)
@@ -125,7 +126,7 @@ def _refitted(
 def _row(
     problem: _Problem, base: Cell, method_text: str, budget: Budget | None, conditions: int
 ) -> Planned:
-    """The row of one method at one budget, under the condition and seed of `base`.
+    """The row of one method at one budget, under the conditions and the seed of `base`.
 
     conditions: how many its fit is for, where one may be for many.
     """
@@ -197,8 +198,8 @@ def _status(
     return "pending", ""
 
 
-def _problem_cell(problem: _Problem, condition: Any, seed: int) -> Cell:
-    """What the cells of a task and a reward share, without a method yet."""
+def _problem_cell(problem: _Problem, seed: int) -> Cell:
+    """What the cells of a task and a reward share, without a method and a condition yet."""
     block, bound = problem.block, problem.bound
     task, reward = (parse_name(label)[0] for label in (bound.task_label, bound.reward_label))
     return Cell(
@@ -207,7 +208,7 @@ def _problem_cell(problem: _Problem, condition: Any, seed: int) -> Cell:
         reward=reward,
         reward_params=plain_values(bound.reward.params),
         strength=bound.strength,
-        condition=condition,
+        condition=None,
         method="",
         method_params={},
         n=block.n,

@@ -25,7 +25,7 @@ from bench.core.methods import Method
 from bench.core.parts import Cost
 from bench.core.problem import Problem
 from bench.core.tasks import Task
-from bench.core.units import DEFAULT, UNITS, Role
+from bench.core.units import DEFAULT, UNITS, Kind, Role
 from bench.core.values import Samples
 from bench.core.work import Budget, Work
 from bench.plan.binding import declares
@@ -183,6 +183,10 @@ class Sampling:
         total = sum((meter.work() for meter in each), Work())
         seconds = self._clock.elapsed() - sum(meter.excluded for meter in each)
         return Work(vector=total.vector, flops=total.flops, seconds=seconds)
+
+    def flop_rates(self) -> dict[tuple[Role, Kind], float]:
+        """FLOPs per row of every role and kind that was called, under the first condition."""
+        return self._runs[0].problem.meter.flop_rates()
 
     def kept(self) -> Samples | None:
         """The last samples that the method declared to be worth keeping, under every condition."""

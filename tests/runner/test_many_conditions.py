@@ -1,15 +1,18 @@
 """Cells of many conditions: the samples, ledgers and scores of one-prompt cells, in fewer calls."""
 
-from dataclasses import replace
+import platform
+from dataclasses import asdict, replace
 
 import pytest
 import torch
 
 from bench.core import plugins
-from bench.core.cells import Cell
+from bench.core.cells import Cell, digest
 from bench.core.params import UserError
+from bench.core.values import ProblemSpec
 from bench.core.work import Budget
 from bench.plan.expand import expand
+from bench.plan.questions import MatchingQuestion
 from bench.plan.suite import build_suite
 from bench.record.store import Store
 from bench.record.tables import rows_agree
@@ -17,7 +20,9 @@ from bench.runner.cell import Job
 from bench.runner.executors.inline import Inline
 from bench.runner.instances import instances_of
 from bench.runner.measuring import unpack_samples
+from bench.runner.pilots import Pilots, pilot
 from bench.runner.run import run_suite
+from methods.steering.dps import DPS
 from reports.data.run import load_run
 from reports.data.summary import summarise
 from tests.worlds.pipeline_flows import REWARD, counted, task_name
@@ -225,3 +230,31 @@ def test_a_budget_that_a_prompt_oversteps_stops_the_cell():
     stopped = Job(row.cell, Budget("paper-nfe", 0.5 * enough)).run()
     assert stopped.status == "over_budget"
     assert 0 < stopped.work["flow_forward"] < row.predicted.flow.forward * row.cell.total
+
+
+def test_a_budget_that_is_measured_is_matched_on_cells_of_as_many_prompts():
+    """A pilot runs all of them: FLOPs of a row do not depend on that, seconds per sample do."""
+    (row,) = expand(build_suite(content(["dps"], 3, budgets=["flops=1e9"])), Pilots())
+    attempt = Job(row.cell, row.limit).run()
+    assert attempt.status == "ok", attempt.reason
+    assert rows_agree(row, attempt)
+    assert 0.8 < attempt.costs["flops"] / row.budget.amount <= 1.0
+    cell, method = row.cell, DPS.create(steps=5)
+    alone, together = (pilot(c, method, N) for c in (cell.each[0], cell))
+    assert together.work.same_rows(alone.work)
+    assert together.flop_rates == alone.flop_rates
+
+
+def test_a_pilot_of_one_condition_is_known_by_the_name_it_had():
+    """What was piloted before cells could hold many is not piloted again."""
+    (row,) = rows_of("dps", 1)[:1]
+    plain = replace(row.cell, condition=None)
+    question = MatchingQuestion(plain, DPS.create(), ProblemSpec((3,)), Budget("flops", 1.0), {})
+    said = asdict(replace(plain, seed=0, method_params={}))
+    for name in ("resources", "device", "conditions"):
+        said.pop(name)
+    own = [said, str(question.budget), platform.node(), platform.processor()]
+    assert Pilots._key(question) == digest(own)
+    three = replace(question, cell=plain.under(1, 2, 3))
+    assert Pilots._key(three) != Pilots._key(question)
+    assert Pilots._key(three) == Pilots._key(replace(question, cell=plain.under(4, 5, 6)))
