@@ -19,6 +19,7 @@ fine-tuning  the trainable flow, and the state that a fit leaves
 """
 
 # contracts
+from bench.core.conditions import RowConditions
 from bench.core.credibility import Accuracy, Credibility
 from bench.core.methods import FineTuning, Growth, Method, Need, Standing
 from bench.core.metrics import Measures, Metric, Target
@@ -26,6 +27,7 @@ from bench.core.protocols import (
     Condition,
     Flow,
     FlowMap,
+    HearsRows,
     MetaFlowMap,
     Noise,
     Oracle,
@@ -191,6 +193,7 @@ __all__ = [
     "Gaussian",
     "Glass",
     "Growth",
+    "HearsRows",
     "Interpolant",
     "Jump",
     "Linear",
@@ -225,6 +228,7 @@ __all__ = [
     "Remembered",
     "Reward",
     "Role",
+    "RowConditions",
     "Rowed",
     "Rows",
     "SDERollout",

@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Literal, TypeVar
 import torch
 from torch import Tensor, nn
 
-from bench.api import Accuracy, Condition, Task, Unbuilt, UserError, param
+from bench.api import Accuracy, Condition, RowConditions, Task, Unbuilt, UserError, param
 from bench.models import clip, external
 from bench.models.activations import Asked
 from bench.models.clip import ClipModel, Precision
@@ -99,6 +99,12 @@ class ClipReward(PromptedReward[NetworkP]):
     def __call__(self, x: Tensor, condition: Condition) -> Tensor:
         model = self.model(x)
         cosine = model.image(self.unit(x)) @ model.text(self.prompt(condition))
+        return cosine * self.factor(model)
+
+    def score_rows(self, x: Tensor, conditions: RowConditions) -> Tensor:
+        model, index = self.model(x), conditions.index(x.device)
+        texts = torch.stack([model.text(self.prompt(c)) for c in conditions.conditions])
+        cosine = (model.image(self.unit(x)) * texts[index]).sum(-1)
         return cosine * self.factor(model)
 
     def tokens_cut(self, condition: Condition) -> int:
@@ -284,6 +290,9 @@ class Aesthetic(PictureReward[AestheticParams]):
         features = model.to(x.device).image(self.unit(x))
         weight, bias = affine_head(head)
         return features @ weight.to(features) + bias.to(features)
+
+    def score_rows(self, x: Tensor, conditions: RowConditions) -> Tensor:
+        return self(x, None)
 
     def weights(self) -> dict[str, str]:
         paths = zip(self.external(), self.paths, strict=True)

@@ -16,6 +16,7 @@ from bench.api import (
     Condition,
     Credibility,
     Reward,
+    RowConditions,
     Task,
     Unbuilt,
     UserError,
@@ -74,6 +75,10 @@ class WeightedSum(Reward[SumParams]):
 
     def __call__(self, x: Tensor, condition: Condition) -> Tensor:
         scores = self.members(x, condition)
+        return self._weights(scores) @ scores
+
+    def score_rows(self, x: Tensor, conditions: RowConditions) -> Tensor:
+        scores = torch.stack([part.score_rows(x, conditions) for part in self.parts])
         return self._weights(scores) @ scores
 
     def judge(self, x: Tensor, condition: Condition) -> Tensor | None:
@@ -188,8 +193,13 @@ class PythonCallable(PromptedReward[CallableParams]):
         return super(PromptedReward, self).compatible(task)
 
     def __call__(self, x: Tensor, condition: Condition) -> Tensor:
-        said = self.params.prompt or ("" if condition is None else str(condition))
-        return self.score_pairs(x, [said] * len(x))
+        return self.score_pairs(x, [self._said(condition)] * len(x))
+
+    def score_rows(self, x: Tensor, conditions: RowConditions) -> Tensor:
+        return self.score_pairs(x, conditions.each_row(self._said))
+
+    def _said(self, condition: Condition) -> str:
+        return self.params.prompt or ("" if condition is None else str(condition))
 
     def score_pairs(self, x: Tensor, prompts: list[str]) -> Tensor:
         """Scores (n,) of pictures (n, 1 or 3, height, width), each with its own prompt."""

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from bench.api import Condition, Reward, Task, UserError, following, param
+from bench.api import Condition, Reward, RowConditions, Task, UserError, following, param
 from bench.models import clip_small, shapes_judge, weights
 from bench.models.shapes import DATA_SHAPE
 from bench.models.shapes_prompts import parse
@@ -53,6 +53,12 @@ class Prompt(Reward[PromptParams]):
     def __call__(self, x: Tensor, condition: Condition) -> Tensor:
         clip = following(clip_small.small_clip(), x)
         cosine = clip.image(x.float()) @ self._text(condition).to(x.device)
+        return cosine * (clip.logit_scale if self.params.unit == "logit" else 1.0)
+
+    def score_rows(self, x: Tensor, conditions: RowConditions) -> Tensor:
+        clip = following(clip_small.small_clip(), x)
+        texts = torch.stack([self._text(c).to(x.device) for c in conditions.conditions])
+        cosine = (clip.image(x.float()) * texts[conditions.index(x.device)]).sum(-1)
         return cosine * (clip.logit_scale if self.params.unit == "logit" else 1.0)
 
     def _text(self, condition: Condition) -> Tensor:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bench.api import Accuracy, Condition, Task, param
+from bench.api import Accuracy, Condition, RowConditions, Task, param
 from rewards.pictures import PromptedParams, PromptedReward
 from rewards.scorer_client import Patience, ScorerClient, ScorerError, checked_url
 from rewards.scorer_server import HOST, PORT, Health
@@ -114,6 +114,9 @@ class Served(PromptedReward[ServedParams]):
 
     def __call__(self, x: Tensor, condition: Condition) -> Tensor:
         return self.score_pairs(x, [self.prompt(condition)] * len(x))
+
+    def score_rows(self, x: Tensor, conditions: RowConditions) -> Tensor:
+        return self.score_pairs(x, conditions.each_row(self.prompt))
 
     @torch.no_grad()
     def score_pairs(self, x: Tensor, prompts: Sequence[str]) -> Tensor:

@@ -118,7 +118,7 @@ def _row(row: Planned, store: Store) -> dict[str, Any]:
         "method": row.method_label,
         "budget": str(row.budget or ""),
         "seed": row.cell.seed,
-        "n": row.cell.n,
+        "n": row.cell.total,
         "status": stored.attempt.status if stored else row.status,
         "reason": row.reason,
         "matched": row.matched,

@@ -21,6 +21,7 @@ from bench.conformance.findings import (
     expect,
     globals_kept,
 )
+from bench.core.conditions import RowConditions
 from bench.core.noise import NoiseSource
 from bench.core.params import NoParams
 from bench.core.paths import expand
@@ -144,6 +145,16 @@ def argument_order(s: RewardSubject) -> None:
         )
 
 
+def rows_of_conditions(s: RewardSubject) -> None:
+    """Rows under several conditions score what those of each condition do alone."""
+    found = [s.task.sentence(c) for c in s.task.conditions("report")]
+    told = found[:2] if len(found) > 1 else [s.condition] * 2
+    x, half = s.points["random points"], CHECK_ROWS // 2
+    scores = s.reward.score_rows(x, RowConditions(tuple(told), (half, CHECK_ROWS - half)))
+    gap = apart(scores, torch.cat([s.reward(x[:half], told[0]), s.reward(x[half:], told[1])]))
+    expect(gap <= CHECK_TOLERANCE, f"score_rows differs from scores one by one by {gap:.1e}")
+
+
 def scale(s: RewardSubject) -> None:
     """Scores lie within the limits that the reward declares."""
     limits = getattr(s.reward, "limits", None)
@@ -256,6 +267,7 @@ CHECKS: tuple[Check[RewardSubject], ...] = (
     repeatable,
     batch_size,
     argument_order,
+    rows_of_conditions,
     scale,
     gradient,
     foreign_shape,

@@ -23,6 +23,7 @@ from bench.conformance.findings import (
     globals_kept,
 )
 from bench.core import plugins
+from bench.core.conditions import RowConditions
 from bench.core.integrate import euler, filled, integrate
 from bench.core.noise import NoiseSource
 from bench.core.params import UserError
@@ -161,6 +162,20 @@ def conditions(s: TaskSubject) -> None:
         )
 
 
+def rows_of_conditions(s: TaskSubject) -> None:
+    """A flow that hears a condition for every row hears each as it does alone."""
+    told = tuple(s.task.conditions("report")[:2])
+    if not getattr(s.task.flow, "hears_rows", False) or len(told) < 2:
+        raise Skipped("the flow hears one condition at a time, or there is only one")
+    x, half = s.noised(0.5), CHECK_ROWS // 2
+    t, counts = torch.linspace(0.1, 0.9, CHECK_ROWS), [half, CHECK_ROWS - half]
+    with torch.no_grad():
+        b = s.task.flow.velocity(x, t, RowConditions(told, tuple(counts)))
+        parts = zip(torch.split(x, counts), torch.split(t, counts), told, strict=True)
+        gap = apart(b, torch.cat([s.task.flow.velocity(*part) for part in parts]))
+    expect(gap <= CHECK_TOLERANCE, f"rows of two conditions differ from each alone by {gap:.1e}")
+
+
 def data(s: TaskSubject) -> None:
     """Real data, if there are any, are finite float32 of the task's data shape; has_data knows."""
     x = s.task.data("report")
@@ -209,6 +224,7 @@ CHECKS: tuple[Check[TaskSubject], ...] = (
     base_samples,
     timing,
     conditions,
+    rows_of_conditions,
     data,
     decode,
     metrics,

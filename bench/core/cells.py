@@ -31,7 +31,8 @@ class Cell:
     `id` hashes the former; batch, time limit, device, resources (`cpu`, `gpu` and `rows` as
     counts, `memory` in bytes) and the `incidental` parameters of the reward are the latter and are
     left out.  A cell of part "fit" adapts the flow; a cell with a `fit` samples from what that cell
-    left.
+    left.  A cell with `conditions` holds n samples under each of them, in their order, and its
+    `condition` is None.
     """
 
     task: str
@@ -55,6 +56,23 @@ class Cell:
     incidental: tuple[str, ...] = ()
     device: str = "cpu"
     resources: dict[str, float] = field(default_factory=dict)
+    conditions: tuple[Any, ...] = ()
+
+    @property
+    def total(self) -> int:
+        """Samples under all conditions."""
+        return self.n * max(1, len(self.conditions))
+
+    @property
+    def each(self) -> tuple[Cell, ...]:
+        """Its conditions, a cell each: what makes the same samples apart."""
+        return tuple(map(self.under, self.conditions)) or (self,)
+
+    def under(self, *conditions: Any) -> Cell:
+        """The cell under one condition, or under many together."""
+        if len(conditions) == 1:
+            return dataclasses.replace(self, condition=conditions[0], conditions=())
+        return dataclasses.replace(self, condition=None, conditions=conditions)
 
     @cached_property
     def id(self) -> str:
@@ -64,7 +82,7 @@ class Cell:
             decisive.pop(name)
         for name in self.incidental:
             decisive["reward_params"].pop(name, None)
-        for name, plain in (("part", "sample"), ("fit", "")):
+        for name, plain in (("part", "sample"), ("fit", ""), ("conditions", ())):
             if decisive[name] == plain:
                 decisive.pop(name)
         return digest(decisive)

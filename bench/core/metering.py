@@ -140,6 +140,11 @@ class Meter:
         """
         return time.perf_counter() - self._started - self._excluded
 
+    @property
+    def excluded(self) -> float:
+        """Seconds that are no part of `elapsed`: of calibration, and of attempts that failed."""
+        return self._excluded
+
     def work(self) -> Work:
         """What was counted so far; waits for what is still running on a device."""
         settle()

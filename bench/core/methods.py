@@ -117,10 +117,12 @@ class FineTuning(Method[P]):
 
     `sampling` names the parameters that leave the fit alone: cells that differ only in those share
     one fit.  `fit_effort` names the parameters that buy compute for the fit, for `fit_budget`.
+    `many_conditions` says that one fit may be for many conditions (`FitProblem.parts`).
     """
 
     sampling: ClassVar[tuple[str, ...]] = ("steps",)
     fit_effort: ClassVar[tuple[str, ...]] = ("iterations",)
+    many_conditions: ClassVar[bool] = False
 
     @property
     def needs(self) -> frozenset[Need]:

@@ -132,6 +132,7 @@ class PlacedReward:
     def __init__(self, reward: Reward[Any], wrap: Callable[..., Callable[..., Any]]) -> None:
         self._reward = reward
         self._score, self.judge = wrap(reward), wrap(reward.judge)
+        self.score_rows = wrap(reward.score_rows)
 
     def __call__(self, x: Tensor, condition: Any) -> Tensor:
         """(batch,), float32."""

@@ -9,6 +9,7 @@ from typing import Protocol
 
 from torch import Tensor
 
+from bench.core.conditions import Turn
 from bench.core.metered import MeteredFlow, MeteredMap, MeteredOracle, MeteredPosterior
 from bench.core.metering import Meter
 from bench.core.noise import NoiseSource
@@ -139,12 +140,26 @@ class FitProblem:
     data: (n, step) -> n data points (n, *event_shape) for one optimisation step, the same for the
         same arguments.
     trainable_flow: see `TrainableFlow`.
+    parts: where the fit is for many conditions, its problem under each, on one ledger; `problem`
+        and `data` are then those of the first.
     """
 
     problem: Problem
     conditions: list[Condition]
     data: Callable[[int, int], Tensor]
     trainable_flow: TrainableFlow
+    parts: tuple[FitProblem, ...] = ()
+    turn: Turn = field(default_factory=lambda: Turn(None))
+
+    @property
+    def each(self) -> tuple[FitProblem, ...]:
+        """The problem under each condition."""
+        return self.parts or (self,)
+
+    def take_turn(self, k: int) -> FitProblem:
+        """The problem under the k-th condition, which trainable flows hear from here on."""
+        self.turn.condition = self.conditions[k]
+        return self.each[k]
 
     def log(self, step: int, **scalars: float) -> None:
         """Report progress; the runner stores a curve."""

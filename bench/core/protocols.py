@@ -15,7 +15,7 @@ Condition = Any
 class Flow(Protocol):
     """A base generative model: x0 ~ N(0, I) is carried to the data by dx/dt = b_t(x).
 
-    A flow may say more, as `Scheduled` and `Rowed` have it.
+    A flow may say more, as `Scheduled`, `Rowed` and `HearsRows` have it.
     """
 
     @property
@@ -57,6 +57,15 @@ class Rowed(Flow, Protocol):
         t comes rounded to six decimals.  In a batch of several times, each row counts for itself.
         """
         ...
+
+
+class HearsRows(Flow, Protocol):
+    """A flow, or a map, that takes a condition for every row (`conditions.RowConditions`).
+
+    The runs of a cell of many conditions then share its calls.  Without it each has its own.
+    """
+
+    hears_rows: bool
 
 
 class FlowMap(Protocol):

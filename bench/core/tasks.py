@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Generic, Literal, TypeVar
 import torch
 from torch import Tensor, nn
 
-from bench.core.conditions import sentence_of
+from bench.core.conditions import RowConditions, sentence_of
 from bench.core.credibility import Accuracy, Credibility, credibility
 from bench.core.flops import Unbuilt
 from bench.core.params import NoParams, UserError, build
@@ -44,6 +44,13 @@ class Reward(Generic[P]):
     def __call__(self, x: Tensor, condition: Condition) -> Tensor:
         """Scores of x (batch, *data_shape) under what `Task.sentence` makes of a condition."""
         raise NotImplementedError
+
+    def score_rows(self, x: Tensor, conditions: RowConditions) -> Tensor:
+        """Scores of x (batch, *data_shape), each row under its own condition.
+
+        By default a call for every condition; override it where one call can score all rows.
+        """
+        return torch.cat([self(rows, condition) for rows, condition in conditions.blocks(x)])
 
     def compatible(self, task: Task[Any]) -> str | None:
         """The reason why this reward cannot score the task's samples, or None."""

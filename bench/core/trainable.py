@@ -21,6 +21,7 @@ from typing import Any, NoReturn, cast
 
 from torch import Tensor, nn
 
+from bench.core.conditions import Turn
 from bench.core.metering import Meter
 from bench.core.parts import Cost
 from bench.core.paths import Interpolant
@@ -37,7 +38,7 @@ class MeteredModule(nn.Module):
     Args:
         flow: the network to hide; hand over a copy that nobody else holds.
         meter: the ledger that is charged, also by copies.
-        condition: the condition of calls that give none.
+        condition: the condition of calls that give none, or the `Turn` that says which.
         key: names the flow in the table of FLOP prices.
         cost: runs of the network per call, or at a time.
         place: where the network lies, and its precision; its parameters stay as they are.
@@ -74,6 +75,7 @@ class MeteredModule(nn.Module):
         call, or later its backward, cannot be counted.
         """
         self._pass_modes_on()
+        own = self._condition.condition if isinstance(self._condition, Turn) else self._condition
         wrapped = self._meter.wrap(
             "flow",
             self._place.network(self._flow.velocity),
@@ -82,7 +84,7 @@ class MeteredModule(nn.Module):
             self.event_shape,
             trained=lambda: list(self.parameters()),
         )
-        return wrapped(x, t, self._condition if condition is None else condition)
+        return wrapped(x, t, own if condition is None else condition)
 
     def forward(self, x: Tensor, t: Tensor, condition: Condition = None) -> Tensor:
         """The velocity."""

@@ -30,6 +30,12 @@ class Samples:
     def __len__(self) -> int:
         return len(self.x)
 
+    def rows(self, rows: range) -> Samples:
+        """Some of them, without what is said of all."""
+        own = slice(rows.start, rows.stop)
+        weight, group = (None if v is None else v[own] for v in (self.log_weight, self.group))
+        return Samples(self.x[own], weight, group)
+
     @staticmethod
     def joined(parts: Sequence[Samples]) -> Samples:
         """Concatenate batches; groups are renumbered apart, diagnostics averaged by batch size."""
@@ -99,12 +105,14 @@ class ProblemSpec:
     """The flow's own times and rows, if it has them."""
     own_samples: OwnSamples | None = None
     """What a fit trains on where there are no data."""
+    conditions: int = 1
+    """How many a fit is for."""
 
     @property
     def data_calls(self) -> float:
-        """Flow calls, as `calls` counts them, that the data of a fit cost it: of its own samples.
+        """Flow calls, as `calls` counts them, that the data of a condition cost a fit.
 
-        Data that a task has cost a fit nothing.
+        Those of its own samples; data that a task has cost it nothing.
         """
         own = self.own_samples
         if own is None:

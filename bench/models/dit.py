@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bench.core.conditions import label_of
+from bench.core.conditions import RowConditions, label_of
 from bench.core.flops import Unbuilt
 from bench.core.params import UserError
 from bench.core.paths import Interpolant, Linear, expand
@@ -149,8 +149,10 @@ class _Conditioned(nn.Module):
     """A network with its default guidance scale, and what a condition means.
 
     A condition is a label (int, or LongTensor with one label per row), a mapping with a label, a
-    pair (label, guidance scale), or None for no label and no guidance.
+    pair (label, guidance scale), None for no label and no guidance, or `RowConditions` of these.
     """
+
+    hears_rows = True
 
     def __init__(self, net: DiT, guidance: float = 1.0) -> None:
         super().__init__()
@@ -168,6 +170,11 @@ class _Conditioned(nn.Module):
 
     def told(self, condition: Condition, like: Tensor) -> tuple[Tensor, Tensor]:
         """Label and guidance of every row, (batch,) each; UserError where they do not exist."""
+        if isinstance(condition, RowConditions):
+            each = [self.told(c, like[:1]) for c in condition.conditions]
+            labels, scales = (torch.cat(part) for part in zip(*each, strict=True))
+            index = condition.index(like.device)
+            return labels[index], scales[index]
         pair = isinstance(condition, tuple | list)
         label, guidance = condition if pair else (label_of(condition), self.guidance)
         null = self.net.config.classes

@@ -16,6 +16,8 @@ class GuidedDiTFlow(nn.Module):
     Every row runs the network on two rows, both in one call.  It is not the flow of any law.
     """
 
+    hears_rows = True
+
     def __init__(self, net: DiT, scale: float) -> None:
         super().__init__()
         self.flow, self.scale = DiTFlow(net), scale

@@ -12,11 +12,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from bench.core.conditions import RowConditions
 from bench.core.params import UserError
 from bench.core.paths import Linear, expand
 from bench.core.protocols import Condition
 from bench.core.timing import Timing
-from bench.models.pipeline_inputs import Call, Config, Features
+from bench.models.pipeline_inputs import Call, Config, Features, Told
 from bench.models.pipeline_prompts import Heard
 from bench.models.pipeline_schedules import Schedule
 from bench.models.pipelines import Family
@@ -105,6 +106,8 @@ class PipelineFlow(nn.Module):
     heard: what it is told of a condition.
     """
 
+    hears_rows = True
+
     def __init__(
         self,
         network: Any,
@@ -129,7 +132,18 @@ class PipelineFlow(nn.Module):
 
     def velocity(self, x: Tensor, t: Tensor, condition: Condition = None) -> Tensor:
         """b_t(x), shape and dtype of x (batch, *event_shape); t is (batch,)."""
-        told, path = self._heard.of(condition, x.device), self.schedule.path
+        if not isinstance(condition, RowConditions):
+            return self._velocity(x, t, self._heard.of(condition, x.device))
+        told = self._heard.of_rows(condition, x.device)
+        if told is not None:
+            return self._velocity(x, t, told)
+        blocks = zip(condition.blocks(x), torch.split(t, list(condition.counts)), strict=True)
+        return torch.cat([self.velocity(rows, times, c) for (rows, c), times in blocks])
+
+    forward = velocity
+
+    def _velocity(self, x: Tensor, t: Tensor, told: Told) -> Tensor:
+        path = self.schedule.path
         state, time = (expand(path.scale(t), x) * x).to(x.dtype), path.time(t)
         if told.without is None:
             out = self._output(state, time, told.given)
@@ -137,17 +151,16 @@ class PipelineFlow(nn.Module):
             out = self._guided(state, time, self.guidance.inside(t), told.given, told.without)
         return path.velocity(out, x, t).to(x.dtype)
 
-    forward = velocity
-
     def _guided(
         self, state: Tensor, time: Tensor, inside: Tensor, given: Features, without: Features
     ) -> Tensor:
         """One batch: every row with the prompt, then those inside the interval without it."""
         n, more = len(state), self.guidance.scale - 1
-        both = _stacked(_repeated(given, n), _repeated(without, len(inside)))
+        bare = {name: v if len(v) == 1 else v[inside] for name, v in without.items()}
+        both = _stacked(_repeated(given, n), _repeated(bare, len(inside)))
         out = self._output(torch.cat([state, state[inside]]), torch.cat([time, time[inside]]), both)
-        told, bare = out[:n], out[n:]
-        return told.index_add(0, inside, more * (told[inside] - bare))
+        told, untold = out[:n], out[n:]
+        return told.index_add(0, inside, more * (told[inside] - untold))
 
     def _output(self, state: Tensor, time: Tensor, told: Features) -> Tensor:
         """The network's output, at its own precision inside and at the state's outside."""

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from bench.core.conditions import RowConditions
 from bench.core.params import UserError
 from bench.core.protocols import Condition
 from bench.models.pipeline_folder import PipelineFolder
@@ -25,6 +26,7 @@ class Heard:
     def __init__(self, tell: Tell) -> None:
         self._tell = tell
         self._told: dict[str, Told] = {}
+        self._table: tuple[Any, Told | None] = (None, None)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Heard:
         return self
@@ -45,6 +47,34 @@ class Heard:
             told = Told(_moved(told.given, device), told.without and _moved(told.without, device))
             self._told[_key(condition)] = told
         return told
+
+    def of_rows(self, conditions: RowConditions, device: torch.device) -> Told | None:
+        """What every row (batch, ...) is told; None where conditions are told in several shapes."""
+        asked = (*map(_key, conditions.conditions), str(device))
+        if self._table[0] != asked:  # a run asks for the same conditions again and again
+            each = [self.of(c, device) for c in conditions.conditions]
+            self._table = asked, _stacked(each)
+        table, index = self._table[1], conditions.index(device)
+        return table and Told(
+            _rows(table.given, index), table.without and _rows(table.without, index)
+        )
+
+
+def _stacked(each: list[Told]) -> Told | None:
+    """(1, ...) of many conditions as (conditions, ...); None if their shapes differ."""
+    given, without = [told.given for told in each], [told.without or {} for told in each]
+    if any(len({_shapes(part) for part in parts}) > 1 for parts in (given, without)):
+        return None
+    joined = [{name: torch.cat([p[name] for p in ps]) for name in ps[0]} for ps in (given, without)]
+    return Told(joined[0], joined[1] or None)
+
+
+def _shapes(features: Features) -> tuple[Any, ...]:
+    return tuple((name, tuple(value.shape)) for name, value in sorted(features.items()))
+
+
+def _rows(features: Features, index: torch.Tensor) -> Features:
+    return {name: value[index] for name, value in features.items()}
 
 
 def _key(condition: Condition) -> str:

@@ -12,6 +12,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from bench.core.conditions import RowConditions
 from bench.core.params import UserError
 from bench.core.protocols import Condition
 from bench.models import weights
@@ -67,6 +68,8 @@ def label_of(condition: Condition) -> int | None:
 
 def known(condition: Condition, rows: Tensor, guidance: float) -> Known:
     """What the networks are told of a condition, for every row of times (batch,)."""
+    if isinstance(condition, RowConditions):
+        return _known_rows(condition, rows, guidance)
     label = label_of(condition)
     if label is None:
         return Known()
@@ -74,8 +77,19 @@ def known(condition: Condition, rows: Tensor, guidance: float) -> Known:
     return Known(torch.full_like(rows, label, dtype=torch.long), scale)
 
 
+def _known_rows(conditions: RowConditions, rows: Tensor, guidance: float) -> Known:
+    """The same of a condition per row; no condition is the label past the last, at scale 1."""
+    labels = [label_of(c) for c in conditions.conditions]
+    index = conditions.index(rows.device)
+    told = torch.tensor([len(SHAPES) if k is None else k for k in labels], device=rows.device)
+    scales = torch.tensor([1.0 if k is None else guidance for k in labels]).to(rows)
+    return Known(told[index], scales[index])
+
+
 class PromptedFlow(nn.Module):
     """The base flow under prompts, of which it hears the noun."""
+
+    hears_rows = True
 
     def __init__(self, net: FlowNet, guidance: float = 1.0) -> None:
         super().__init__()
@@ -91,6 +105,8 @@ class PromptedFlow(nn.Module):
 
 class PromptedMap:
     """The meta flow map under prompts, of which it hears the noun."""
+
+    hears_rows = True
 
     def __init__(self, net: MetaFlowMapNet, guidance: float = 1.0) -> None:
         self.net, self.guidance = net, guidance

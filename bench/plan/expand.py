@@ -1,7 +1,7 @@
 """Planning: from a suite to rows, each a cell whose parameters spend its budget, or a reason.
 
 Matching depends on neither condition nor seed: a method is matched once for a task, a reward and a
-budget, and the row is then spread over both.
+budget, and the row is then spread over both, so many conditions to a cell as the block says.
 """
 
 from __future__ import annotations
@@ -10,9 +10,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from bench.core import plugins
-from bench.core.cells import About, Cell, Planned, plain_values
+from bench.core.cells import About, Cell, Planned, PlannedFit, plain_values
 from bench.core.methods import FineTuning, Method
 from bench.core.params import UserError, incidental, parse_name
+from bench.core.protocols import Condition
 from bench.core.tasks import Task
 from bench.core.work import Budget, Work
 from bench.plan.binding import Bound, bind, lacking
@@ -73,22 +74,62 @@ def _rows(problem: _Problem) -> list[Planned]:
     budgets = [parse_budget(text) for text in block.budgets]
     methods = [(m, b) for b in budgets for m in block.with_companions(b)]
     conditions, seeds = problem.bound.task.conditions("report"), block.seed_list()
-    base = _problem_cell(problem, conditions[0], seeds[0])
-    rows = [_row(problem, base, m, b) for m, b in methods]
-    spread = [_under(row, condition) for condition in conditions for row in rows]
+    base, size = _problem_cell(problem, seeds[0]), block.conditions_per_cell
+    base = base.under(*conditions[:size])
+    shares = [_Share(conditions[k : k + size], block) for k in range(0, len(conditions), size)]
+    # What fits cost depends on how many conditions they see, and on nothing else of these.
+    sizes = dict.fromkeys(len(share.seen) for share in shares)
+    rows = {n: [_row(problem, base, m, b, n) for m, b in methods] for n in sizes}
+    spread = [row for s in shares for made in rows[len(s.seen)] for row in s.spread(made)]
     return [replace(row, cell=replace(row.cell, seed=seed)) for row in spread for seed in seeds]
 
 
-def _under(row: Planned, condition: Any) -> Planned:
-    """The row under another condition; its fit is another one, too."""
-    if row.fit is None:
-        return replace(row, cell=replace(row.cell, condition=condition))
-    fit = replace(row.fit, cell=replace(row.fit.cell, condition=condition))
-    return replace(row, cell=replace(row.cell, condition=condition, fit=fit.id), fit=fit)
+@dataclass(frozen=True)
+class _Share:
+    """The conditions of a cell, of which a fit sees all but the last ones that are held out."""
+
+    conditions: list[Condition]
+    block: Block
+
+    @property
+    def seen(self) -> list[Condition]:
+        """Those that a fit is for."""
+        left = len(self.conditions) - self.block.held_out_conditions
+        if left < 1:
+            raise UserError(
+                f"{len(self.conditions)} conditions are left for the last cell, and all of them "
+                "are held out: choose another conditions_per_cell"
+            )
+        return self.conditions[:left]
+
+    def spread(self, row: Planned) -> list[Planned]:
+        """The row in one cell, or in one for each where its fit is for one at a time."""
+        fit, said = row.fit, "its fit is for one condition at a time, and this one is held out"
+        if fit is None:
+            return [replace(row, cell=row.cell.under(*self.conditions))]
+        if plugins.load("methods", row.cell.method).many_conditions:
+            return [_refitted(row, fit, self.conditions, self.seen)]
+        skipped = replace(row, status="skipped", reason=said)
+        rows = {len(self.seen) + k: skipped for k in range(self.block.held_out_conditions)}
+        each = enumerate(self.conditions)
+        return [_refitted(rows.get(k, row), fit, [c], [c]) for k, c in each]
 
 
-def _row(problem: _Problem, base: Cell, method_text: str, budget: Budget | None) -> Planned:
-    """The row of one method at one budget, under the condition and seed of `base`."""
+def _refitted(
+    row: Planned, fit: PlannedFit, conditions: list[Condition], seen: list[Condition]
+) -> Planned:
+    """The row under other conditions; its fit is another one, too."""
+    fit = replace(fit, cell=fit.cell.under(*seen))
+    return replace(row, cell=replace(row.cell.under(*conditions), fit=fit.id), fit=fit)
+
+
+def _row(
+    problem: _Problem, base: Cell, method_text: str, budget: Budget | None, conditions: int
+) -> Planned:
+    """The row of one method at one budget, under the conditions and the seed of `base`.
+
+    conditions: how many its fit is for, where one may be for many.
+    """
     bound = problem.bound
     name, given = parse_name(method_text)
     method: Method[Any] = plugins.load("methods", name).create(**given)
@@ -97,7 +138,8 @@ def _row(problem: _Problem, base: Cell, method_text: str, budget: Budget | None)
     fit, unaffordable = None, ""
     cell = _cell(base, name, method)
     if refusal is None and isinstance(method, FineTuning):
-        question = MatchingQuestion(cell, method, bound.spec, budget or UNLIMITED, given)
+        spec = replace(bound.spec, conditions=conditions if method.many_conditions else 1)
+        question = MatchingQuestion(cell, method, spec, budget or UNLIMITED, given)
         limited = budget is not None
         method, fit, unaffordable = plan_fit(question, problem.answers, limited)
     if refusal is None and budget is not None:
@@ -156,8 +198,8 @@ def _status(
     return "pending", ""
 
 
-def _problem_cell(problem: _Problem, condition: Any, seed: int) -> Cell:
-    """What the cells of a task and a reward share, without a method yet."""
+def _problem_cell(problem: _Problem, seed: int) -> Cell:
+    """What the cells of a task and a reward share, without a method and a condition yet."""
     block, bound = problem.block, problem.bound
     task, reward = (parse_name(label)[0] for label in (bound.task_label, bound.reward_label))
     return Cell(
@@ -166,7 +208,7 @@ def _problem_cell(problem: _Problem, condition: Any, seed: int) -> Cell:
         reward=reward,
         reward_params=plain_values(bound.reward.params),
         strength=bound.strength,
-        condition=condition,
+        condition=None,
         method="",
         method_params={},
         n=block.n,

@@ -87,7 +87,7 @@ def estimated(
     found = Estimate()
     for row in rows:
         prices = counted[row.task_label, row.reward_label]
-        found.add(row.predicted * row.cell.n, prices, rates, row.cell.dtype)
+        found.add(row.predicted * row.cell.total, prices, rates, row.cell.dtype)
         if row.fit is not None and row.fit.id not in fits:
             fits.add(row.fit.id)
             found.add(row.fit.predicted, prices, rates, row.cell.dtype)

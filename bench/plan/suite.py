@@ -81,6 +81,8 @@ class Block(BaseModel):
     budgets: list[str] = Field(default_factory=lambda: ["none"])
     seeds: int | list[int] = 3
     n: int = Field(256, gt=1)
+    conditions_per_cell: int = Field(1, gt=0)
+    held_out_conditions: int = Field(0, ge=0)
     batch: int = Field(1024, gt=0)
     threads: int = Field(1, gt=0)
     seconds: float | None = Field(None, gt=0)
@@ -123,6 +125,16 @@ class Block(BaseModel):
         if isinstance(value, int) and value > MOST_SEEDS:
             raise ValueError(f"{value} seeds are more than the {MOST_SEEDS} that a suite may have")
         return value
+
+    @model_validator(mode="after")
+    def _some_seen(self) -> Block:
+        """A fit sees at least one condition of its cell."""
+        if self.held_out_conditions and self.held_out_conditions >= self.conditions_per_cell:
+            raise ValueError(
+                f"{self.held_out_conditions} held_out_conditions leave a fit none of the "
+                f"{self.conditions_per_cell} that its cell holds: raise conditions_per_cell"
+            )
+        return self
 
     def with_companions(self, budget: Budget | None) -> list[str]:
         """The methods and, at a budget and if asked for, those that everybody would ask about:

@@ -21,6 +21,7 @@ class MetricRow:
     """One metric of a cell, with what its class declares; `value` is None where it refused.
 
     accuracy: how often people choose as a learned judge does, as published, and where.
+    condition: under which, in a cell that holds many; "" elsewhere.
     """
 
     metric: str
@@ -37,11 +38,17 @@ class MetricRow:
     note: str = ""
     accuracy: str = ""
     accuracy_source: str = ""
+    condition: str = ""
+
+    @property
+    def measured(self) -> str:
+        """Metric and version: what was measured once is not measured again under it."""
+        return f"{self.metric}@{self.version}"
 
     @property
     def key(self) -> str:
-        """Metric and version: what was measured once is not measured again under it."""
-        return f"{self.metric}@{self.version}"
+        """The same with the condition, of which a cell may hold many."""
+        return f"{self.measured} {self.condition}" if self.condition else self.measured
 
 
 @dataclass(frozen=True)

@@ -95,13 +95,19 @@ METRICS: dict[str, Unknown] = {
     "note": "",
     "accuracy": "",
     "accuracy_source": "",
+    "condition": "",
+    "held_out": False,
 }
-"""One row per cell, metric and version."""
+"""One row per cell, metric and version, and condition in a cell of many.
+
+held_out: the condition is one that the fit behind the samples did not see.
+"""
 
 SAMPLES: dict[str, Unknown] = {
     "cell": "",
     "condition": "",
     "index": 0.0,
+    "held_out": False,
     "reward": NAN,
     "judge": NAN,
 }

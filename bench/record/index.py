@@ -21,7 +21,7 @@ from bench.record.files import RunFiles
 from bench.record.seals import Damage, Damaged, checksum, sealed, unsealed, verified
 
 Metrics = dict[str, MetricRow]
-"""Rows by metric and version."""
+"""Rows by metric, version and, in a cell of many, condition."""
 
 
 class Index:
@@ -104,7 +104,7 @@ class Index:
         """Keys of the metrics that the last attempt has; its result says so."""
         stored = self.last(cell)
         told = None if stored is None else stored.attempt.measured
-        return set(self.metrics(cell) if told is None else told)
+        return set(_measured(self.metrics(cell)) if told is None else told)
 
     def samples(self, cell: str) -> bytes:
         """The packed samples of the last attempt; raises Damaged, and the attempt is void."""
@@ -185,7 +185,7 @@ class Index:
             self._files.write(layout.attempt(cell.id, number, name), data)
         metrics = {row.key: row for row in attempt.metrics}
         files = {name: checksum(data) for name, data in bulk.items()}
-        kept = replace(attempt, **_NO_BULK, measured=tuple(metrics), files=files)
+        kept = replace(attempt, **_NO_BULK, measured=_measured(metrics), files=files)
         stored = Stored(number, kept)
         if _preferred(stored, self.last(cell.id)):
             self._write_metrics(cell.id, metrics, number)
@@ -201,7 +201,7 @@ class Index:
         assert stored is not None, f"{cell} has no attempt"
         metrics = self.metrics(cell) | {row.key: row for row in rows}
         self._write_metrics(cell, metrics, stored.number)
-        kept = replace(stored.attempt, measured=tuple(metrics))
+        kept = replace(stored.attempt, measured=_measured(metrics))
         self._write_result(cell, replace(stored, attempt=kept))
 
     def _write_metrics(self, cell: str, metrics: Metrics, number: int) -> None:
@@ -250,6 +250,11 @@ def _metric_rows(data: bytes, number: int) -> Metrics:
         }
     except (AttributeError, KeyError, TypeError) as error:
         raise Damaged("holds no metrics" if seal is None else "is of another version") from error
+
+
+def _measured(metrics: Metrics) -> tuple[str, ...]:
+    """Metrics and versions of rows."""
+    return tuple(dict.fromkeys(row.measured for row in metrics.values()))
 
 
 def _preferred(new: Stored, before: Stored | None) -> bool:

@@ -129,7 +129,7 @@ def cell_row(row: Planned, ending: Ending) -> dict[str, Any]:
         "budget_unit": budget.unit if budget else "",
         "budget_amount": budget.amount if budget else None,
         "seed": cell.seed,
-        "n": cell.n,
+        "n": cell.total,
         "status": ending.status,
         "reason": ending.reason,
         "expected": row.expected,
@@ -150,7 +150,16 @@ def cell_row(row: Planned, ending: Ending) -> dict[str, Any]:
 
 
 def _condition(row: Planned) -> str:
-    return spelled(row.cell.condition)
+    """Of a cell of many, the first and how many more."""
+    first, *more = (spelled(one.condition) for one in row.cell.each)
+    return f"{first} and {len(more)} more" if more else first
+
+
+def _held_out(row: Planned) -> set[str]:
+    """The conditions of a cell that the fit behind it did not see."""
+    cells = () if row.fit is None else row.cell.each
+    seen = set() if row.fit is None else {spelled(one.condition) for one in row.fit.cell.each}
+    return {spelled(one.condition) for one in cells} - seen
 
 
 def _measured(stored: Stored | None) -> dict[str, Any]:
@@ -191,7 +200,7 @@ def fit_agrees(fit: PlannedFit, attempt: Attempt) -> bool:
 
 def rows_agree(row: Planned, attempt: Attempt) -> bool:
     """Whether the measured rows are the predicted ones, to the row (or within a declared bound)."""
-    return _rows_within(row.predicted * row.cell.n, attempt.work)
+    return _rows_within(row.predicted * row.cell.total, attempt.work)
 
 
 def _rows_within(predicted: Work, measured: Mapping[str, float]) -> bool:
@@ -205,9 +214,12 @@ def _rows_within(predicted: Work, measured: Mapping[str, float]) -> bool:
 
 
 def _metric_rows(index: Index, ran: Mapping[str, Planned]) -> Iterator[dict[str, Any]]:
-    for cell in ran:
+    for cell, planned in ran.items():
         rows = map(_declared, index.metrics(cell).values())
-        yield from ({"cell": cell, **asdict(row)} for row in rows)
+        whole, unseen = _condition(planned), _held_out(planned)
+        for row in rows:
+            under = {"condition": row.condition or whole, "held_out": row.condition in unseen}
+            yield {"cell": cell, **asdict(row), **under}
 
 
 def _declared(row: MetricRow) -> MetricRow:
@@ -236,16 +248,25 @@ def _samples(index: Index, ran: Mapping[str, Planned]) -> pd.DataFrame:
             scores = None
         if scores is None:
             continue
+        own, n, unseen = (
+            [spelled(one.condition) for one in row.cell.each],
+            row.cell.n,
+            _held_out(row),
+        )
+        # what was stopped may have kept fewer samples, of its one condition
+        under = [own[k // n] if len(own) > 1 else own[0] for k in range(len(scores))]
         scores.insert(0, "cell", cell)
-        scores.insert(1, "condition", _condition(row))
+        scores.insert(1, "condition", under)
         scores.insert(2, "index", range(len(scores)))
+        scores.insert(3, "held_out", [condition in unseen for condition in under])
         frames.append(scores)
-    empty = pd.DataFrame(columns=["cell", "condition", "index", "reward"])
+    empty = pd.DataFrame(columns=["cell", "condition", "index", "held_out", "reward"])
     return pd.concat(frames, ignore_index=True) if frames else empty
 
 
 def _results(cells: pd.DataFrame, metrics: pd.DataFrame) -> pd.DataFrame:
     """The join for people; a failed cell keeps one row with an empty metric."""
-    left = cells.drop(columns=["version", "schema"])
+    left = cells.drop(columns=["version", "schema"]).rename(columns={"condition": "whole"})
     joined = left.merge(metrics.drop(columns=["n"]), on="cell", how="left")
+    joined["condition"] = joined["condition"].fillna(joined["whole"])
     return joined[list(columns.RESULTS)]

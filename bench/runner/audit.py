@@ -130,7 +130,7 @@ def _with_fit_flops(finding: Finding, cell: Cell) -> Finding:
 
 def _with_flops(finding: Finding, row: Planned) -> Finding:
     """Run one batch of the cell again, under the meter and under the counter."""
-    cell = replace(row.cell, n=min(row.cell.n, BATCH))
+    cell = replace(row.cell.each[0], n=min(row.cell.n, BATCH))
     torch.set_num_threads(cell.threads)
     instances = instances_of(cell)
 

@@ -12,6 +12,7 @@ import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -35,8 +36,9 @@ from bench.runner import memory
 from bench.runner.energy import joules, spent_since
 from bench.runner.instances import Instances, instances_of
 from bench.runner.isolation import isolated
-from bench.runner.measuring import evaluate, pack_samples
-from bench.runner.problems import make_fit_problem, make_problem
+from bench.runner.measuring import evaluate_cell, pack_samples
+from bench.runner.problems import make_fit_problem
+from bench.runner.sampling import Sampling
 from bench.runner.shards import Shards
 
 
@@ -176,7 +178,7 @@ def shards_of(job: Job) -> Shards | None:
 
     What decides samples beside the cell is in every shard: budget, device and versions here.
     """
-    if job.shards is None or job.cell.n <= job.cell.batch:
+    if job.shards is None or job.cell.total <= job.cell.batch:
         return None
     here = machine(job.cell.device)
     made_by = (str(job.budget or ""), here["device"], here["version"], here["torch"])
@@ -198,7 +200,8 @@ def _fit(job: Job) -> CellResult:
     limit = budget.fit_budget if budget else None
     meter = Meter(limit, budget.unit if budget else DEFAULT, cell.seconds, count_flops=True)
     problem = make_fit_problem(cell, instances, meter)
-    problem.problem.on_log, problem.problem.workdir = curve, job.workdir
+    for part in problem.each:
+        part.problem.on_log, part.problem.workdir = curve, job.workdir
     seed_all(cell.id)  # again: what was loaded for it may be there already on another worker
     try:
         fitted, ending = checked_fitted(instances.method.fit(problem), cell.method), GOOD
@@ -224,32 +227,28 @@ def _sample(job: Job) -> CellResult:
     cell, budget = job.cell, job.budget
     instances, curve = instances_of(cell, job.fitted), Curve()
     made = CellResult(warmup=warm_up(cell, instances))
-    limit = None if budget is None else budget.per_sample(cell.n) * cell.n
-    meter = Meter(limit, budget.unit if budget else DEFAULT, cell.seconds, count_flops=True)
-    problem = make_problem(cell, instances, meter, range(cell.n))
-    problem.budget, problem.on_log = budget, curve
+    in_batches = partial(sample_in_batches, shards=shards_of(job))
+    sampling = Sampling(cell, instances, budget, in_batches, curve)
     samples: Samples | None
     seed_all(cell.id)  # again: what was loaded for it may be there already on another worker
     try:
-        samples, ending = sample_in_batches(instances.method, problem, cell, shards_of(job)), GOOD
+        samples, ending = sampling.samples(), GOOD
     except (OverBudget, TimeIsUp) as error:
-        samples, ending = _last_checkpoint(problem, cell), ended_by(error)
+        samples, ending = _last_checkpoint(sampling), ended_by(error)
     except Exception as error:
         return replace(made, ending=ended_by(error), curve=tuple(curve))
-    work, costs = _spent(meter.work(), cell.n)
+    work, costs = _spent(sampling.work(), cell.total)
     made = replace(made, ending=ending, work=work, costs=costs, curve=tuple(curve))
     try:
-        return made if samples is None else _measured(made, samples, cell, instances, job.metrics)
+        return made if samples is None else _measured(made, samples, instances, job)
     except Exception as error:
         return replace(made, ending=ended_by(error))
 
 
-def _last_checkpoint(problem: Problem, cell: Cell) -> Samples | None:
+def _last_checkpoint(sampling: Sampling) -> Samples | None:
     """What a method that was stopped had declared as worth keeping, if it is any samples."""
-    last = next(reversed(problem.checkpoints), None)
     try:
-        owner = f"the checkpoint of {cell.method}"
-        return last and checked_samples(last, owner, None, problem.event_shape)
+        return sampling.kept()
     except (BadReturn, FloatingPointError):
         return None
 
@@ -287,6 +286,7 @@ WARM_ROWS = 8
 def warm_up(cell: Cell, instances: Instances) -> float:
     """Seconds of loading weights and of the first call of the flow, before anything is timed."""
     started = time.perf_counter()
+    cell = cell.each[0]
     problem = make_problem(cell, instances, Meter(count_flops=True), range(WARM_ROWS))
     x = problem.x0()
     problem.flow.velocity(x, filled(0.5, x))
@@ -299,17 +299,11 @@ def _spent(work: Work, per: int) -> tuple[dict[str, float], dict[str, float]]:
     return rows, {unit: work.cost(unit) / per for unit in UNITS}
 
 
-def _measured(
-    made: CellResult,
-    samples: Samples,
-    cell: Cell,
-    instances: Instances,
-    metrics: tuple[str, ...],
-) -> CellResult:
+def _measured(made: CellResult, samples: Samples, instances: Instances, job: Job) -> CellResult:
     """What was made, with its samples packed and measured."""
     z = {} if samples.log_z is None else {"log_z": samples.log_z}
     packed = pack_samples(samples, instances.task, instances.place)
     made = replace(made, info={**samples.info, **z}, samples=packed)
-    seed_all(f"{cell.id}/measured")
-    rows, scores = evaluate(samples, instances, metrics)
+    seed_all(f"{job.id}/measured")
+    rows, scores = evaluate_cell(job.cell, samples, instances, job.metrics)
     return replace(made, metrics=rows, scores=scores)

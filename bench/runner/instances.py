@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, cast
 
@@ -34,6 +34,12 @@ class Instances:
     method: Method[Any]
     adapted: Flow | None = None
     place: Place = HOST
+
+    def under(self, cell: Cell) -> Instances:
+        """The same for a cell of one condition, with a method that no other cell holds."""
+        read, condition = self.task.sentence(cell.condition), cell.condition
+        target = replace(self.target, condition=condition, read=read, cache={})
+        return replace(self, target=target, method=type(self.method)(self.method.params))
 
 
 @lru_cache(maxsize=8)

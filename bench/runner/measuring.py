@@ -12,6 +12,7 @@ from torch import Tensor
 
 from bench.core import plugins
 from bench.core.cells import Cell
+from bench.core.conditions import spelled
 from bench.core.metrics import Metric
 from bench.core.params import UserError
 from bench.core.place import HOST, Place
@@ -92,6 +93,26 @@ def evaluate(
     return rows, {name: scores.detach().tolist() for name, scores in scored.items()}
 
 
+def evaluate_cell(
+    cell: Cell, samples: Samples, instances: Instances, metrics: Iterable[str]
+) -> tuple[tuple[MetricRow, ...], dict[str, list[float]]]:
+    """The same of a cell; where it holds many conditions, under each of them, by its name."""
+    if not cell.conditions:
+        return evaluate(samples, instances, metrics)
+    rows: list[MetricRow] = []
+    scores: dict[str, list[float]] = {}
+    names = list(metrics)
+    for k, one in enumerate(cell.each):
+        part = samples.rows(range(k * cell.n, (k + 1) * cell.n))
+        found, scored = evaluate(part, instances.under(one), names)
+        rows += (replace(row, condition=spelled(one.condition)) for row in found)
+        for name in names:
+            own = scored.get(name, [float("nan")] * cell.n)
+            scores.setdefault(name, []).extend(own)
+    scored_by = {name for name, values in scores.items() if any(v == v for v in values)}
+    return tuple(rows), {name: scores[name] for name in names if name in scored_by}
+
+
 def _row(name: str, cls: type[Metric], found: Measurement) -> MetricRow:
     """What was measured, with what the metric's class declares."""
     return MetricRow(
@@ -151,7 +172,7 @@ def reevaluate(cell: Cell, samples: bytes, metrics: Iterable[str]) -> tuple[Metr
     with isolated(f"{cell.id}/measured"):
         found, instances = unpack_samples(samples), instances_of(cell)
         seed_all(f"{cell.id}/measured")
-        return evaluate(found, instances, metrics)[0]
+        return evaluate_cell(cell, found, instances, metrics)[0]
 
 
 def wanted_metrics(task: str) -> list[str]:

@@ -33,7 +33,8 @@ from bench.runner import memory
 from bench.runner.cell import WARM_ROWS, sample_in_batches
 from bench.runner.instances import instances_of
 from bench.runner.isolation import isolated
-from bench.runner.problems import make_fit_problem, make_problem
+from bench.runner.problems import make_fit_problem
+from bench.runner.sampling import Sampling
 
 CLOSE = 0.05
 """Relative error of the seconds' prediction at which piloting stops."""
@@ -60,15 +61,18 @@ class Measured:
 
 
 def pilot(cell: Cell, method: Method[Any], n: int) -> Measured:
-    """Run `method` for n samples of the cell's problem and read the meter."""
+    """Run `method` for n samples of the cell's problem, under each condition, and read the meter.
+
+    FLOPs per row are the same under all conditions; seconds are what all take together.
+    """
     torch.set_num_threads(cell.threads)
     memory.keep_freed()
     with isolated(f"{cell.id}/pilot"):
         instances = replace(instances_of(cell), method=method)
-        meter = Meter(count_flops=True)
         trial = replace(cell, n=n, method_params=asdict(method.params))
-        sample_in_batches(method, make_problem(trial, instances, meter, range(n)), trial)
-    return Measured(meter.work() * (1 / n), meter.flop_rates())
+        sampling = Sampling(trial, instances, None, sample_in_batches, lambda *_: None)
+        sampling.samples()
+    return Measured(sampling.work() * (1 / trial.total), sampling.flop_rates())
 
 
 def pilot_fit(cell: Cell, method: FineTuning[Any]) -> Measured:
@@ -172,12 +176,15 @@ class Pilots:
     def _key(question: MatchingQuestion) -> str:
         """What a pilot depends on: the cell without effort and seed, the budget, the machine.
 
-        Not on the condition either: of all prompts, the first is piloted.
+        Not on the condition either: of all prompts, the first is piloted, or as many as a cell
+        holds.
         """
         cell = replace(question.cell, seed=0, condition=None, method_params=question.given)
         own: list[Any] = [question.fit_cost] if question.fit_cost else []
         said = asdict(cell)
         said.pop("resources")
+        if many := len(said.pop("conditions")):
+            own.append({"conditions": many})
         if (device := said.pop("device")) != "cpu":
             own.append({"device": device_name(device)})
         return digest([said, str(question.budget), platform.node(), platform.processor(), *own])

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from bench.core import adapters
 from bench.core.cells import Cell, canonical
-from bench.core.conditions import spelled
+from bench.core.conditions import RowConditions, Turn, spelled
 from bench.core.finite import finite_reward
 from bench.core.metered import MeteredFlow, MeteredMap, MeteredOracle, MeteredPosterior
 from bench.core.metering import Meter
@@ -22,6 +22,7 @@ from bench.core.metrics import Target
 from bench.core.noise import NoiseSource
 from bench.core.params import UserError
 from bench.core.problem import FitProblem, Problem
+from bench.core.protocols import Condition
 from bench.core.tasks import Task
 from bench.core.timing import GUIDED_ROWS, Timing, timing_of
 from bench.core.trainable import MeteredModule, metered_clone
@@ -104,10 +105,12 @@ def _scored(
 ) -> Decoder:
     """Strength times the reward of what a sample decodes to; decoder and reward counted apart."""
 
-    def scored(x: Tensor) -> Tensor:
-        return target.reward(x, target.sentence) * target.strength
+    def scored(x: Tensor, read: Condition) -> Tensor:
+        score = target.reward.score_rows if isinstance(read, RowConditions) else target.reward
+        return score(x, read) * target.strength
 
-    rewarded = finite_reward(meter.wrap("reward", scored, key=key), cell.reward)
+    counted, read = meter.wrap("reward", scored, key=key), target.sentence
+    rewarded = finite_reward(lambda x: counted(x, read), cell.reward)
     return rewarded if decode is None else lambda x: rewarded(decode(x))
 
 
@@ -123,9 +126,20 @@ FIT_ROWS = 1 << 20
 def make_fit_problem(cell: Cell, instances: Instances, meter: Meter) -> FitProblem:
     """What the fit of a cell of part "fit" is handed; its noise is apart from that of sampling.
 
-    Data that the task has are free; base samples in their place are the fit's work (`OwnData`).
+    Data that the task has are free; base samples in their place are the fit's work (`OwnData`),
+    under each condition that the cell holds.
     """
-    task = instances.task
+    turn = Turn(cell.each[0].condition)
+    parts = [_fit_part(one, instances, meter, turn) for one in cell.each]
+    if len(parts) == 1:
+        return parts[0]
+    conditions = [one.condition for one in cell.each]
+    return replace(parts[0], conditions=conditions, parts=tuple(parts))
+
+
+def _fit_part(cell: Cell, instances: Instances, meter: Meter, turn: Turn) -> FitProblem:
+    """The problem of a fit under one condition; what it trains hears the one whose turn it is."""
+    task, instances = instances.task, instances.under(cell)
     with suppress(UserError):  # reading or encoding data, once, belongs to no fit
         task.draw_data(1, torch.Generator().manual_seed(0))
     base = make_problem(cell, replace(instances, adapted=None), meter, range(FIT_ROWS))
@@ -135,7 +149,7 @@ def make_fit_problem(cell: Cell, instances: Instances, meter: Meter) -> FitProbl
         module = adapters.adapt(flow_maker(task)(), rank)
         key = (*_world(cell), f"rank {rank}", "trained")
         cost = _timing(task).cost(_runs(task))
-        return metered_clone(module, meter, cell.condition, key, cost, instances.place)
+        return metered_clone(module, meter, turn, key, cost, instances.place)
 
     own = task.own_samples
     draw = task.draw_data if own is None else OwnData(problem, own, cell.batch).draw
@@ -145,4 +159,4 @@ def make_fit_problem(cell: Cell, instances: Instances, meter: Meter) -> FitProbl
         seed = int.from_bytes(hashlib.blake2b(label, digest_size=7).digest(), "big")
         return draw(n, torch.Generator().manual_seed(seed))
 
-    return FitProblem(problem, [cell.condition], data, trainable)
+    return FitProblem(problem, [cell.condition], data, trainable, turn=turn)

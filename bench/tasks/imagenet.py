@@ -57,7 +57,7 @@ class ImageNetParams:
         tunable=False,
         help="amortised: the network was told the scale; plain: every call runs it twice",
     )
-    classes: tuple[int, ...] = param((281,), tunable=False, help="labels, a cell each: 281|207")
+    classes: tuple[int, ...] = param((281,), tunable=False, help="labels to report: 281|207")
     wording: str = named_param("steering", WORDINGS, "the sentence that rewards read")
     pictures: str = param(
         "",

@@ -41,7 +41,7 @@ class TextToImageParams:
     guided_from: float = param(0.0, low=0.0, high=1.0, tunable=False, help="guidance begins here")
     guided_until: float = param(1.0, low=0.0, high=1.0, tunable=False, help="guidance ends here")
     negative: str = param("", tunable=False, help="the negative prompt")
-    prompts: tuple[str, ...] = param((), tunable=False, help="sentences to report, a cell each")
+    prompts: tuple[str, ...] = param((), tunable=False, help="sentences to report")
     tune_prompts: tuple[str, ...] = param((), tunable=False, help="sentences to tune on")
     prompt_file: str = param(
         "", tunable=False, help="file of prompts, split into those to report and those to tune on"

@@ -143,10 +143,15 @@ def _hashed(text: str) -> str:
 
 
 def _quality(metrics: Iterable[Row]) -> Iterator[tuple[str, Any]]:
-    for row in metrics:
-        name = clean(row["metric"])
-        yield name, row["value"]
-        yield f"standard_error/{name}", row["standard_error"]
+    """Values of the newest versions; of a cell of many conditions, the mean over them."""
+    newest = {(row["metric"], row.get("condition", "")): row for row in metrics}
+    by_name: dict[str, list[Row]] = {}
+    for (name, _), row in newest.items():
+        by_name.setdefault(clean(name), []).append(row)
+    for name, rows in by_name.items():
+        values, errors = ([_number(r[key]) for r in rows] for key in ("value", "standard_error"))
+        yield name, sum(values) / len(rows)
+        yield f"standard_error/{name}", math.hypot(*errors) / len(rows)
 
 
 def _cost(row: Row) -> Iterator[tuple[str, Any]]:

@@ -6,6 +6,9 @@
 
 What all methods share: the parameters, the loop (`bench.training.trainer`), the ledger of a fit
 and the sampler of the fitted flow.  A method says what one step costs and what its losses are.
+
+A fit for many conditions takes them in turn: all rows of a step, and of the steps that belong
+together, are under one, as rewards relative to a group need it.  One flow learns all of them.
 """
 
 from __future__ import annotations
@@ -71,6 +74,7 @@ class FineTuned(FineTuning[Any]):
     Params: ClassVar[type[Any]] = FitParams
     effort: ClassVar[tuple[str, ...]] = ("steps",)
     sampling: ClassVar[tuple[str, ...]] = ("steps", "solver")
+    many_conditions: ClassVar[bool] = True
 
     @property
     def cycle(self) -> int:
@@ -86,7 +90,7 @@ class FineTuned(FineTuning[Any]):
         return network
 
     def losses(self, problem: FitProblem) -> Losses:
-        """Prepare a fit; what this computes itself is `setup_work`."""
+        """Prepare a fit under one condition; what this computes itself is `setup_work`."""
         raise NotImplementedError
 
     def steps_work(self, spec: ProblemSpec, iterations: int) -> Work:
@@ -94,7 +98,7 @@ class FineTuned(FineTuning[Any]):
         raise NotImplementedError
 
     def setup_work(self, spec: ProblemSpec) -> Work:
-        """Rows that are computed before the first step."""
+        """Rows that are computed before the first step, under one condition."""
         return Work()
 
     def work(self, spec: ProblemSpec) -> Work:
@@ -108,13 +112,14 @@ class FineTuned(FineTuning[Any]):
         return Prior(PriorParams(self.params.steps, self.params.solver))
 
     def fit_work(self, spec: ProblemSpec) -> Work:
-        return self.setup_work(spec) + self.steps_work(spec, self.params.iterations)
+        setup = self.setup_work(spec) * float(spec.conditions)
+        return setup + self.steps_work(spec, self.params.iterations)
 
     def fit(self, problem: FitProblem) -> Fitted:
         """Train, or go on training where a killed fit with the same `workdir` stopped."""
-        if len(problem.conditions) > 1:
-            raise UserError(f"{type(self).__name__} fits one condition at a time: make a cell each")
-        network, losses = self.network(problem), self.losses(problem)
+        network = self.network(problem)
+        turns = range(len(problem.each))
+        losses = [self.losses(problem.take_turn(k)) for k in turns]
         last: dict[str, float] = {}
 
         def report(step: int, scalars: Mapping[str, float]) -> None:
@@ -122,7 +127,9 @@ class FineTuned(FineTuning[Any]):
             problem.log(step, **scalars)
 
         def objective(model: nn.Module, _: nn.Module, __: torch.Generator) -> Mapping[str, Tensor]:
-            return losses(model, trainer.step)
+            k = trainer.step // self.cycle % len(turns)
+            problem.take_turn(k)
+            return losses[k](model, trainer.step)
 
         ledger = _StepLedger(problem.problem.meter)
         setting = Setting(report, device=problem.problem.device, ledger=ledger)

@@ -86,9 +86,9 @@ def tidy_cells(cells: pd.DataFrame) -> pd.DataFrame:
 
 
 def tidy_metrics(metrics: pd.DataFrame) -> pd.DataFrame:
-    """Metrics with every column, one row per cell and metric: the newest version."""
+    """Metrics with every column, one row per cell, metric and condition: the newest version."""
     full = _complete(metrics, columns.METRICS)
-    return full.drop_duplicates(["cell", "metric"], keep="last")
+    return full.drop_duplicates(["cell", "metric", "condition"], keep="last")
 
 
 def stored_arrays(run: Path, cell: str, attempt: int) -> dict[str, np.ndarray]:

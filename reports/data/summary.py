@@ -274,8 +274,11 @@ def summarise(cells: pd.DataFrame, metrics: pd.DataFrame) -> Summary:
 
 def _entries(cells: pd.DataFrame, metrics: pd.DataFrame) -> Iterator[Entry]:
     cells = cells.assign(method=cells["method"].map(without_fit_seed))
-    values = metrics.merge(cells[["cell", "seed", "condition", "fit", "status"]], on="cell")
-    values = values[values["status"] == "ok"]
+    own = cells[["cell", "seed", "condition", "fit", "status"]]
+    joined: pd.DataFrame = metrics.merge(own.rename(columns={"condition": "whole"}), on="cell")
+    # Runs from before cells of many conditions say it of the cell alone.
+    under = joined["condition"].where(joined["condition"] != "", joined["whole"])
+    values: pd.DataFrame = joined.assign(condition=under).query("status == 'ok'")
     groups = [group for _, group in cells.groupby(KEYS, sort=False)]
     for group in sorted(groups, key=lambda group: _order(cells, group)):
         first: Any = group.iloc[0]
@@ -324,9 +327,16 @@ def _estimate(group: pd.DataFrame) -> MeanInterval:
     own = map(own_error, group["value"], group["standard_error"], group["n"])
     columns = (group["condition"], group["seed"], group["value"], own, which)
     rows = [Row(str(c), int(s), float(x), e, f) for c, s, x, e, f in zip(*columns, strict=True)]
-    sentences = not group["condition"].str.fullmatch(LABEL).any()
-    notes = [*dict.fromkeys(group["note"]), _infinite(rows)]
-    return mean_of(rows, sentences, "; ".join(filter(None, notes)))
+    labels = group["condition"].str.fullmatch(LABEL).any()
+    notes = [*dict.fromkeys(group["note"]), _infinite(rows), *_held_out(group)]
+    said = "; ".join(filter(None, notes))
+    return mean_of(rows, not (labels or _common_fit(group)), said)
+
+
+def _common_fit(group: pd.DataFrame) -> bool:
+    """Whether conditions share a fit: they show nothing then of what another fit would do."""
+    fitted = group[group["fit"] != ""]
+    return bool((fitted.groupby("fit")["condition"].nunique() > 1).any())
 
 
 def _infinite(rows: list[Row]) -> str:
@@ -337,3 +347,13 @@ def _infinite(rows: list[Row]) -> str:
         return ""
     rest = f"; the mean of the others is {sum(finite) / len(finite):.3g}" if finite else ""
     return f"infinite in {len(known) - len(finite)} of {len(rows)} cells, and so is the mean{rest}"
+
+
+def _held_out(group: pd.DataFrame) -> list[str]:
+    """What is known of the conditions that a fit did not see."""
+    unseen = group[group["held_out"]]
+    if unseen.empty:
+        return []
+    count, mean = unseen["condition"].nunique(), unseen["value"].mean()
+    seen = group[~group["held_out"]]["value"].mean()
+    return [f"{mean:.3g} under the {count} held-out conditions, {seen:.3g} under those of the fit"]
