@@ -13,6 +13,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from bench.models.meta_flow_map import Known
+
 
 def drop_labels(label: Tensor, null: int, probability: float, generator: torch.Generator) -> Tensor:
     """Labels (batch,), each replaced by `null` with the given probability."""
@@ -26,6 +28,19 @@ def draw_scales(
     """Guidance scales (batch,): `guided` for a share of the labelled rows, 1 for all others."""
     chosen = (torch.rand(len(label), generator=generator) < share) & (label != null)
     return torch.where(chosen, guided, 1.0)
+
+
+def told(
+    label: Tensor,
+    null: int,
+    dropout: float,
+    guided: float,
+    share: float,
+    generator: torch.Generator,
+) -> Known:
+    """What networks are told of labels (batch,): with dropout, and the scales of model guidance."""
+    label = drop_labels(label, null, dropout, generator)
+    return Known(label, draw_scales(label, null, guided, share, generator))
 
 
 def model_guidance(target: Tensor, labelled: Tensor, unlabelled: Tensor, scale: Tensor) -> Tensor:

@@ -25,6 +25,17 @@ def taught_by(flow: FlowNet) -> Teacher:
     return lambda known: flow.given(known).velocity
 
 
+def flow_net(event_shape: tuple[int, ...], classes: int, recipe: Recipe) -> FlowNet:
+    """The flow of a recipe, not trained."""
+    return FlowNet(event_shape, recipe.flow_width, recipe.depth, classes, recipe.network)
+
+
+def map_net(event_shape: tuple[int, ...], classes: int, recipe: Recipe) -> MetaFlowMapNet:
+    """The meta flow map of a recipe, not trained."""
+    sizes = recipe.map_width, recipe.depth, recipe.parametrisation
+    return MetaFlowMapNet(event_shape, *sizes, classes, recipe.network)
+
+
 def flow_losses(source: DataSource, recipe: Recipe) -> Losses:
     """Flow matching given what is told, with model guidance where a scale says so."""
 
@@ -59,7 +70,7 @@ def train_flow(
 ) -> FlowNet:
     """The base flow of a source."""
     torch.manual_seed(seed)
-    net = FlowNet(source.event_shape, recipe.flow_width, recipe.depth, source.classes)
+    net = flow_net(source.event_shape, source.classes, recipe)
     net.gaussian.fit(source.statistics.flatten(1))
     config = TrainConfig(
         recipe.flow_steps, learning_rate=recipe.learning_rate, seed=seed, ema=0.9995
@@ -92,9 +103,7 @@ def train_map(
 ) -> MetaFlowMapNet:
     """Distil a velocity into a meta flow map."""
     torch.manual_seed(seed)
-    net = MetaFlowMapNet(
-        source.event_shape, recipe.map_width, recipe.depth, recipe.parametrisation, source.classes
-    )
+    net = map_net(source.event_shape, source.classes, recipe)
     net.gaussian.fit(source.statistics.flatten(1))
     config = TrainConfig(recipe.map_steps, learning_rate=recipe.learning_rate, seed=seed, ema=0.999)
     objective = map_losses(source, teacher, recipe)

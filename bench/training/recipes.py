@@ -5,13 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Self
 
+from bench.models.backbones import MLP
 from bench.models.meta_flow_map import Parametrisation
 from bench.training.objectives import MapObjective
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """Sizes and lengths of one world, and the objectives of its map."""
+    """Sizes and lengths of one world, and the objectives of its map.
+
+    network: "mlp", or a backbone by name (`bench.models.backbones`).
+    """
 
     flow_steps: int
     map_steps: int
@@ -26,6 +30,7 @@ class Recipe:
     diagonal: str = "distilled"
     consistency: str = "semigroup"
     seed: int = 0
+    network: str = MLP
 
     @property
     def objective(self) -> MapObjective:

@@ -1,0 +1,58 @@
+"""Class-conditional networks in the roles of a task's flow and map, under conditions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from bench.core.protocols import Condition
+from bench.models.meta_flow_map import BaseVelocity, FlowNet, Known, MetaFlowMapNet
+
+LabelOf = Callable[[Condition], int | None]
+"""The class that a condition means; None for no class."""
+
+
+def known(label: int | None, rows: Tensor, guidance: float) -> Known:
+    """What the networks are told of a label, for every row of times (batch,)."""
+    if label is None:
+        return Known()
+    scale = torch.full_like(rows, guidance)
+    return Known(torch.full_like(rows, label, dtype=torch.long), scale)
+
+
+class ConditionalFlow(nn.Module):
+    """A flow under conditions, of which it hears the label."""
+
+    def __init__(
+        self, net: FlowNet | BaseVelocity, label_of: LabelOf, guidance: float = 1.0
+    ) -> None:
+        super().__init__()
+        self.net, self.label_of, self.guidance = net, label_of, guidance
+        self.event_shape, self.interpolant = net.event_shape, net.interpolant
+
+    def velocity(self, x: Tensor, t: Tensor, condition: Condition = None) -> Tensor:
+        """b_t(x) given the condition's class, shape of x."""
+        return self.net.labelled(x, t, known(self.label_of(condition), t, self.guidance))
+
+    forward = velocity
+
+
+class ConditionalMap:
+    """A meta flow map under conditions, of which it hears the label."""
+
+    def __init__(self, net: MetaFlowMapNet, label_of: LabelOf, guidance: float = 1.0) -> None:
+        self.net, self.label_of, self.guidance = net, label_of, guidance
+
+    def velocity(
+        self, x_bar: Tensor, s: Tensor, u: Tensor, x: Tensor, t: Tensor, condition: Condition = None
+    ) -> Tensor:
+        """v_{s,u}(x_bar; t, x) given the condition's class."""
+        given = self.net.given(known(self.label_of(condition), s, self.guidance))
+        return given.velocity(x_bar, s, u, x, t)
+
+    def jump(self, x: Tensor, s: Tensor, u: Tensor, condition: Condition = None) -> Tensor:
+        """The map of the base flow: the slice t = 0, where the context says nothing."""
+        given = self.net.given(known(self.label_of(condition), s, self.guidance))
+        return given.jump(x, s, u, torch.zeros_like(x), torch.zeros_like(s))

@@ -1,0 +1,217 @@
+"""How networks are trained on somebody's own data: the flow, then its meta flow map.
+
+The recipe's steps of the flow are passed over where a teacher gives the velocity.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+
+from bench.core import plugins
+from bench.core.integrate import Step, euler, integrate, uniform_grid
+from bench.core.noise import NoiseSource
+from bench.core.params import UserError, parse_name
+from bench.core.paths import Linear
+from bench.core.protocols import Flow
+from bench.core.tasks import Task
+from bench.metrics.two_sample import sliced_w2
+from bench.metrics.validation import Networks, ReferenceLaw, Validator
+from bench.metrics.world_quality import Quality, memorisation
+from bench.models.conditional import ConditionalFlow
+from bench.models.data_set import DataSet
+from bench.models.digits import UnconditionalMap
+from bench.models.meta_flow_map import BaseVelocity, FlowNet, MetaFlowMapNet
+from bench.models.nets import GUIDED_SCALE
+from bench.training import guidance
+from bench.training.maps import Teacher, taught_by, train_flow, train_map
+from bench.training.recipes import Recipe
+from bench.training.sources import DataSource, from_data_set
+from bench.worlds import Stage, World
+
+
+@dataclass(frozen=True)
+class OwnRecipe(Recipe):
+    """A recipe for data with or without labels.
+
+    label_dropout: share of rows without a label.  guided_share: share of the labelled rows that
+    model guidance trains at scale `GUIDED_SCALE`.  teacher: a task whose flow gives the velocity,
+    as on the command line; "": a flow is trained first.
+    """
+
+    label_dropout: float = 0.15
+    guided_share: float = 0.25
+    teacher: str = ""
+
+
+POINTS = OwnRecipe(flow_steps=6000, map_steps=8000, batch=512, map_width=128, flow_width=128)
+SMALL_PICTURES = OwnRecipe(6000, 18000, 256, 384, context_power=1.3)
+PICTURES = OwnRecipe(
+    20_000, 40_000, 64, 64, flow_width=64, depth=2, learning_rate=3e-4, network="unet"
+)
+SMALL = 256
+"""Numbers in a picture up to which the MLP with its Gaussian model learns it well."""
+
+
+def recipe_for(data: DataSet) -> OwnRecipe:
+    """The default recipe of data of this kind."""
+    if not data.pictures:
+        return POINTS
+    return SMALL_PICTURES if math.prod(data.event_shape) <= SMALL else PICTURES
+
+
+# -- teachers --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Taught:
+    """A flow that exists, as a teacher; `net` where it can be shipped with the map."""
+
+    teacher: Teacher
+    digest: str
+    net: FlowNet | None = None
+
+
+def teacher_of(name: str, data: DataSet) -> Taught:
+    """The flow of a task, `trained:path=DIR` or `imagenet256:...,classes=281`, as a teacher.
+
+    A trained folder with the same classes teaches them all; any other flow teaches the one
+    condition of its task, and its data have no labels.  Raises UserError where it does not fit.
+    """
+    task: Task[Any] = _task(name)
+    flow = task.flow
+    if tuple(task.event_shape) != data.event_shape:
+        raise UserError(
+            f"the teacher {name} lives in {tuple(task.event_shape)}, and the data are "
+            f"{data.event_shape}: give data in the teacher's own space (latents, for a latent flow)"
+        )
+    if not isinstance(getattr(flow, "interpolant", None), Linear):
+        raise UserError(
+            f"the teacher {name} runs on a path of its own, and maps are distilled on the linear "
+            "one: take a flow-matching model"
+        )
+    digest = str(sorted(task.weights().items()))
+    net = flow.net if isinstance(flow, ConditionalFlow) else None
+    if isinstance(net, FlowNet) and tuple(getattr(task, "classes", ())) == data.classes:
+        return Taught(taught_by(net), digest, net)
+    if data.classes:
+        raise UserError(
+            f"the teacher {name} does not know the classes {', '.join(data.classes[:5])}: train "
+            "without --labels, or give a teacher trained:path=... with these classes"
+        )
+    return Taught(_of_one_condition(name, task, flow), digest)
+
+
+def _task(name: str) -> Task[Any]:
+    known, values = parse_name(name)
+    cls = plugins.load("tasks", known)
+    found: Task[Any] = cls.create(**values)
+    return found
+
+
+def _of_one_condition(name: str, task: Task[Any], flow: Flow) -> Teacher:
+    conditions = task.conditions("report")
+    if len(conditions) != 1:
+        raise UserError(
+            f"the teacher {name} has {len(conditions)} conditions, and a map is taught under one: "
+            "choose one with its parameters"
+        )
+    return lambda _: lambda x, t: flow.velocity(x, t, conditions[0])
+
+
+# -- the world -------------------------------------------------------------------------------------
+
+
+def world_of(data: DataSet, recipe: OwnRecipe, taught: Taught | None = None) -> World:
+    """The training of a data set, what measures it, and how good it is."""
+    learned, held_out = data.split()
+
+    def train(recipe: Recipe, folder: Path, stage: Stage) -> Networks:
+        assert isinstance(recipe, OwnRecipe)
+        source, seed = source_of(learned, recipe), recipe.seed
+        networks: Networks = {}
+        if taught is None:
+            report = stage("flow", recipe.flow_steps)
+            flow = train_flow(source, recipe, seed, folder, report)
+            teacher, networks["flow"] = taught_by(flow), flow
+        else:
+            teacher = taught.teacher
+            networks |= {} if taught.net is None else {"flow": taught.net}
+        report = stage("map", recipe.map_steps)
+        networks["map"] = train_map(source, teacher, recipe, seed + 1, folder, report)
+        return networks
+
+    def quality(networks: Networks) -> Quality:
+        return own_quality(networks, learned.x, held_out.x)
+
+    return World(recipe, train, lambda _: ReferenceLaw(held_out.x), quality)
+
+
+def source_of(data: DataSet, recipe: OwnRecipe) -> DataSource:
+    """Rows with their labels, some of them dropped, and guidance scales."""
+    how = len(data.classes), recipe.label_dropout, GUIDED_SCALE, recipe.guided_share
+    return from_data_set(data, lambda label, generator: guidance.told(label, *how, generator))
+
+
+# -- quality ---------------------------------------------------------------------------------------
+
+ROWS = 2_000
+"""Draws of a distance in floors."""
+
+
+@torch.no_grad()
+def own_quality(networks: Networks, learned: Tensor, held_out: Tensor) -> Quality:
+    """Draws against the data, in floors; what validation measures; memorisation of the rows."""
+    net = cast(MetaFlowMapNet, networks["map"]).eval()
+    trained = networks.get("flow")
+    flow = trained.eval() if isinstance(trained, FlowNet) else BaseVelocity(net)
+    both = torch.cat([learned, held_out])
+    measure = Validator(lambda _: ReferenceLaw(held_out))
+    measure.learn("flow", flow)
+    figures = {name: round(value, 4) for name, value in measure(net).items()}
+    return {
+        "samples": samples_in_floors(both, flow, net),
+        "validation": figures,
+        "memorisation_ratio": memorisation(flow, learned, held_out),
+    }
+
+
+def samples_in_floors(data: Tensor, flow: Flow, net: MetaFlowMapNet) -> Quality:
+    """Sliced W2 of draws to one half of the data, over that of the halves to each other.
+
+    map-K: K jumps; flow-K: K Euler steps.  1 is as near as fresh data are.
+    """
+    order = torch.randperm(len(data), generator=torch.Generator().manual_seed(2))[: 2 * ROWS]
+    one, other = data[order].flatten(1).chunk(2)
+    floor = sliced_w2(other, one)
+    x0 = NoiseSource(0, "own-quality").normal("x0", 0, tuple(data.shape[1:]), range(len(other)))
+    steps: dict[str, tuple[Step, int]] = {
+        **{f"map-{k}": (UnconditionalMap(net).jump, k) for k in (1, 2, 4)},
+        **{f"flow-{k}": (euler(flow.velocity), k) for k in (4, 20, 50)},
+    }
+    drawn = {name: integrate(step, x0, uniform_grid(k)) for name, (step, k) in steps.items()}
+    floors = {name: sliced_w2(x.flatten(1), one) / floor for name, x in drawn.items()}
+    return {"floor": round(floor, 5), **{name: round(value, 3) for name, value in floors.items()}}
+
+
+# -- the data of a task ----------------------------------------------------------------------------
+
+DRAWN = 20_000
+"""Rows of a task that has endless data."""
+
+
+def rows_of_task(name: str, task: Task[Any]) -> DataSet:
+    """What a task without a world has to learn from; UserError where there is nothing."""
+    data = task.data("train") if task.decode is None else None
+    try:
+        x = data if data is not None else task.draw_data(DRAWN, torch.Generator().manual_seed(0))
+    except UserError as error:
+        raise UserError(
+            f"the task '{name}' has no networks to train, and no data either ({error})"
+        ) from error
+    return DataSet(x.float().contiguous(), pictures=task.decode is None and x.dim() == 4)
