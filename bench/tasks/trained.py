@@ -62,7 +62,15 @@ class Trained(Task[TrainedParams]):
 
     @property
     def _scale(self) -> float:
-        return GUIDED_SCALE if self.params.guidance == "model" else 1.0
+        """What the networks are told; UserError for a guidance that they never learnt."""
+        if self.params.guidance == "none":
+            return 1.0
+        if not (self.classes and self._folder.record["recipe"].get("guided_share")):
+            raise UserError(
+                f"the networks in {self.params.path} learnt no guidance: take guidance=none, or "
+                "train with --labels and --set guided_share=0.25"
+            )
+        return GUIDED_SCALE
 
     @cached_property
     def flow(self) -> Flow:  # type: ignore[override]

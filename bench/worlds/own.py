@@ -25,8 +25,7 @@ from bench.metrics.validation import Networks, ReferenceLaw, Validator
 from bench.metrics.world_quality import Quality, memorisation
 from bench.models.conditional import ConditionalFlow
 from bench.models.data_set import DataSet
-from bench.models.digits import UnconditionalMap
-from bench.models.meta_flow_map import BaseVelocity, FlowNet, MetaFlowMapNet
+from bench.models.meta_flow_map import BaseVelocity, FlowNet, Known, MetaFlowMapNet
 from bench.models.nets import GUIDED_SCALE
 from bench.training import guidance
 from bench.training.maps import Teacher, taught_by, train_flow, train_map
@@ -40,12 +39,12 @@ class OwnRecipe(Recipe):
     """A recipe for data with or without labels.
 
     label_dropout: share of rows without a label.  guided_share: share of the labelled rows that
-    model guidance trains at scale `GUIDED_SCALE`.  teacher: a task whose flow gives the velocity,
-    as on the command line; "": a flow is trained first.
+    model guidance trains at scale `GUIDED_SCALE`, whose velocity is that of no law.  teacher: a
+    task whose flow gives the velocity, as on the command line; "": a flow is trained first.
     """
 
     label_dropout: float = 0.15
-    guided_share: float = 0.25
+    guided_share: float = 0.0
     teacher: str = ""
 
 
@@ -147,7 +146,7 @@ def world_of(data: DataSet, recipe: OwnRecipe, taught: Taught | None = None) -> 
         return networks
 
     def quality(networks: Networks) -> Quality:
-        return own_quality(networks, learned.x, held_out.x)
+        return own_quality(networks, learned, held_out)
 
     return World(recipe, train, lambda _: ReferenceLaw(held_out.x), quality)
 
@@ -165,37 +164,45 @@ ROWS = 2_000
 
 
 @torch.no_grad()
-def own_quality(networks: Networks, learned: Tensor, held_out: Tensor) -> Quality:
+def own_quality(networks: Networks, learned: DataSet, held_out: DataSet) -> Quality:
     """Draws against the data, in floors; what validation measures; memorisation of the rows."""
     net = cast(MetaFlowMapNet, networks["map"]).eval()
     trained = networks.get("flow")
     flow = trained.eval() if isinstance(trained, FlowNet) else BaseVelocity(net)
-    both = torch.cat([learned, held_out])
-    measure = Validator(lambda _: ReferenceLaw(held_out))
+    measure = Validator(lambda _: ReferenceLaw(held_out.x))
     measure.learn("flow", flow)
     figures = {name: round(value, 4) for name, value in measure(net).items()}
     return {
-        "samples": samples_in_floors(both, flow, net),
+        "samples": samples_in_floors(learned, flow, net),
         "validation": figures,
-        "memorisation_ratio": memorisation(flow, learned, held_out),
+        "memorisation_ratio": memorisation(flow, learned.x, held_out.x),
     }
 
 
-def samples_in_floors(data: Tensor, flow: Flow, net: MetaFlowMapNet) -> Quality:
+def samples_in_floors(data: DataSet, flow: FlowNet | BaseVelocity, net: MetaFlowMapNet) -> Quality:
     """Sliced W2 of draws to one half of the data, over that of the halves to each other.
 
-    map-K: K jumps; flow-K: K Euler steps.  1 is as near as fresh data are.
+    map-K: K jumps; flow-K: K Euler steps.  1 is as near as fresh data are.  Where there are labels,
+    draws are given those of the other half, so that their law is that of the data.
     """
-    order = torch.randperm(len(data), generator=torch.Generator().manual_seed(2))[: 2 * ROWS]
-    one, other = data[order].flatten(1).chunk(2)
-    floor = sliced_w2(other, one)
-    x0 = NoiseSource(0, "own-quality").normal("x0", 0, tuple(data.shape[1:]), range(len(other)))
+    order = torch.randperm(len(data.x), generator=torch.Generator().manual_seed(2))[: 2 * ROWS]
+    one, other = (data.rows(index) for index in order.chunk(2))
+    told = Known(other.label)
+    floor = sliced_w2(other.x.flatten(1), one.x.flatten(1))
+    x0 = NoiseSource(0, "own-quality").normal("x0", 0, data.event_shape, range(len(other.x)))
+
+    def jump(x: Tensor, s: Tensor, u: Tensor) -> Tensor:
+        return net.given(told).jump(x, s, u, torch.zeros_like(x), torch.zeros_like(s))
+
+    def velocity(x: Tensor, t: Tensor) -> Tensor:
+        return flow.labelled(x, t, told)
+
     steps: dict[str, tuple[Step, int]] = {
-        **{f"map-{k}": (UnconditionalMap(net).jump, k) for k in (1, 2, 4)},
-        **{f"flow-{k}": (euler(flow.velocity), k) for k in (4, 20, 50)},
+        **{f"map-{k}": (jump, k) for k in (1, 2, 4)},
+        **{f"flow-{k}": (euler(velocity), k) for k in (4, 20, 50)},
     }
     drawn = {name: integrate(step, x0, uniform_grid(k)) for name, (step, k) in steps.items()}
-    floors = {name: sliced_w2(x.flatten(1), one) / floor for name, x in drawn.items()}
+    floors = {name: sliced_w2(x.flatten(1), one.x.flatten(1)) / floor for name, x in drawn.items()}
     return {"floor": round(floor, 5), **{name: round(value, 3) for name, value in floors.items()}}
 
 

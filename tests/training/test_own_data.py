@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 from bench.cli.main import app
 from bench.core.params import UserError
 from bench.models.backbones import BackboneSpec, make_backbone
+from bench.models.data_set import DataSet
 from bench.models.meta_flow_map import FlowNet, Known, MetaFlowMapNet
 from bench.tasks.trained import Trained
 from bench.worlds import own
@@ -90,6 +91,8 @@ def test_the_folder_is_a_task_at_once(points, tmp_path):
     assert len(task.data("all")) == N and len(task.data("train")) == 54
     with pytest.raises(UserError, match=r"7 is none of the classes"):
         task.flow.velocity(x, t, 7)
+    with pytest.raises(UserError, match=r"learnt no guidance: take guidance=none"):
+        _ = Trained.create(path=str(tmp_path / "mine"), guidance="model").flow
 
 
 def test_a_run_samples_from_it(points, tmp_path):
@@ -100,6 +103,35 @@ def test_a_run_samples_from_it(points, tmp_path):
     found = CliRunner().invoke(app, run)
     assert found.exit_code == 0, found.output
     assert "ok" in found.output or "mfm-gf" in found.output
+
+
+def test_its_quality_is_measured_in_floors_with_the_labels_of_the_data():
+    """A map that is the data's own law under each label lies at the floor, and one that mixes the
+    labels up does not."""
+    x = torch.randn(400, 2, generator=torch.Generator().manual_seed(0))
+    label = (torch.arange(400) % 2).long()
+    data = DataSet(x + 6 * label[:, None], label, ("a", "b"))
+
+    class Exact:
+        event_shape = (2,)
+
+        def __init__(self, sign):
+            self.sign, self.known = sign, Known()
+
+        def given(self, known):
+            made = Exact(self.sign)
+            made.known = known
+            return made
+
+        def jump(self, x, s, u, *_):
+            where = self.known.label if self.sign > 0 else 0 * self.known.label
+            return x + 6 * where[:, None] if float(s[0]) == 0 else x
+
+        def labelled(self, x, t, known):
+            return 6.0 * known.label[:, None].expand_as(x)
+
+    right, wrong = (own.samples_in_floors(data, Exact(k), Exact(k)) for k in (1, -1))
+    assert right["map-1"] < 1.5 and right["flow-20"] < 1.5 and wrong["map-1"] > 5
 
 
 def test_folders_that_are_none_are_said(tmp_path):
