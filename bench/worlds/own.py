@@ -41,11 +41,26 @@ class OwnRecipe(Recipe):
     label_dropout: share of rows without a label.  guided_share: share of the labelled rows that
     model guidance trains at scale `GUIDED_SCALE`, whose velocity is that of no law.  teacher: a
     task whose flow gives the velocity, as on the command line; "": a flow is trained first.
+    teacher_guidance: the scale of model guidance that the teacher's labelled velocities have
+    whatever it is told; they are taken apart, and put together again at the scale asked for.
     """
 
     label_dropout: float = 0.15
     guided_share: float = 0.0
     teacher: str = ""
+    teacher_guidance: float = 1.0
+
+    def training(self) -> dict[str, float]:
+        """Paper-nfe of flow and map: as everywhere, and what guided rows are asked besides.
+
+        Two forwards for each of them in a term whose target is a velocity of the data.
+        """
+        plain, extra = super().training(), 2 * (1 - self.label_dropout) * self.guided_share
+        rows = float(self.batch) * extra
+        diagonal, consistency = (term.is_from_data for term in self.objective.terms)
+        alone = min(self.diagonal_only, self.map_steps)
+        asked = diagonal * self.map_steps + consistency * (self.map_steps - alone)
+        return {"flow": plain["flow"] + rows * self.flow_steps, "map": plain["map"] + rows * asked}
 
 
 POINTS = OwnRecipe(flow_steps=6000, map_steps=8000, batch=512, map_width=128, flow_width=128)
@@ -136,13 +151,16 @@ def world_of(data: DataSet, recipe: OwnRecipe, taught: Taught | None = None) -> 
         networks: Networks = {}
         if taught is None:
             report = stage("flow", recipe.flow_steps)
-            flow = train_flow(source, recipe, seed, folder, report)
-            teacher, networks["flow"] = taught_by(flow), flow
+            flow: FlowNet | None = train_flow(source, recipe, seed, folder, report)
+            assert flow is not None
+            teacher = taught_by(flow)
         else:
-            teacher = taught.teacher
-            networks |= {} if taught.net is None else {"flow": taught.net}
+            flow, teacher = taught.net, taught.teacher
+        networks |= {} if flow is None else {"flow": flow}
+        if recipe.teacher_guidance != 1:
+            teacher = guidance.recombined(teacher, len(data.classes), recipe.teacher_guidance)
         report = stage("map", recipe.map_steps)
-        networks["map"] = train_map(source, teacher, recipe, seed + 1, folder, report)
+        networks["map"] = train_map(source, teacher, recipe, seed + 1, folder, report, flow)
         return networks
 
     def quality(networks: Networks) -> Quality:

@@ -44,7 +44,7 @@ def test_one_jump_on_two_moons_is_within_one_and_a_half_floors(tmp_path):
 
 
 def write_digits(folder: Path) -> None:
-    """scikit-learn's digits as 8-bit pictures, a folder for each class, in the order of its rows."""
+    """scikit-learn's digits as 8-bit pictures, a folder for each class."""
     digits = load_digits()
     for k, (levels, label) in enumerate(zip(digits.images, digits.target, strict=True)):
         path = folder / str(label) / f"{k:04d}.png"
@@ -59,7 +59,9 @@ class OfRows(ConditionalMap):
         super().__init__(net, lambda _: None)
         self.label = label
 
-    def velocity(self, x_bar: Tensor, s: Tensor, u: Tensor, x: Tensor, t: Tensor, condition: Any = None) -> Tensor:  # fmt: skip
+    def velocity(
+        self, x_bar: Tensor, s: Tensor, u: Tensor, x: Tensor, t: Tensor, condition: Any = None
+    ) -> Tensor:
         given = self.net.given(Known(self.label))
         return given.velocity(x_bar, s, u, x, t)
 
