@@ -59,6 +59,8 @@ def _guided(average: FlowNet, draw: Draw, known: Known, target: Tensor) -> Tenso
     if known.label is None or known.scale is None:
         return target
     rows = (known.scale != 1).nonzero()[:, 0]
+    if not len(rows):
+        return target
     x, t, scale = draw.x_bar[rows], draw.t[rows], known.scale[rows]
     labelled = average.given(Known(known.label[rows], scale)).velocity(x, t)
     moved = guidance.model_guidance(target[rows], labelled, average.velocity(x, t), scale)
