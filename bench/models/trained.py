@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
+import torch
+
 from bench.core.params import UserError
 from bench.models import tensor_files
 from bench.models.data_set import DataSet
@@ -52,7 +54,10 @@ class TrainedFolder:
 
     def networks(self) -> tuple[FlowNet | BaseVelocity, MetaFlowMapNet]:
         """Flow and map, frozen; where the map has no flow beside it, the flow inside it."""
-        state = self._state()
+        with torch.random.fork_rng(devices=[]):  # first weights are random, and replaced
+            return self._made(self._state())
+
+    def _made(self, state: Mapping[str, Any]) -> tuple[FlowNet | BaseVelocity, MetaFlowMapNet]:
         recipe: Mapping[str, Any] = self.record["recipe"]
         shape, classes = self.event_shape, len(self.classes)
         depth, network = recipe["depth"], recipe["network"]

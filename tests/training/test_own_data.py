@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 from bench.cli.main import app
+from bench.conformance.check import conform
 from bench.core.params import UserError
 from bench.models.backbones import BackboneSpec, make_backbone
 from bench.models.data_set import DataSet
@@ -88,6 +89,8 @@ def test_the_folder_is_a_task_at_once(points, tmp_path):
     assert not torch.equal(velocities[0], velocities[1])
     assert torch.equal(velocities[0], task.flow.velocity(x, t, 0))
     assert task.flow_map.jump(x, t, t + 0.1, conditions[0]).shape == x.shape
+    findings = conform("task", f"trained:path={tmp_path / 'mine'}", [], [])
+    assert [(f.check, f.reason) for f in findings if f.status == "fail"] == []
     assert len(task.data("all")) == N and len(task.data("train")) == 54
     with pytest.raises(UserError, match=r"7 is none of the classes"):
         task.flow.velocity(x, t, 7)
