@@ -28,6 +28,7 @@ from tests.reading.test_data_set import picture
 TINY = ("--no-track", "--validate-every", "0")
 STEPS = {"flow_steps": 3, "map_steps": 3, "batch": 16, "flow_width": 8, "map_width": 8, "depth": 1}
 N = 60
+MEASURED = own.own_quality
 
 
 @pytest.fixture(autouse=True)
@@ -135,6 +136,20 @@ def test_its_quality_is_measured_in_floors_with_the_labels_of_the_data():
 
     right, wrong = (own.samples_in_floors(data, Exact(k), Exact(k)) for k in (1, -1))
     assert right["map-1"] < 1.5 and right["flow-20"] < 1.5 and wrong["map-1"] > 5
+
+
+def test_of_large_rows_few_draws_are_measured_and_no_covariances(monkeypatch):
+    x = torch.randn(60, 2, generator=torch.Generator().manual_seed(0))
+    learned, held_out = DataSet(x).split()
+    networks = {"map": MetaFlowMapNet((2,), 8, 1)}
+    monkeypatch.setattr(own, "LARGE", 1)
+    monkeypatch.setattr(own, "FEW_ROWS", 10)
+    asked = []
+    monkeypatch.setattr(own, "sliced_w2", lambda a, b: asked.append((len(a), len(b))) or 1.0)
+    assert set(MEASURED(networks, learned, held_out)) == {"samples"}
+    assert set(asked) == {(10, 10)}
+    world = own.world_of(DataSet(x), own.POINTS)
+    assert world.law({}) is None
 
 
 def test_folders_that_are_none_are_said(tmp_path):
