@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import MISSING, asdict, dataclass, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,16 +14,19 @@ import typer
 from bench.core.params import UserError
 
 if TYPE_CHECKING:
+    from bench.cli.train_subjects import Subject
     from bench.cli.train_view import Log
     from bench.metrics.validation import Networks
     from bench.training.distributed import Tell, WorkerGroup
     from bench.training.recipes import Recipe
-    from bench.training.trainer import Setting
 
 EXAMPLE = "\n\n".join(
     (
         "bench train digits --threads 2 --to my-weights   (half an hour on two cores)",
         "bench train gmm-paper --shorten 0.01 --to trial   (minutes, to try)",
+        "bench train --data pictures/ --labels folders --to mine",
+        "bench train --data points.npz:x --labels y --to mine --set map_steps=4000",
+        "bench train --data points.npy --teacher trained:path=mine --to other",
         "bench train digits --workers 2   (two processes share each batch)",
         "bench train digits --device cuda --validate-every 500",
     )
@@ -31,11 +34,45 @@ EXAMPLE = "\n\n".join(
 
 
 def train(
-    task: Annotated[str, typer.Argument(help="A task with a recipe: digits, gmm-paper ...")],
+    task: Annotated[
+        str | None, typer.Argument(help="A task with a recipe, or with data: digits, gmm-paper ...")
+    ] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(
+            "--data",
+            help="Own data: a folder of pictures, or a .npy, .npz, .safetensors, .parquet.",
+        ),
+    ] = None,
+    labels: Annotated[
+        str,
+        typer.Option(
+            "--labels",
+            help="Classes of own data: folders, FILE.csv:COLUMN, an array or a column of the file.",
+        ),
+    ] = "",
+    teacher: Annotated[
+        str,
+        typer.Option(
+            "--teacher", help="A task whose flow is distilled, e.g. trained:path=DIR; no flow then."
+        ),
+    ] = "",
+    network: Annotated[
+        str | None, typer.Option("--network", help="Of own data: mlp, unet, dit or module:Class.")
+    ] = None,
+    settings: Annotated[
+        list[str],
+        typer.Option("--set", metavar="KEY=VALUE", help="A key of the recipe, e.g. batch=128."),
+    ] = [],  # noqa: B006  # typer reads list defaults and never mutates them
     to: Annotated[Path, typer.Option("--to", help="Folder of the weights.")] = Path("weights"),
     work: Annotated[
-        Path, typer.Option("--work", help="Folder of checkpoints; the same one resumes.")
-    ] = Path("runs/training"),
+        Path | None,
+        typer.Option(
+            "--work",
+            help="Folder of checkpoints; the same one resumes.  "
+            "Default: runs/training, for own data DIR/training.",
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option("--seed", help="Seed of everything.")] = 0,
     shorten: Annotated[
         float, typer.Option("--shorten", min=1e-4, max=1.0, help="Fraction of the steps, to try.")
@@ -55,41 +92,55 @@ def train(
         bool, typer.Option("--track/--no-track", help="Log losses and validations to MLflow.")
     ] = True,
 ) -> None:
-    """Train or distil the flow, the meta flow map and the judges of a task.
+    """Train or distil the flow, the meta flow map and the judges of a task, or of own data.
 
-    Killed and started again, it continues and ends in the same weights.  Every validation prints
-    a line with the time left; all its figures are in validation.jsonl beside the checkpoints, and
-    in MLflow.  Use the weights with TILTBENCH_WEIGHTS=<folder>.
+    Killed and started again, it continues and ends in the same weights; it refuses to go on with
+    other data, other labels or another recipe.  Every validation prints a line with the time left;
+    all its figures are in validation.jsonl beside the checkpoints, and in MLflow.  Use a task's
+    weights with TILTBENCH_WEIGHTS=<folder>, and own data's as the task trained:path=<folder>.
     """
     import torch
 
+    from bench.cli.train_subjects import subject_of
     from bench.cli.train_view import View
     from bench.core.devices import check_device
     from bench.training.distributed import Alone
-    from bench.worlds import of_task
 
-    recipe = replace(of_task(task).recipe, seed=seed).shortened(shorten)
+    subject = subject_of(task, data, labels, teacher, network, settings)
+    recipe = replace(subject.recipe(), seed=seed).shortened(shorten)
     check_device(device, workers)
     torch.set_num_threads(threads)
     trial = "" if shorten == 1 else f"-shortened-{shorten:g}"
-    training = Training(task, recipe, work / f"{task}-seed{seed}{trial}", validate_every)
+    base = work or subject.checkpoints(to)
+    folder = base / f"{subject.name}-seed{seed}{trial}"
+    training = Training(subject.name, recipe, folder, validate_every, subject)
     training.claim(workers)
-    log = _mlflow_log(f"train {task}, seed {seed}{trial}") if track else (lambda *_: None)
+    log = _mlflow_log(f"train {subject.name}, seed {seed}{trial}") if track else (lambda *_: None)
     with View(log) as view:
         if workers > 1:
             _together(training, workers, device, threads, view)
         networks = training(Alone(), device, view if workers == 1 else lambda _: None)
-    _write(task, networks, recipe, to)
+    _write(subject, networks, recipe, to)
 
 
 @dataclass(frozen=True)
 class Training:
-    """The training of a world, as every worker runs it; called again it loads what it trained."""
+    """The training of a world, as every worker runs it; called again it loads what it trained.
+
+    subject: what is trained, `task` where it is not said.
+    """
 
     task: str
     recipe: Recipe
     folder: Path
     validate_every: int
+    subject: Subject | None = None
+
+    @property
+    def _subject(self) -> Subject:
+        from bench.cli.train_subjects import TaskSubject
+
+        return self.subject or TaskSubject(self.task)
 
     def __call__(self, group: WorkerGroup, device: str, tell: Tell) -> Networks:
         """Train on this worker's share of each batch."""
@@ -97,9 +148,8 @@ class Training:
         from bench.metrics.validation import Validator
         from bench.training.trainer import Setting
         from bench.training.validation import Journal, Validation
-        from bench.worlds import of_task
 
-        world, journal = of_task(self.task), Journal(self.folder / "validation.jsonl")
+        world, journal = self._subject.world(), Journal(self.folder / "validation.jsonl")
         measure = Validator(world.law)
 
         def stage(name: str, steps: int) -> Setting:
@@ -120,22 +170,35 @@ class Training:
         return world.train(share, self.folder, stage)
 
     def claim(self, workers: int) -> None:
-        """Take the folder, unless its checkpoints belong to another recipe."""
+        """Take the folder, unless its checkpoints belong to other data or to another recipe."""
         if self.recipe.batch % workers:
             raise UserError(
                 f"{workers} workers cannot share a batch of {self.recipe.batch} equally: use a "
                 "number that divides it"
             )
-        own, path = json.loads(json.dumps(asdict(self.recipe))), self.folder / "recipe.json"
+        identity = self._subject.identity()
+        own = json.loads(json.dumps({**asdict(self.recipe), **identity}))
+        path = self.folder / "recipe.json"
         found = json.loads(path.read_text(encoding="utf-8")) if path.exists() else own
+        # what a recipe did not say when it was written is what it says by default today
+        found = {**_defaults(self.recipe), **found}
         changed = sorted(k for k in own.keys() | found.keys() if own.get(k) != found.get(k))
         if changed:
+            other = [k for k in changed if k in identity]
+            what = "other data" if other else "another recipe"
             raise UserError(
-                f"{self.folder} holds the training of another recipe ({', '.join(changed)} "
-                "differ): choose another --work folder, or delete this one"
+                f"{self.folder} holds the training of {what} ({', '.join(changed)} differ): choose "
+                "another --work folder, or delete this one"
             )
         self.folder.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(own, indent=2) + "\n", encoding="utf-8")
+
+
+def _defaults(recipe: Recipe) -> dict[str, Any]:
+    """The keys of a recipe that have a default, as JSON."""
+    known = {f.name: f.default for f in fields(recipe) if f.default is not MISSING}
+    out: dict[str, Any] = json.loads(json.dumps(known))
+    return out
 
 
 def _together(
@@ -161,22 +224,23 @@ def _mlflow_log(title: str) -> Log:
     return training_log(title)
 
 
-def _write(task: str, networks: Networks, recipe: Recipe, to: Path) -> None:
+def _write(subject: Subject, networks: Networks, recipe: Recipe, to: Path) -> None:
     """Weights, and beside them the recipe with its measured quality."""
     from safetensors.torch import save_file
 
-    from bench.worlds import of_task, tensors
+    from bench.worlds import tensors
 
     networks = {name: net.to("cpu") for name, net in networks.items()}
     to.mkdir(parents=True, exist_ok=True)
-    save_file(tensors(networks), to / f"{task}.safetensors")
+    path = to / f"{subject.name}.safetensors"
+    save_file(tensors(networks), path)
     typer.echo("measuring quality ...")
     report = {
-        "task": task,
+        **subject.describe(to),
         "recipe": asdict(recipe),
         "training": recipe.training(),
-        "quality": of_task(task).quality(networks),
+        "quality": subject.world().quality(networks),
     }
-    (to / f"{task}.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    path.with_suffix(".json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     typer.echo(json.dumps(report["quality"], indent=2))
-    typer.echo(f"Weights: {to / task}.safetensors (use them with TILTBENCH_WEIGHTS={to})")
+    typer.echo(f"Weights: {path} ({subject.how_to_use(to)})")

@@ -31,7 +31,7 @@ from bench.core.protocols import Flow, PosteriorSampler
 from bench.core.quadratic import Quadratic, linear
 from bench.metrics.posterior_quality import Contexts, draws_at, energy_distance, gaussian_frechet
 from bench.models.digits import UnconditionalMap
-from bench.models.meta_flow_map import FlowNet, MetaFlowMapNet
+from bench.models.meta_flow_map import BaseVelocity, FlowNet, MetaFlowMapNet
 
 VALIDATION_TIMES = (0.2, 0.5)
 STEPS = (1, 2, 4)
@@ -76,17 +76,6 @@ class ReferenceLaw:
         """Along the first principal axis; its deviation over the data is REWARD_DEVIATION."""
         values, axes = self.spectrum
         return linear((REWARD_DEVIATION * axes[:, -1] / values[-1].sqrt()).float())
-
-
-class BaseVelocity:
-    """The flow inside a map, v_{t,t}(x; 0, 0)."""
-
-    def __init__(self, net: MetaFlowMapNet) -> None:
-        self.net, self.event_shape, self.interpolant = net, net.event_shape, net.interpolant
-
-    def velocity(self, x: Tensor, t: Tensor, condition: object = None) -> Tensor:
-        """b_t(x)."""
-        return self.net.velocity(x, t, t, torch.zeros_like(x), torch.zeros_like(t))
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from torch import Tensor
 from bench.core.integrate import euler, integrate, uniform_grid
 from bench.core.map_posterior import MapPosterior
 from bench.core.posterior import Glass
-from bench.core.protocols import PosteriorSampler
+from bench.core.protocols import Flow, PosteriorSampler
 from bench.metrics.posterior_quality import (
     Contexts,
     Empirical,
@@ -21,7 +21,6 @@ from bench.metrics.posterior_quality import (
 )
 from bench.metrics.two_sample import sliced_w2
 from bench.models.digits import UnconditionalMap
-from bench.models.meta_flow_map import FlowNet
 from bench.models.mixture import Mixture
 from bench.models.mixture_roles import MixtureFlow
 
@@ -37,7 +36,7 @@ Quality = dict[str, Any]
 
 
 def posterior_quality(
-    data: Tensor, flow: FlowNet, flow_map: UnconditionalMap, t: float, seeds: int = 16
+    data: Tensor, flow: Flow, flow_map: UnconditionalMap, t: float, seeds: int = 16
 ) -> Quality:
     """{sampler: [joint Frechet, energy distance to 100-step GLASS]} with the floors and shuffles.
 
@@ -68,7 +67,7 @@ def posterior_quality(
 
 
 def memorisation(
-    flow: FlowNet, train: Tensor, held_out: Tensor, n: int = 2000, steps: int = 50
+    flow: Flow, train: Tensor, held_out: Tensor, n: int = 2000, steps: int = 50
 ) -> float:
     """Median nearest-training distance of samples over that of held-out data, (m, *event) each.
 

@@ -11,7 +11,7 @@ and are refused for the shape of `final_layer.linear`.
 
 from __future__ import annotations
 
-import pickle
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,12 +21,11 @@ import torch
 from torch import Tensor
 
 from bench.core.params import UserError
+from bench.models import tensor_files
+from bench.models.averages import CONTAINERS, bare_names, choose
 from bench.models.dit import DiT
-
-PREFIXES = ("module.", "model.", "dit.")
-"""Wrappers (data parallel, the authors' two) whose names precede a tensor's own."""
-CONTAINERS = ("ema", "state_dict", "model")
-"""Where training files keep the weights; the average comes first, it is what is sampled from."""
+from bench.models.dit_layers import position_table
+from bench.models.latents import SCALE
 
 TIME_EMBEDDERS = ("s_embedder.", "s_embedder_second.", "t_embedder_second.")
 """The time embedders that a plain flow lacks; a file holds all of them or none."""
@@ -52,15 +51,17 @@ class LoadReport:
 
     initialised: names that were not in the file, and how each was set.  replaced: names that were
     in the file and start as something else.  dropped: tensors of the file that the caller excluded.
+    notes: which weights of the file were taken, and what their precision is.
     """
 
     loaded: tuple[str, ...]
     initialised: dict[str, str] = field(default_factory=dict)
     replaced: dict[str, str] = field(default_factory=dict)
     dropped: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        lines = [f"{len(self.loaded)} tensors loaded"]
+        lines = [f"{len(self.loaded)} tensors loaded", *self.notes]
         lines += [f"not in the file: {name}: {how}" for name, how in self.initialised.items()]
         lines += [f"replaced: {name}: {how}" for name, how in self.replaced.items()]
         return "\n".join(lines + [f"dropped: {name}" for name in self.dropped])
@@ -69,63 +70,77 @@ class LoadReport:
 # -- reading ---------------------------------------------------------------------------------------
 
 
-def load_checkpoint(path: Path | str) -> dict[str, Tensor]:
-    """The tensors of a .safetensors, .pt or .ckpt file on the CPU, under their bare names.
+@dataclass(frozen=True)
+class Checkpoint:
+    """The tensors of a file under their bare names, and how they were chosen and changed."""
 
-    Torch files are read with `weights_only=True`, so that none can run code.  UserError where
-    a file is missing, damaged, holds other objects, or holds no network.
+    tensors: dict[str, Tensor]
+    notes: tuple[str, ...] = ()
+
+
+def load_checkpoint(path: Path | str) -> dict[str, Tensor]:
+    """The tensors of `read_checkpoint`."""
+    return read_checkpoint(path).tensors
+
+
+def read_checkpoint(path: Path | str) -> Checkpoint:
+    """The weights in a safetensors or torch file, whatever its ending, on the CPU.
+
+    A moving average goes before raw weights (`bench.models.averages`), and latent statistics are
+    those of our latents or a reason to refuse.  Torch files are read with `weights_only=True`, so
+    that none can run code.  UserError where a file is missing, damaged, holds other objects, or
+    holds no network.
     """
     path = Path(path)
-    read = _read_safetensors if path.suffix == ".safetensors" else _read_torch
-    return bare_names(_weights_of(read(path), path))
-
-
-def bare_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The same tensors without the names of wrappers; two that coincide are a UserError."""
-    bare: dict[str, Tensor] = {}
-    for full, value in state.items():
-        name = full
-        while name.startswith(PREFIXES):
-            name = name.partition(".")[2]
-        if name in bare:
-            raise UserError(f"the checkpoint holds '{name}' twice, under different prefixes")
-        bare[name] = value
-    return bare
-
-
-def _read_safetensors(path: Path) -> dict[str, Tensor]:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
+    content = _content(path)
     try:
-        return dict(load_file(path))
-    except (SafetensorError, OSError) as error:
-        raise UserError(f"cannot read the checkpoint {path} ({error}): fetch it again") from error
+        chosen = choose(content)
+        if chosen is not None:
+            loose = {k: v for k, v in content.items() if k in STATISTICS and isinstance(v, Tensor)}
+            tensors, told = _without_statistics({**loose, **chosen.tensors})
+            return Checkpoint(tensors, (*chosen.notes, *told))
+    except UserError as error:
+        raise UserError(f"the checkpoint {path} is refused: {error}") from error
+    raise UserError(
+        f"the checkpoint {path} holds no state dict, neither by itself nor under "
+        f"{', '.join(('ema', *CONTAINERS))}: save a dict of names and tensors"
+    )
 
 
-def _read_torch(path: Path) -> Any:
+def _content(path: Path) -> Any:
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
+        return tensor_files.read(path)
+    except tensor_files.HoldsCode as error:
         raise UserError(
             f"the checkpoint {path} is damaged or holds objects that could run code, and is not "
             "opened: where you trust its origin, save its weights alone as .safetensors"
         ) from error
-    except (OSError, EOFError, RuntimeError, ValueError) as error:
-        raise UserError(f"cannot read the checkpoint {path} ({error}): fetch it again") from error
+    except tensor_files.Unreadable as error:
+        raise unreadable(path, error) from error
 
 
-def _weights_of(content: Any, path: Path) -> dict[str, Tensor]:
-    """The state dict in a file: its content, or what the first known container holds."""
-    if isinstance(content, Mapping):
-        found = (content[key] for key in CONTAINERS if isinstance(content.get(key), Mapping))
-        state = next(found, content)
-        if state and all(isinstance(value, Tensor) for value in state.values()):
-            return dict(state)
-    raise UserError(
-        f"the checkpoint {path} holds no state dict, neither by itself nor under "
-        f"{', '.join(CONTAINERS)}: save a dict of names and tensors"
-    )
+def unreadable(path: Path, error: tensor_files.Unreadable) -> UserError:
+    """What is said of a file that is missing, damaged or of another kind."""
+    return UserError(f"cannot read the checkpoint {path}, it may be damaged ({error}): fetch it "
+                     "again")  # fmt: skip
+
+
+STATISTICS = {"latents_scale": SCALE, "latents_bias": 0.0}
+"""What the release's trainer keeps of its latents: z = scale * (sample - bias), by channel."""
+
+
+def _without_statistics(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+    """The network's tensors, and a note on the statistics; UserError for those of other latents."""
+    said = {name: state[name] for name in STATISTICS if name in state}
+    for name, value in said.items():
+        if not torch.allclose(value.double(), torch.tensor(STATISTICS[name]).double(), atol=1e-5):
+            numbers = ", ".join(f"{v:g}" for v in value.flatten()[:4].tolist())
+            raise UserError(
+                f"its {name} is {numbers}, and the latents here have {STATISTICS[name]:g}: it was "
+                "trained on the latents of another autoencoder; take weights for sd-vae-ft-mse"
+            )
+    notes = (f"{' and '.join(said)} in the file are those of our latents",) if said else ()
+    return {name: value for name, value in state.items() if name not in said}, notes
 
 
 # -- loading ---------------------------------------------------------------------------------------
@@ -135,8 +150,8 @@ def load_map(net: DiT, state: Mapping[str, Tensor]) -> LoadReport:
     """Load a full meta flow map; UserError that names every missing, unexpected or odd tensor."""
     bare = bare_names(state)
     _require_fit(bare, net.state_dict(), "a meta flow map of this size")
-    _load(net, bare)
-    return LoadReport(tuple(sorted(bare)))
+    notes = _load(net, bare)
+    return LoadReport(tuple(sorted(bare)), notes=notes)
 
 
 def initialise_from_flow(
@@ -162,12 +177,13 @@ def initialise_from_flow(
     made = {name: _made(name, flow, wanted[name].shape) for name in absent}
     moved = [] if _starting(flow, TIME_EMBEDDERS) else _starting(flow, SILENCED)
     values = {name: value for name, (value, _) in made.items()}
-    _load(net, flow | values | {name: torch.zeros_like(flow[name]) for name in moved})
+    notes = _load(net, flow | values | {name: torch.zeros_like(flow[name]) for name in moved})
     return LoadReport(
         tuple(sorted(flow.keys() - set(moved))),
         {name: how for name, (_, how) in made.items()},
         dict.fromkeys(moved, "zero; the file's embeds s, and u in the last blocks"),
         tuple(dropped),
+        notes,
     )
 
 
@@ -202,10 +218,50 @@ def _require_fit(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor], what
             f"the checkpoint is not {what}: {'; '.join(problems)}. Choose the configuration that "
             "the file was trained with"
         )
+    require_sound(state, wanted)
+    _require_positions(state, wanted)
 
 
-def _load(net: DiT, state: Mapping[str, Tensor]) -> None:
-    """Copy the tensors in, at the network's precision; a network on the meta device adopts them."""
+SHOWN = 5
+"""Unsound tensors that are named; a training that diverged has hundreds."""
+
+
+def require_sound(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> None:
+    """UserError unless the values are those of a network, see `tensor_files.unsound`."""
+    if unsound := tensor_files.unsound(state, wanted):
+        more = f"; and {len(unsound) - SHOWN} more" if len(unsound) > SHOWN else ""
+        raise UserError(
+            f"the checkpoint holds no weights to sample from: {'; '.join(unsound[:SHOWN])}{more}. "
+            "Take a file of a training that did not diverge, saved as floating-point numbers"
+        )
+
+
+def _require_positions(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> None:
+    """UserError unless the table of positions is the fixed one, up to the file's precision."""
+    found = state["pos_embed"]
+    _, tokens, hidden = wanted["pos_embed"].shape
+    table = position_table(hidden, math.isqrt(tokens))
+    off = float((found.float() - table).abs().max())
+    if off > max(1e-5, torch.finfo(found.dtype).eps):
+        raise UserError(
+            f"the checkpoint's pos_embed is {'zero' if not bool(found.any()) else 'changed'}: it "
+            f"differs by {off:.3g} from the sines and cosines that every network of this kind has. "
+            "Fetch the file again, or write the table that the network was trained with"
+        )
+
+
+def _load(net: DiT, state: Mapping[str, Tensor]) -> tuple[str, ...]:
+    """Copy the tensors in, at the network's precision, and say where the file's is another.
+
+    A network on the meta device adopts them.
+    """
     own = net.state_dict()
     cast = {name: value.to(own[name].dtype) for name, value in state.items()}
     net.load_state_dict(cast, strict=True, assign=net.pos_embed.is_meta)
+    kept = str(net.pos_embed.dtype).removeprefix("torch.")
+    found = tensor_files.precisions(state)
+    return tuple(
+        f"{count} of {len(state)} tensors are {kind} in the file and {kept} in the network"
+        for kind, count in sorted(found.items())
+        if kind != kept
+    )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -18,6 +19,8 @@ import torch
 from torch import Tensor
 
 from bench.core.params import UserError, nearest
+from bench.models import tensor_files
+from bench.models.averages import choose
 
 HUB = "https://huggingface.co"
 
@@ -182,40 +185,33 @@ def _digest(path: Path, _size: int, _changed: int) -> str:
 def read_state(path: Path) -> dict[str, Tensor]:
     """The tensors of a file, on the CPU.
 
-    safetensors, or torch's format with `weights_only`, so that reading runs no code; a wrapper
-    {"state_dict": ...} and the prefix "module." of data-parallel training are taken off.
+    safetensors, or torch's format with `weights_only`, so that reading runs no code.  A wrapper
+    such as {"state_dict": ...} and the parts of names that parallel or compiled training adds are
+    taken off; where a moving average stands in the file, it is what is read.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
     try:
-        if path.suffix == ".safetensors":
-            return dict(load_file(path))
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, OSError, RuntimeError, EOFError, ValueError) as error:
-        raise UserError(f"the weights {path} cannot be read ({_first(error)})") from error
-    except Exception as error:  # pickle's own errors have no common base
+        chosen = choose(tensor_files.read(path), prefixes=())
+    except tensor_files.HoldsCode as error:
         raise UserError(
-            f"{path} holds more than tensors ({_first(error)}), and reading it would run code: "
+            f"{path} holds more than tensors ({error}), and reading it would run code: "
             "convert it to safetensors"
         ) from error
-    return _tensors(content, path)
+    except tensor_files.Unreadable as error:
+        raise UserError(f"the weights {path} cannot be read ({error}): fetch them again") from error
+    except UserError as error:
+        raise UserError(f"the weights {path} are refused: {error}") from error
+    if chosen is None:
+        raise UserError(f"{path} is no dictionary of tensors: save a dict of names and tensors")
+    return chosen.tensors
 
 
-def _tensors(content: Any, path: Path) -> dict[str, Tensor]:
-    state = content.get("state_dict", content) if isinstance(content, dict) else None
-    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
-        raise UserError(f"{path} is no dictionary of tensors")
-    return {str(name).removeprefix("module."): value for name, value in state.items()}
-
-
-def _first(error: Exception) -> str:
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    return lines[0][:160]
-
-
-def load_strictly(module: torch.nn.Module, state: dict[str, Tensor], where: Path) -> None:
-    """Every tensor and nothing else, or a UserError that says what differs."""
+def load_strictly(module: torch.nn.Module, state: Mapping[str, Tensor], where: Path | str) -> None:
+    """Every tensor and nothing else, sound ones, or a UserError that says what differs."""
+    if unsound := tensor_files.unsound(state, module.state_dict()):
+        raise UserError(
+            f"the weights {where} are none to compute with: {'; '.join(unsound[:5])}; fetch the "
+            "file again, or train it again"
+        )
     try:
         module.load_state_dict(state, strict=True)
     except RuntimeError as error:

@@ -48,7 +48,9 @@ class GaussianModel(nn.Module):
         self.register_buffer("eigenvalues", torch.ones(dimension))
 
     def fit(self, data: Tensor, floor: float = 1e-3) -> None:
-        """Estimate mu and Sigma from data (n, d)."""
+        """Estimate mu and Sigma from data (n, d); a model of no dimension learns nothing."""
+        if not len(self.mean):
+            return
         wide = data.double()
         covariance = torch.cov(wide.T).reshape(wide.shape[1], wide.shape[1])
         self.set(wide.mean(0), covariance, floor)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from bench.core import glass
 from bench.core.paths import Linear, expand
+from bench.models.backbones import MLP, BackboneSpec, make_backbone
 from bench.models.gaussian import GaussianModel
 from bench.models.nets import ModulatedMLP
 
@@ -40,6 +41,7 @@ class MetaFlowMapNet(nn.Module):
     `parametrisation`: "raw" predicts v; "gaussian" predicts what the Gaussian model of the data
     leaves over; "diagonal" predicts n in v = A x + B x_bar + C n(x*, x_bar), whose regression
     target on s = u is the base velocity.  With `classes` > 0 it knows labels, see `given`.
+    `network` other than "mlp" is a backbone (`bench.models.backbones`), which predicts v, "raw".
     """
 
     def __init__(
@@ -49,16 +51,15 @@ class MetaFlowMapNet(nn.Module):
         depth: int = 3,
         parametrisation: Parametrisation = "gaussian",
         classes: int = 0,
+        network: str = MLP,
     ) -> None:
         super().__init__()
         self.event_shape = event_shape
         self.interpolant = Linear()
-        self.parametrisation: Parametrisation = parametrisation
-        dimension = int(torch.Size(event_shape).numel())
-        self.gaussian = GaussianModel(dimension)
-        self.net = ModulatedMLP(
-            2 * dimension, dimension, times=3, width=width, depth=depth, classes=classes
-        )
+        self.parametrisation: Parametrisation = parametrisation if network == MLP else "raw"
+        self.backbone = network != MLP
+        spec = BackboneSpec(event_shape, 2, 3, width, depth, classes)
+        self.gaussian, self.net = _parts(network, spec)
 
     def velocity(self, x_bar: Tensor, s: Tensor, u: Tensor, x: Tensor, t: Tensor) -> Tensor:
         """v_{s,u}(x_bar; t, x), shape of x_bar, without a label."""
@@ -86,20 +87,26 @@ class MetaFlowMapNet(nn.Module):
         self, x_bar: Tensor, s: Tensor, u: Tensor, x: Tensor, t: Tensor, known: Known
     ) -> Tensor:
         skip = self.gaussian.skip(x_bar, s, u, x, t)
-        left: Tensor = self.net(torch.cat([skip.inner, skip.context], -1), (s, u, t), *known)
+        left = self._net(torch.cat([skip.inner, skip.context], -1), (s, u, t), known)
         return self.gaussian.to_data(skip.velocity + skip.scale * left)
 
     def _raw(
         self, x_bar: Tensor, s: Tensor, u: Tensor, x: Tensor, t: Tensor, known: Known
     ) -> Tensor:
-        out: Tensor = self.net(torch.cat([x_bar, x], -1), (s, u, t), *known)
+        if self.backbone:
+            both = torch.stack([x_bar, x], 1).reshape(len(x), 2, *self.event_shape)
+            return self._net(both, (s, u, t), known).flatten(1)
+        return self._net(torch.cat([x_bar, x], -1), (s, u, t), known)
+
+    def _net(self, x: Tensor, times: tuple[Tensor, ...], known: Known) -> Tensor:
+        out: Tensor = self.net(x, times, *known)
         return out
 
     def _diagonal(
         self, x_bar: Tensor, s: Tensor, u: Tensor, x: Tensor, t: Tensor, known: Known
     ) -> Tensor:
         star, k = glass.affine(x, t, x_bar, s)
-        n: Tensor = self.net(torch.cat([star.x, x_bar], -1), (s, u, star.t), *known)
+        n = self._net(torch.cat([star.x, x_bar], -1), (s, u, star.t), known)
         return k.a[:, None] * x + k.b[:, None] * x_bar + k.c[:, None] * n
 
 
@@ -119,20 +126,35 @@ class GivenMap:
         return x_bar + expand(u - s, x_bar) * self.velocity(x_bar, s, u, x, t)
 
 
+def _parts(network: str, spec: BackboneSpec) -> tuple[GaussianModel, nn.Module]:
+    """The Gaussian model that is known beforehand, of no dimension for a backbone; the network."""
+    dimension = int(torch.Size(spec.event_shape).numel())
+    if network != MLP:
+        return GaussianModel(0), make_backbone(network, spec)
+    sizes = spec.parts * dimension, dimension, spec.times, spec.width, spec.depth
+    return GaussianModel(dimension), ModulatedMLP(*sizes, classes=spec.classes)
+
+
 class FlowNet(nn.Module):
-    """A velocity b_t(x) with the Gaussian model of the data as skip: the map's t = 0 slice."""
+    """A velocity b_t(x) with the Gaussian model of the data as skip: the map's t = 0 slice.
+
+    `network` other than "mlp" is a backbone, which predicts the velocity itself.
+    """
 
     def __init__(
-        self, event_shape: tuple[int, ...], width: int = 256, depth: int = 3, classes: int = 0
+        self,
+        event_shape: tuple[int, ...],
+        width: int = 256,
+        depth: int = 3,
+        classes: int = 0,
+        network: str = MLP,
     ) -> None:
         super().__init__()
         self.event_shape = event_shape
         self.interpolant = Linear()
-        dimension = int(torch.Size(event_shape).numel())
-        self.gaussian = GaussianModel(dimension)
-        self.net = ModulatedMLP(
-            dimension, dimension, times=1, width=width, depth=depth, classes=classes
-        )
+        self.backbone = network != MLP
+        spec = BackboneSpec(event_shape, 1, 1, width, depth, classes)
+        self.gaussian, self.net = _parts(network, spec)
 
     def velocity(self, x: Tensor, t: Tensor, condition: object = None) -> Tensor:
         """b_t(x), shape of x, without a label; `condition` is ignored, see `given`."""
@@ -144,6 +166,9 @@ class FlowNet(nn.Module):
 
     def labelled(self, x: Tensor, t: Tensor, known: Known) -> Tensor:
         """b_t(x), shape of x."""
+        if self.backbone:
+            out: Tensor = self.net(x[:, None], (t,), *known)
+            return out
         flat, zero = x.flatten(1), torch.zeros_like(t)
         skip = self.gaussian.skip(flat, t, t, torch.zeros_like(flat), zero)
         left: Tensor = self.net(skip.inner, (t,), *known)
@@ -163,3 +188,22 @@ class GivenFlow:
     def velocity(self, x: Tensor, t: Tensor) -> Tensor:
         """b_t(x)."""
         return self.net.labelled(x, t, self.known)
+
+
+class BaseVelocity(nn.Module):
+    """The flow inside a map, v_{t,t}(x; 0, 0)."""
+
+    def __init__(self, net: MetaFlowMapNet) -> None:
+        super().__init__()
+        self.net, self.event_shape, self.interpolant = net, net.event_shape, net.interpolant
+
+    def velocity(self, x: Tensor, t: Tensor, condition: object = None) -> Tensor:
+        """b_t(x), shape of x, without a label."""
+        return self.labelled(x, t, UNTOLD)
+
+    def labelled(self, x: Tensor, t: Tensor, known: Known) -> Tensor:
+        """b_t(x), shape of x."""
+        nothing = torch.zeros_like(x), torch.zeros_like(t)
+        return self.net.labelled(x, t, t, *nothing, known)
+
+    forward = velocity

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import ast
 import math
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -26,12 +27,16 @@ import torch
 from torch import Tensor
 
 from bench.core.params import UserError
+from bench.models import tensor_files
+from bench.models.averages import choose
 from bench.models.checkpoints import (
     LoadReport,
-    bare_names,
     initialise_from_flow,
     load_checkpoint,
     load_map,
+    read_checkpoint,
+    require_sound,
+    unreadable,
 )
 from bench.models.dit import DiT, DiTConfig
 from bench.models.dit_layers import FREQUENCIES, time_rates
@@ -145,18 +150,21 @@ def shapes_of(path: Path) -> tuple[Shapes, Mapping[str, str]]:
 
 @lru_cache(maxsize=8)
 def _shapes(path: Path, _size: int, _changed: int) -> tuple[Shapes, Mapping[str, str]]:
-    if path.suffix != ".safetensors":
-        return {name: tuple(value.shape) for name, value in load_checkpoint(path).items()}, {}
-    from safetensors import SafetensorError, safe_open
-
     try:
-        with safe_open(path, "pt") as file:
-            found = {name: torch.empty(file.get_slice(name).get_shape(), device="meta")
-                     for name in file.keys()}  # noqa: SIM118  # fmt: skip
-            settings = file.metadata() or {}
-    except (SafetensorError, OSError) as error:
-        raise UserError(f"cannot read the checkpoint {path} ({error}): fetch it again") from error
-    return {name: tuple(value.shape) for name, value in bare_names(found).items()}, settings
+        if not tensor_files.is_safetensors(path):
+            return {name: tuple(value.shape) for name, value in load_checkpoint(path).items()}, {}
+        found, settings = tensor_files.header(path)
+    except tensor_files.Unreadable as error:
+        raise unreadable(path, error) from error
+    try:
+        chosen = choose(found)
+    except UserError as error:
+        raise UserError(f"the checkpoint {path} is refused: {error}") from error
+    tensors = {} if chosen is None else chosen.tensors
+    return {name: tuple(value.shape) for name, value in tensors.items()}, settings
+
+
+BLOCK = re.compile(r"blocks\.(\d+)\.")
 
 
 def config_of(path: Path, family: str) -> DiTConfig:
@@ -168,7 +176,7 @@ def config_of(path: Path, family: str) -> DiTConfig:
     kind = FAMILIES[family]
     _require_family(path, shapes, family)
     hidden, channels, patch, _ = shapes["x_embedder.proj.weight"]
-    depth = 1 + max(int(name.split(".")[1]) for name in shapes if name.startswith("blocks."))
+    depth = 1 + max(int(block[1]) for block in map(BLOCK.match, shapes) if block)
     heads, encoder_depth = _unwritten(path, kind, hidden, depth, settings)
     try:
         return DiTConfig(
@@ -190,14 +198,16 @@ def config_of(path: Path, family: str) -> DiTConfig:
         ) from error
 
 
-NEEDED = (
-    "x_embedder.proj.weight",
-    "pos_embed",
-    "y_embedder.embedding_table.weight",
-    "blocks.0.attn.qkv.weight",
-    "final_layer.linear.weight",
-)
-"""What every family has, and from which the size is read."""
+NEEDED = {
+    "x_embedder.proj.weight": 4,
+    "pos_embed": 3,
+    "y_embedder.embedding_table.weight": 2,
+    "blocks.0.attn.qkv.weight": 2,
+    TIME: 2,
+    "final_layer.linear.weight": 2,
+    "final_layer.linear.bias": 1,
+}
+"""What every family has, from which the size is read and the outputs are turned -> dimensions."""
 
 
 def _require_family(path: Path, shapes: Shapes, family: str) -> None:
@@ -207,7 +217,20 @@ def _require_family(path: Path, shapes: Shapes, family: str) -> None:
             f"the checkpoint {path} has no tensor {missing[0]}: it is no file of "
             f"{', '.join(FAMILIES)}; give one of these"
         )
-    _, channels, patch, _ = shapes["x_embedder.proj.weight"]
+    for name, dimensions in NEEDED.items():
+        if len(shapes[name]) != dimensions:
+            raise UserError(
+                f"the checkpoint {path} is no file of {', '.join(FAMILIES)}: its {name} is "
+                f"{shapes[name]}, which has {len(shapes[name])} dimensions, not {dimensions}"
+            )
+    hidden, channels, patch, _ = shapes["x_embedder.proj.weight"]
+    fixed = {TIME: (hidden, 2 * FREQUENCIES), OUTPUT[1]: shapes[OUTPUT[0]][:1]}
+    for name, shape in fixed.items():
+        if shapes[name] != shape:
+            raise UserError(
+                f"the checkpoint {path} contradicts itself: {name} is {shapes[name]}, and the "
+                f"other tensors ask for {shape}; fetch it again"
+            )
     is_map = any(name.startswith("x_cond_") for name in shapes)
     outputs = shapes["final_layer.linear.weight"][0] / (patch**2 * channels)
     kind = FAMILIES[family]
@@ -275,9 +298,12 @@ def read_network(
         config = replace(config, guidance_scales=guidance_scales)
     with torch.device("meta"):
         net = DiT(config)
-    state = load_checkpoint(path)
+    file = read_checkpoint(path)
+    turned = {name: file.tensors[name] for name in (TIME, *OUTPUT)}
     try:
-        report = FAMILIES[family].load(net, state)
+        require_sound(turned, net.state_dict())
+        report = FAMILIES[family].load(net, file.tensors)
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
+    report = replace(report, notes=(*file.notes, *report.notes))
     return NetworkFile(net.requires_grad_(False).eval(), report)

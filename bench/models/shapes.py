@@ -9,15 +9,12 @@ from __future__ import annotations
 from functools import cache
 from typing import cast
 
-import torch
-from torch import Tensor, nn
-
-from bench.core.conditions import RowConditions
 from bench.core.params import UserError
 from bench.core.protocols import Condition
 from bench.models import weights
 from bench.models.autoencoder import Autoencoder
-from bench.models.meta_flow_map import FlowNet, Known, MetaFlowMapNet
+from bench.models.conditional import ConditionalFlow, ConditionalMap
+from bench.models.meta_flow_map import FlowNet, MetaFlowMapNet
 from bench.models.nets import GUIDED_SCALE as GUIDED_SCALE
 from bench.models.shapes_prompts import parse
 from bench.models.shapes_render import SHAPES, SIDE
@@ -66,59 +63,15 @@ def label_of(condition: Condition) -> int | None:
     )
 
 
-def known(condition: Condition, rows: Tensor, guidance: float) -> Known:
-    """What the networks are told of a condition, for every row of times (batch,)."""
-    if isinstance(condition, RowConditions):
-        return _known_rows(condition, rows, guidance)
-    label = label_of(condition)
-    if label is None:
-        return Known()
-    scale = torch.full_like(rows, guidance)
-    return Known(torch.full_like(rows, label, dtype=torch.long), scale)
-
-
-def _known_rows(conditions: RowConditions, rows: Tensor, guidance: float) -> Known:
-    """The same of a condition per row; no condition is the label past the last, at scale 1."""
-    labels = [label_of(c) for c in conditions.conditions]
-    index = conditions.index(rows.device)
-    told = torch.tensor([len(SHAPES) if k is None else k for k in labels], device=rows.device)
-    scales = torch.tensor([1.0 if k is None else guidance for k in labels]).to(rows)
-    return Known(told[index], scales[index])
-
-
-class PromptedFlow(nn.Module):
+class PromptedFlow(ConditionalFlow):
     """The base flow under prompts, of which it hears the noun."""
 
-    hears_rows = True
-
     def __init__(self, net: FlowNet, guidance: float = 1.0) -> None:
-        super().__init__()
-        self.net, self.guidance = net, guidance
-        self.event_shape, self.interpolant = net.event_shape, net.interpolant
-
-    def velocity(self, x: Tensor, t: Tensor, condition: Condition = None) -> Tensor:
-        """b_t(x) given the prompt's class, shape of x."""
-        return self.net.labelled(x, t, known(condition, t, self.guidance))
-
-    forward = velocity
+        super().__init__(net, label_of, guidance)
 
 
-class PromptedMap:
+class PromptedMap(ConditionalMap):
     """The meta flow map under prompts, of which it hears the noun."""
 
-    hears_rows = True
-
     def __init__(self, net: MetaFlowMapNet, guidance: float = 1.0) -> None:
-        self.net, self.guidance = net, guidance
-
-    def velocity(
-        self, x_bar: Tensor, s: Tensor, u: Tensor, x: Tensor, t: Tensor, condition: Condition = None
-    ) -> Tensor:
-        """v_{s,u}(x_bar; t, x) given the prompt's class."""
-        given = self.net.given(known(condition, s, self.guidance))
-        return given.velocity(x_bar, s, u, x, t)
-
-    def jump(self, x: Tensor, s: Tensor, u: Tensor, condition: Condition = None) -> Tensor:
-        """The map of the base flow: the slice t = 0, where the context says nothing."""
-        given = self.net.given(known(condition, s, self.guidance))
-        return given.jump(x, s, u, torch.zeros_like(x), torch.zeros_like(s))
+        super().__init__(net, label_of, guidance)

@@ -14,7 +14,8 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from bench.core.params import UserError
-from bench.models.external import file_digest
+from bench.models import tensor_files
+from bench.models.external import file_digest, load_strictly
 
 PACKAGE = Path(__file__).parent.parent / "weights"
 
@@ -34,12 +35,9 @@ def find(name: str) -> Path:
 @cache
 def read_weights(path: Path) -> dict[str, Tensor]:
     """All tensors of a file; a truncated or foreign file is a UserError."""
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
     try:
-        return dict(load_file(path))
-    except (SafetensorError, OSError) as error:
+        return dict(tensor_files.read(path))
+    except (tensor_files.Unreadable, tensor_files.HoldsCode) as error:
         raise UserError(
             f"the weights {path} cannot be read ({error}): restore the file or train it again"
         ) from error
@@ -69,8 +67,5 @@ def load_into(module: nn.Module, name: str, prefix: str) -> nn.Module:
     }
     if not state:
         raise UserError(f"the weights {path} hold no '{prefix}' network: run 'bench train {name}'")
-    try:
-        module.load_state_dict(state, strict=True)
-    except RuntimeError as error:
-        raise UserError(f"the '{prefix}' weights in {path} do not fit: {error}") from error
+    load_strictly(module, state, f"'{prefix}' in {path}")
     return module.requires_grad_(False).eval()

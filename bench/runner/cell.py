@@ -37,7 +37,7 @@ from bench.runner.energy import joules, spent_since
 from bench.runner.instances import Instances, instances_of
 from bench.runner.isolation import isolated
 from bench.runner.measuring import evaluate_cell, pack_samples
-from bench.runner.problems import make_fit_problem
+from bench.runner.problems import make_fit_problem, make_problem
 from bench.runner.sampling import Sampling
 from bench.runner.shards import Shards
 

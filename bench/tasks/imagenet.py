@@ -27,7 +27,7 @@ from bench.models.dit import DiT, DiTFlow, DiTMap
 from bench.models.guided_network import GuidedDiTFlow
 from bench.models.imagenet_names import WORDINGS, class_name
 from bench.models.latent_shards import LatentShards
-from bench.models.network_files import FAMILIES, config_of, read_network
+from bench.models.network_files import FAMILIES, NetworkFile, config_of, read_network
 
 TUNE_CLASSES = (1, 207, 292, 388, 963)
 """Goldfish, golden retriever, tiger, giant panda, pizza: to tune on, where they are not asked for.
@@ -67,9 +67,9 @@ class ImageNetParams:
 
 
 @lru_cache(maxsize=2)
-def _network(path: Path, family: str, _size: int, _changed: int) -> DiT:
+def _network(path: Path, family: str, _size: int, _changed: int) -> NetworkFile:
     """The network of a file, which tasks that differ in words or guidance share."""
-    return read_network(path, family).net
+    return read_network(path, family)
 
 
 class ImageNet(Task[ImageNetParams]):
@@ -162,9 +162,17 @@ class ImageNet(Task[ImageNetParams]):
         return found if decoder is None else {**found, "decoder": decoder}
 
     @cached_property
-    def _net(self) -> DiT:
+    def _file(self) -> NetworkFile:
         stat = self._checkpoint.stat()
         return _network(self._checkpoint, self.params.family, stat.st_size, stat.st_mtime_ns)
+
+    @property
+    def _net(self) -> DiT:
+        return self._file.net
+
+    def doubt(self, condition: Condition) -> str:
+        """Which weights of a training's file were taken, and a precision that is the file's own."""
+        return "; ".join(self._file.report.notes)
 
     def _made(self, net: DiT) -> DiTFlow | GuidedDiTFlow:
         """The flow in a network."""

@@ -6,7 +6,7 @@ x1 and nothing else; this is what makes the regression conditional on the contex
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -16,7 +16,10 @@ from bench.core.paths import Linear
 
 @dataclass(frozen=True)
 class Draw:
-    """One training tuple: data x1, context (x, t), inner noise and times, split in [0, 1]."""
+    """One training tuple: data x1, context (x, t), inner noise and times, split in [0, 1].
+
+    shift: what model guidance adds to x1 - noise; None adds nothing.
+    """
 
     x1: Tensor
     x: Tensor
@@ -25,6 +28,18 @@ class Draw:
     s: Tensor
     u: Tensor
     split: Tensor
+    shift: Tensor | None = None
+
+    @property
+    def data_velocity(self) -> Tensor:
+        """x1 - noise, a draw of the posterior flow's velocity at (x_bar, s), guided by `shift`."""
+        plain = self.x1 - self.noise
+        return plain if self.shift is None else plain + self.shift
+
+    def narrowed(self, width: float) -> Draw:
+        """The same tuple with u - s multiplied by `width` in 0 ... 1, about its middle."""
+        middle, half = (self.s + self.u) / 2, width * (self.u - self.s) / 2
+        return replace(self, s=middle - half, u=middle + half)
 
     @property
     def x_bar(self) -> Tensor:

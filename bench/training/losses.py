@@ -36,8 +36,8 @@ def flow_matching(velocity: Velocity, draw: Draw) -> tuple[Tensor, Tensor]:
 
 
 def diagonal_from_data(model: MapModel, _: MapModel, draw: Draw) -> tuple[Tensor, Tensor]:
-    """v_{s,s} against x1 - noise.  Cost: 1 forward."""
-    return model.velocity(draw.x_bar, draw.s, draw.s, draw.x, draw.t), draw.x1 - draw.noise
+    """v_{s,s} against x1 - noise, guided where the draw says so.  Cost: 1 forward."""
+    return model.velocity(draw.x_bar, draw.s, draw.s, draw.x, draw.t), draw.data_velocity
 
 
 def diagonal_distilled(teacher: Velocity) -> Objective:
@@ -109,8 +109,8 @@ def teacher_velocity(teacher: Velocity) -> Inner:
 
 
 def data_velocity(_: MapModel, draw: Draw) -> Callable[[Tensor, Tensor], Tensor]:
-    """x1 - noise: unbiased for the posterior's velocity at the draw's own state."""
-    return lambda *_: draw.x1 - draw.noise
+    """x1 - noise: unbiased for the posterior's velocity at the draw's own state, or guided."""
+    return lambda *_: draw.data_velocity
 
 
 def directional_derivative(

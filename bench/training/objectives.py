@@ -19,6 +19,9 @@ from bench.training import losses, weighting
 from bench.training.draws import Draw
 from bench.training.losses import MapModel, Objective
 
+POWER = 0.5
+"""Exponent of the adaptive weights; 1/2 makes a squared error nearly a distance."""
+
 
 @dataclass(frozen=True)
 class LossTerm:
@@ -38,21 +41,23 @@ class LossTerm:
         """Whether the teacher is ever asked."""
         return self.work.flow.forward > 0
 
-    def loss(self, teacher: Velocity) -> Callable[[MapModel, MapModel, Draw], Tensor]:
-        """(model, target model, draw) -> the weighted mean loss."""
+    @property
+    def is_from_data(self) -> bool:
+        """Whether its target is a random velocity of the data, which guidance has to move."""
+        return self.variance is not None
+
+    def loss(self, teacher: Velocity, power: float) -> Callable[[MapModel, MapModel, Draw], Tensor]:
+        """(model, target model, draw) -> the weighted mean loss; power: of adaptive weights."""
         objective = self.make(teacher)
 
         def value(model: MapModel, target: MapModel, draw: Draw) -> Tensor:
             prediction, goal = objective(model, target, draw)
             if self.variance is None:
-                return weighting.adaptively_weighted(prediction, goal, POWER)
+                return weighting.adaptively_weighted(prediction, goal, power)
             return weighting.standardised(prediction, goal, self.variance(model, draw))
 
         return value
 
-
-POWER = 0.5
-"""Exponent of the adaptive weights; 1/2 makes a squared error nearly a distance."""
 
 _PLAIN = forward("map") + backward("map")
 _JVP = Work(map=Rows(jvp=1))
@@ -94,10 +99,12 @@ CONSISTENCIES: dict[str, LossTerm] = {
 
 @dataclass(frozen=True)
 class MapObjective:
-    """A diagonal and a consistency by name."""
+    """A diagonal and a consistency by name, and the powers of their adaptive weights."""
 
     diagonal: str = "distilled"
     consistency: str = "semigroup"
+    diagonal_power: float = POWER
+    consistency_power: float = POWER
 
     def __post_init__(self) -> None:
         for kind, name, known in (
@@ -119,20 +126,29 @@ class MapObjective:
         return first.work + second.work
 
     @property
+    def is_from_data(self) -> bool:
+        """Whether a target is a random velocity of the data."""
+        return any(term.is_from_data for term in self.terms)
+
+    @property
     def needs_teacher(self) -> bool:
         """Whether a trained velocity is needed at all."""
         return any(term.needs_teacher for term in self.terms)
 
     def build(
         self, teacher: Velocity
-    ) -> Callable[[MapModel, MapModel, Draw, Draw], Mapping[str, Tensor]]:
-        """(model, target model, diagonal draw, off-diagonal draw) -> the two losses by name."""
-        on, off = (term.loss(teacher) for term in self.terms)
+    ) -> Callable[[MapModel, MapModel, Draw, Draw | None], Mapping[str, Tensor]]:
+        """(model, target model, diagonal draw, off-diagonal draw) -> the two losses by name.
+
+        Without an off-diagonal draw, the diagonal alone.
+        """
+        powers = self.diagonal_power, self.consistency_power
+        on, off = (term.loss(teacher, p) for term, p in zip(self.terms, powers, strict=True))
 
         def both(
-            model: MapModel, target: MapModel, diagonal: Draw, pair: Draw
+            model: MapModel, target: MapModel, diagonal: Draw, pair: Draw | None
         ) -> Mapping[str, Tensor]:
-            first, second = on(model, target, diagonal), off(model, target, pair)
-            return {"diagonal": first, self.consistency: second}
+            first = {"diagonal": on(model, target, diagonal)}
+            return first if pair is None else first | {self.consistency: off(model, target, pair)}
 
         return both

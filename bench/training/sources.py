@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from bench.models.data_set import DataSet
 from bench.models.meta_flow_map import UNTOLD, Known
 
 
@@ -40,3 +41,16 @@ def from_data(data: Tensor) -> DataSource:
     return unlabelled(
         lambda n, generator: data[torch.randint(len(data), (n,), generator=generator)], data
     )
+
+
+def from_data_set(data: DataSet, told: Callable[[Tensor, torch.Generator], Known]) -> DataSource:
+    """Uniform draws from rows with labels, of which `told` (labels, generator) is told."""
+    if data.label is None:
+        return from_data(data.x)
+    x, label = data.x, data.label
+
+    def pick(n: int, generator: torch.Generator) -> tuple[Tensor, Known]:
+        rows = torch.randint(len(x), (n,), generator=generator)
+        return x[rows], told(label[rows], generator)
+
+    return DataSource(pick, x, len(data.classes))

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -21,13 +21,22 @@ from torch.optim.lr_scheduler import LambdaLR
 from torch.optim.swa_utils import AveragedModel
 
 from bench.core.devices import on_device
-from bench.core.params import UserError
+from bench.core.params import UserError, nearest
 from bench.training.checkpoints import Checkpoints
 from bench.training.distributed import Alone, WorkerGroup
 from bench.training.validation import Validation
 
 Losses = Callable[[nn.Module, nn.Module, torch.Generator], Mapping[str, Tensor]]
 """(model, its moving average, generator) -> named losses, which are summed."""
+
+
+@runtime_checkable
+class Phased(Protocol):
+    """Losses that change while a training goes on."""
+
+    def at(self, step: int) -> Losses:
+        """What step number `step`, counted from 0, is trained on."""
+
 
 Report = Callable[[int, Mapping[str, float]], None]
 """Called with (step, mean losses since the last report)."""
@@ -48,6 +57,30 @@ class TrainConfig:
     checkpoint_every: int = 500
     keep: int = 2
     report_every: int = 50
+    optimizer: str = "adamw"
+    schedule: str = "cosine"
+
+    def __post_init__(self) -> None:
+        named = (("optimiser", self.optimizer, OPTIMIZERS), ("schedule", self.schedule, SCHEDULES))
+        for kind, name, known in named:
+            if name not in known:
+                raise UserError(f"unknown {kind} '{name}': {nearest(name, known)}")
+
+
+Optimizer = Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
+OPTIMIZERS: Mapping[str, Optimizer] = {
+    "adamw": partial(torch.optim.AdamW, lr=1.0, betas=(0.9, 0.99), weight_decay=0.0),
+    "adam": partial(torch.optim.Adam, lr=1.0, betas=(0.9, 0.999)),
+    "radam": partial(torch.optim.RAdam, lr=1.0, betas=(0.9, 0.999), weight_decay=0.0),
+}
+"""By name, at a rate of 1 that the schedule multiplies; RAdam is what the paper's maps had."""
+
+SCHEDULES: Mapping[str, Callable[[float], float]] = {
+    "cosine": lambda done: 0.5 * (1 + math.cos(math.pi * done)),
+    "linear": lambda done: 1 - done,
+    "constant": lambda _: 1.0,
+}
+"""Factor of the learning rate after a share `done` of the steps."""
 
 
 def _nothing(*_: object) -> None:
@@ -96,9 +129,9 @@ def step_generator(seed: int, step: int, shard: int = 0) -> torch.Generator:
 
 
 def learning_rate(config: TrainConfig, step: int) -> float:
-    """Linear warm-up, then a cosine to zero."""
+    """Linear warm-up, then the schedule; by default a cosine to zero."""
     warm = min(1.0, (step + 1) / max(1, config.warmup))
-    return config.learning_rate * warm * 0.5 * (1 + math.cos(math.pi * step / max(1, config.steps)))
+    return config.learning_rate * warm * SCHEDULES[config.schedule](step / max(1, config.steps))
 
 
 def ramped_average(
@@ -123,7 +156,8 @@ class Trainer:
 
     Args:
         model: the network.
-        losses: see `Losses`; a mean over its rows, so that shards of equal size average.
+        losses: see `Losses`, a mean over its rows, so that shards of equal size average; or
+            `Phased` ones.
         config: see `TrainConfig`.
         folder: where rank 0 keeps checkpoints; an existing one is resumed.
         report: progress callback, or a whole `Setting`.
@@ -132,7 +166,7 @@ class Trainer:
     def __init__(
         self,
         model: nn.Module,
-        losses: Losses,
+        losses: Losses | Phased,
         config: TrainConfig,
         folder: Path,
         report: Report | None = None,
@@ -144,9 +178,7 @@ class Trainer:
         self.averaged = AveragedModel(model, multi_avg_fn=average).requires_grad_(False)
         self.averaged.n_averaged += 1  # the initial weights; else the first update replaces them
         # The schedule multiplies a rate of 1: its products are then rounded in one way only.
-        self.optimizer = torch.optim.AdamW(
-            model.parameters(), lr=1.0, betas=(0.9, 0.99), weight_decay=0.0
-        )
+        self.optimizer = OPTIMIZERS[config.optimizer](model.parameters())
         self.schedule = LambdaLR(self.optimizer, partial(learning_rate, config))
         self.step = 0
         self._resume()
@@ -203,8 +235,9 @@ class Trainer:
     def _losses(self, generator: torch.Generator) -> Mapping[str, Tensor]:
         device = self.setting.device
         bf16 = torch.autocast(device.partition(":")[0], torch.bfloat16, enabled=self.config.bf16)
+        losses = self.losses.at(self.step) if isinstance(self.losses, Phased) else self.losses
         with on_device(device), bf16:
-            return self.losses(self.model, self.average, generator)
+            return losses(self.model, self.average, generator)
 
     def _validate(self) -> None:
         validation = self.setting.validation

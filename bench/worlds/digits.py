@@ -30,7 +30,7 @@ def train(recipe: Recipe, folder: Path, stage: Stage) -> Networks:
     flow = train_flow(source, recipe, seed, folder, stage("flow", recipe.flow_steps))
     report = stage("map", recipe.map_steps)
     networks: Networks = {"flow": flow}
-    networks["map"] = train_map(source, taught_by(flow), recipe, seed + 1, folder, report)
+    networks["map"] = train_map(source, taught_by(flow), recipe, seed + 1, folder, report, flow)
     for k, name in enumerate(FOLDS):
         width = FEATURES if name == "features" else CLASSIFIER_FEATURES
         own = 100 + k + 10 * seed

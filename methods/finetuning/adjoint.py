@@ -41,7 +41,7 @@ from methods.finetuning.loop import FineTuned, FitParams, Losses, rows_of
 
 
 def _control(half: Tensor) -> Tensor:
-    """4/sigma^2, as in the control problem."""
+    """4/sigma^2, as in the control problem, up to one step before the end."""
     return 2 / safe(half)
 
 
@@ -136,14 +136,15 @@ class AdjointMatching(FineTuned):
     """Adjoint matching: regress on the lean adjoint along rollouts of the current model.
 
     Domingo-Enrich et al. 2024 (arXiv 2409.08861): memoryless SDE, da/dt = -grad_x(base drift)' a,
-    loss |(2/sigma)(b_theta - b) - sigma a|^2 on a few steps of each rollout.  The KL term of the
+    loss |(2/sigma)(b_theta - b) - sigma a|^2 on a few steps of each rollout, with sigma no smaller
+    than one step before the end.  The KL term of the
     control problem is in it: the fixed point is the tilted velocity, up to the K steps of the SDE.
     Assumes a differentiable reward; the jacobians of sharp rewards make it noisy.
     Fit per rollout, m matched steps: K + (K - 1) + m flow forwards, (K - 1) + m backwards, one
     reward forward and backward.  Cost per sample: K flow rows of the sampler.
     """
 
-    version = "2"
+    version = "3"
     summary = "fine-tunes by regression on the lean adjoint along its own rollouts"
     Params = AdjointParams
 
@@ -183,4 +184,6 @@ class AdjointMatching(FineTuned):
         half = i.half_variance(t)
         target = adjoints.b[at].flatten(0, 1) + expand(half, x) * adjoints.a[at].flatten(0, 1)
         gap = (model.velocity(x, t) - target).flatten(1).square().sum(-1)
-        return (WEIGHTINGS[self.params.weighting](half) * gap).mean()
+        # nearer to the end than a step 4/sigma^2 has no bound, and a row would be all of the loss
+        last = i.half_variance(torch.full_like(t, 1 - 1 / (self.params.fit_steps - 1)))
+        return (WEIGHTINGS[self.params.weighting](half.maximum(last)) * gap).mean()

@@ -32,6 +32,7 @@ from tests.worlds.tiny_imagenet import (
     FACTOR,
     LATENT,
     plain_flow,
+    settings,
     with_variance,
     write_autoencoder,
     write_flow,
@@ -275,6 +276,17 @@ def test_weights_that_lack_a_tensor_are_refused_and_not_filled_in(files, tmp_pat
     del state["decoder.conv_out.weight"]
     save_file(state, folder / latents.WEIGHTS, {"format": "pt"})
     assert "missing decoder.conv_out.weight" in said(files, {"autoencoder": str(folder)})
+
+
+def test_rows_say_which_weights_of_a_training_were_taken(files, tmp_path):
+    assert task_of(files).doubt(None) == ""
+    state = load_file(files / "mfm.safetensors")
+    mean = {f"ema.{name}": value.half() for name, value in state.items()}
+    save_file(state | mean, tmp_path / "both.safetensors", settings())
+    both = {**paths(files), "checkpoint": str(tmp_path / "both.safetensors")}
+    told = ImageNet.create(**both).doubt(None)
+    assert "the moving average under 'ema.' was taken, not the raw weights" in told
+    assert "float16 in the file and float32 in the network" in told
 
 
 def test_classes_that_do_not_exist(files):

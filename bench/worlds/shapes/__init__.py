@@ -32,7 +32,7 @@ def train(recipe: Recipe, folder: Path, stage: Stage) -> Networks:
     source, seed = labelled(make_pool(code, recipe.pool, recipe.seed + 1), recipe), recipe.seed
     flow = train_flow(source, recipe, seed + 1, folder, stage("flow", recipe.flow_steps))
     report = stage("map", recipe.map_steps)
-    net = train_map(source, taught_by(flow), recipe, seed + 2, folder, report)
+    net = train_map(source, taught_by(flow), recipe, seed + 2, folder, report, flow)
     net = polish_map(net, flow, source, recipe, folder, stage("polish", recipe.polish_steps))
     clip = train_clip(recipe, folder, stage("clip", recipe.clip_steps))
     return {"code": code.half(), "flow": flow.half(), "map": net.half(), "clip": clip.half()}

@@ -82,6 +82,5 @@ def labelled(pool: Pool, recipe: ShapesRecipe) -> DataSource:
 
 def told_of(label: Tensor, recipe: ShapesRecipe, generator: torch.Generator) -> Known:
     """What networks are told: labels (n,) with dropout, and the scales of model guidance."""
-    label = guidance.drop_labels(label, NULL, recipe.label_dropout, generator)
-    scale = guidance.draw_scales(label, NULL, GUIDED_SCALE, recipe.guided_share, generator)
-    return Known(label, scale)
+    how = NULL, recipe.label_dropout, GUIDED_SCALE, recipe.guided_share
+    return guidance.told(label, *how, generator)
