@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 
@@ -25,6 +25,9 @@ KEYS = ["task", "reward", "strength", "method", "budget"]
 
 LABEL = r"[-+\d.]*"
 """Conditions that are no sentences: numbers, or none at all."""
+
+LEAST_EFFECTIVE = 25.0
+"""Samples on which the law's reward must rest: its error is then a fifth of its deviation."""
 
 FIT_SEED = re.compile(r"(?<=[:,])fit_seed=\d+,?")
 
@@ -80,6 +83,38 @@ class JudgeCredibility:
     source: str = ""
 
 
+@dataclass(frozen=True)
+class LawReward:
+    """Mean and deviation of the reward under the tilted law.
+
+    effective: how many samples it rests on, the smallest of the conditions, of `drawn` ones.
+    exact: from draws of the law itself.
+    """
+
+    mean: float
+    deviation: float
+    effective: float
+    drawn: int
+    exact: bool
+
+    @property
+    def known(self) -> bool:
+        """Whether it rests on enough samples, and the reward varies at all."""
+        return self.effective >= LEAST_EFFECTIVE and self.deviation > 0
+
+    def excess(self, reward: float) -> float:
+        """How far a mean reward lies above the law's, in deviations of the law's reward."""
+        return (reward - self.mean) / self.deviation
+
+
+@dataclass(frozen=True)
+class Mark:
+    """Why a row must not be taken for the best (`marks`): the kind, and the figures."""
+
+    kind: Literal["collapsed", "maximises"]
+    text: str
+
+
 @dataclass(frozen=True, eq=False)
 class Entry:
     """All cells (seeds and conditions) of one method at one budget on one problem."""
@@ -92,6 +127,7 @@ class Entry:
     estimates: Mapping[str, MeanInterval]
     about: MethodInfo = MethodInfo()
     credibility: Mapping[str, JudgeCredibility] = field(default_factory=dict)
+    marks: tuple[Mark, ...] = ()
 
     @property
     def is_floor(self) -> bool:
@@ -189,10 +225,14 @@ class MetricInfo:
 
 @dataclass(frozen=True)
 class Summary:
-    """All entries of a run, in the order in which they are shown."""
+    """All entries of a run, in the order in which they are shown.
+
+    laws: the reward of the tilted law, of the problems whose samples tell it.
+    """
 
     entries: tuple[Entry, ...]
     info: Mapping[str, MetricInfo]
+    laws: Mapping[ProblemKey, LawReward] = field(default_factory=dict)
 
     @property
     def problems(self) -> list[ProblemKey]:
@@ -256,6 +296,12 @@ class Summary:
     def untilted(self, problem: ProblemKey, budget: str) -> Entry | None:
         """The base model at a budget."""
         return next((e for e in self.of(problem, budget) if e.is_untilted), None)
+
+    def base(self, entry: Entry) -> Entry | None:
+        """The base model at an entry's budget, or the only one that there is."""
+        same = self.untilted(entry.problem, entry.budget)
+        others = (e for e in self.of(entry.problem) if e.is_untilted and len(e.done))
+        return same or next(others, None)
 
     def exact(self, problem: ProblemKey, budget: str) -> Entry | None:
         """The exact draws, preferably at this budget; what they score does not depend on it."""

@@ -5,10 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from reports.data.comparisons import (
-    floor_ratio,
-    winners,
-)
+from reports.data.comparisons import floor_ratio, winners
+from reports.data.marks import RULES
 from reports.data.summary import Entry, ProblemKey, Summary
 from reports.figures.palette import MethodLooks
 from reports.tables import grid
@@ -63,9 +61,11 @@ def method_column(looks: MethodLooks) -> Made:
 def method_cell(entry: Entry, looks: MethodLooks) -> TableCell:
     """The method's dot and label, and what kind of row it is."""
     state = entry.status if entry.status != "ok" else "incomplete" if entry.trouble else ""
-    tags = grid.unique([entry.about.tag, entry.fit_label, state])
+    marks = [mark.kind for mark in entry.marks]
+    tags = grid.unique([entry.about.tag, entry.fit_label, state, *marks])
+    tip = "; ".join(filter(None, [entry.trouble, *(f"{m.kind}: {m.text}" for m in entry.marks)]))
     colour = looks[entry.method].colour
-    return grid.text(entry.method, colour=colour, tags=tuple(tags), tip=entry.trouble, code=True)
+    return grid.text(entry.method, colour=colour, tags=tuple(tags), tip=tip, code=True)
 
 
 def _metric(summary: Summary, problem: ProblemKey, metric: str) -> list[Made]:
@@ -146,7 +146,14 @@ def _notes(summary: Summary, problem: ProblemKey, metrics: list[str]) -> list[st
     ]
     believed = credibility_notes(summary, problem, metrics)
     ends = [*replication_notes(entries), price_note(entries), underused_note(entries)]
-    return grid.unique([*said, *believed, *troubles, *ends])
+    return grid.unique([*mark_notes(entries), *said, *believed, *troubles, *ends])
+
+
+def mark_notes(entries: list[Entry]) -> list[str]:
+    """What the marks of a table mean, and that such rows lead nothing."""
+    kinds = grid.unique(mark.kind for entry in entries for mark in entry.marks)
+    told = [f"{kind}: {RULES[kind]}" for kind in kinds]
+    return [*told, "rows with such a mark are never bold and lead in no sentence"] if told else []
 
 
 def underused_note(entries: list[Entry]) -> str:
