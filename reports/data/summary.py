@@ -179,14 +179,27 @@ class Entry:
         found = self.estimates.get(metric)
         return found or MeanInterval(math.nan, note=self.trouble or "not measured")
 
+    @cached_property
+    def _means(self) -> dict[str, float]:
+        return {}
+
     def mean(self, column: str) -> float:
         """Mean of a column over the cells that ended ok."""
-        return float(self.done[column].mean()) if len(self.done) else math.nan
+        if column not in self._means:
+            known = len(self.done) > 0
+            self._means[column] = float(self.done[column].mean()) if known else math.nan
+        return self._means[column]
+
+    @cached_property
+    def _shares(self) -> dict[str, float]:
+        return {}
 
     def per_sample(self, column: str) -> float:
         """A measured total per returned sample, over the cells that ended ok."""
-        count = self.done["n"].sum()
-        return float(self.done[column].sum() / count) if count else math.nan
+        if column not in self._shares:
+            count = self.done["n"].sum()
+            self._shares[column] = float(self.done[column].sum() / count) if count else math.nan
+        return self._shares[column]
 
     @cached_property
     def fits(self) -> int:

@@ -34,7 +34,9 @@ def against_compute(summary: Summary, looks: MethodLooks, name: str, pick: PickM
         rows = math.ceil(len(chosen) / 2)
         edges = {"top": 1 - 0.1 / rows, "bottom": 0.14 / rows}
         figure.subplots_adjust(left=0.045, right=0.815, wspace=0.72, hspace=0.38, **edges)
-        return to_svg(figure, name)
+        what = " and ".join(dict.fromkeys(metric for _, metric in chosen))
+        alt = f"{what} against measured compute; the values are in the headline tables"
+        return to_svg(figure, name, alt)
 
 
 def cost(entry: Entry, unit: str) -> float:
@@ -62,11 +64,9 @@ def _panel(
     exact = [e for e in entries if e.is_floor]
     ends = [_floor(axis, exact[-1], metric, looks)] if exact else []
     methods = list(dict.fromkeys(e.method for e in drawn))
-    for index, method in enumerate(methods):
+    for method in methods:
         line = sorted((e for e in drawn if e.method == method), key=lambda e: cost(e, unit))
-        # Equal budgets put all methods at one abscissa: shift them so that intervals stay apart.
-        shift = 1.035 ** (index - (len(methods) - 1) / 2)
-        ends.append(_line(axis, line, metric, looks[method], [cost(e, unit) * shift for e in line]))
+        ends.append(_line(axis, line, metric, looks[method], [cost(e, unit) for e in line]))
     _scale(axis, [e.estimate(metric) for e in entries])
     name_ends(axis, ends)
 
@@ -107,7 +107,8 @@ def _line(axis: Axes, entries: list[Entry], metric: str, look: MethodLook, x: li
         mec="white",
         mew=0.4,
         lw=1.4,
-        elinewidth=1.2,
+        elinewidth=1.0,
+        alpha=0.85,
         zorder=3,
     )
     return End(y[-1], entries[-1].method, look)

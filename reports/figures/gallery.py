@@ -149,7 +149,8 @@ def _scatter(shown: list[_Shown], looks: MethodLooks, name: str) -> str:
         for axis, one in zip(axes, shown, strict=True):
             _points(axis, one, None if one.entry.is_floor else exact, limits, looks)
         figure.subplots_adjust(left=0.004, right=0.996, top=0.94, bottom=0.004, wspace=0.05)
-        return to_svg(figure, name)
+        names = ", ".join(one.entry.method for one in shown)
+        return to_svg(figure, name, f"First two coordinates of the samples of {names}")
 
 
 def _limits(arrays: list[np.ndarray]) -> np.ndarray:

@@ -28,7 +28,8 @@ def judge_against_reward(summary: Summary, looks: MethodLooks, problem: ProblemK
         axis.set(title=problem.title, xlabel="reward (optimised)", ylabel="judge (held out)")
         figure.subplots_adjust(left=0.12, right=0.68, top=0.91, bottom=0.13)
         name_ends(axis, ends)
-        return to_svg(figure, f"judge-{problem.slug}")
+        alt = f"Judge against reward of {problem.title}; the values are in the headline table"
+        return to_svg(figure, f"judge-{problem.slug}", alt)
 
 
 def _trail(axis: Axes, entries: list[Entry], metrics: tuple[str, str], look: MethodLook) -> End:

@@ -12,6 +12,7 @@ import matplotlib
 matplotlib.use("Agg")
 
 import seaborn as sns
+from markupsafe import escape
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -62,8 +63,11 @@ def panels(count: int, columns: int, width: float, height: float) -> tuple[Figur
     return figure, axes
 
 
-def to_svg(figure: Figure, name: str) -> str:
-    """The figure's <svg> element; `name` keeps its ids apart from those of other figures."""
+def to_svg(figure: Figure, name: str, alt: str) -> str:
+    """The figure's <svg> element; `name` keeps its ids apart from those of other figures.
+
+    alt: what it shows, and where its values are, for those who do not see it.
+    """
     buffer = io.StringIO()
     with styled():
         figure.savefig(buffer, format="svg", dpi=170, metadata={"Date": None})
@@ -72,4 +76,4 @@ def to_svg(figure: Figure, name: str) -> str:
     # HTML needs no namespaces, and without them the page names no address at all.
     text = re.sub(r' (xmlns(:xlink)?|version)="[^"]*"', "", text)
     text = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{name}-", text)
-    return text.replace("<svg ", '<svg role="img" ', 1)
+    return text.replace("<svg ", f'<svg role="img" aria-label="{escape(alt)}" ', 1)

@@ -12,13 +12,19 @@ from reports.text.numbers import fixed
 
 @dataclass(frozen=True)
 class Column:
-    """A heading; `over` is that above it that neighbours share, `minor` a small line below."""
+    """A heading; `over` is that above it that neighbours share, `minor` a small line below.
+
+    better: "higher" or "lower", which values come first when sorted.  folded: hidden by the page's
+    script until asked for.
+    """
 
     title: str
     tip: str = ""
     over: str = ""
     numeric: bool = True
     minor: str = ""
+    better: str = ""
+    folded: bool = False
 
 
 @dataclass(frozen=True)

@@ -23,19 +23,48 @@ Made = tuple[Column, Callable[[Entry], TableCell]]
 
 def headline_grid(summary: Summary, problem: ProblemKey, looks: MethodLooks) -> TableGrid:
     """Every metric with its interval, and what it cost; one group of rows per budget."""
-    metrics = summary.metrics(problem)
+    metrics = _by_subject(summary, problem)
     made = [
         method_column(looks),
         *(column for metric in metrics for column in _metric(summary, problem, metric)),
-        (Column("nfe", "measured paper-nfe per returned sample"), cost_cell),
+        (Column("nfe", "measured paper-nfe per returned sample", COST, better="lower"), cost_cell),
         *_relative(summary, problem),
-        (Column("use", "measured / budget"), use_cell),
+        (Column("use", "measured / budget", COST), use_cell),
         (
-            Column("time", "sampling all samples of a cell, without loading and evaluation"),
-            time_cell,
+            Column("time", "sampling, per returned sample; without loading", COST, better="lower"),
+            latency_cell,
         ),
     ]
     return grid_of(summary, problem, made, _notes(summary, problem, metrics))
+
+
+SUBJECTS = {
+    "distance": "distance to the law",
+    "target": "reward and judges",
+    "judge": "reward and judges",
+    "": "reward and judges",
+    "diversity": "diversity",
+    "shift": "shift from the base model",
+    "drift": "what pictures look like",
+    "disagreement": "what pictures look like",
+    "tilt": "what pictures look like",
+}
+"""Headings over metrics, by what they speak of, in the order of the columns."""
+
+FOLDED = ("shift from the base model", "what pictures look like")
+"""Headings whose columns no decision rests on."""
+
+COST = "cost per returned sample"
+
+
+def _by_subject(summary: Summary, problem: ProblemKey) -> list[str]:
+    """What decides first: the distances, then reward and judges, then the rest."""
+    order = list(dict.fromkeys(SUBJECTS.values()))
+    return sorted(summary.metrics(problem), key=lambda m: order.index(_subject(summary, m)))
+
+
+def _subject(summary: Summary, metric: str) -> str:
+    return SUBJECTS.get(summary.info[metric].measures, SUBJECTS[""])
 
 
 def grid_of(summary: Summary, problem: ProblemKey, made: list[Made], notes: list[str]) -> TableGrid:
@@ -76,7 +105,9 @@ def _metric(summary: Summary, problem: ProblemKey, metric: str) -> list[Made]:
     made_by = f"measured by {info.implementation}, version {info.version}"
     tip = "; ".join(grid.unique([info.summary, made_by]))
     title = f"{metric}\u00a0{ARROWS.get(info.direction, '')}".strip()
-    column = Column(title, tip, minor=summary.credibility(problem, metric).accuracy)
+    over, better = _subject(summary, metric), info.direction
+    accuracy = summary.credibility(problem, metric).accuracy
+    column = Column(title, tip, over, True, accuracy, better, over in FOLDED)
 
     def value(entry: Entry) -> TableCell:
         return grid.estimate_cell(entry.estimate(metric), places, entry in tops)
@@ -85,7 +116,7 @@ def _metric(summary: Summary, problem: ProblemKey, metric: str) -> list[Made]:
         ratio = floor_ratio(summary, entry, metric)
         return grid.number(fixed(ratio, 1), ratio)
 
-    floor = Column("× floor", "in multiples of what exact draws score")
+    floor = Column("× floor", "in multiples of what exact draws score", over, better="lower")
     has_floor = info.floor and any(e.is_floor for e in summary.of(problem))
     return [(column, value), (floor, multiple)] if has_floor else [(column, value)]
 
@@ -102,7 +133,8 @@ def _relative(summary: Summary, problem: ProblemKey) -> list[Made]:
         role = "contestant" if entry.is_contestant else "reference"
         return grid.number(short(ratio), ratio, cost=cost_of(entry), relative=role)
 
-    return [(Column("×\u00a0nfe", "in multiples of the cheapest method's"), cell)] if free else []
+    head = Column("×\u00a0nfe", "in multiples of the cheapest method's", COST, better="lower")
+    return [(head, cell)] if free else []
 
 
 def cost_cell(entry: Entry) -> TableCell:
@@ -128,6 +160,18 @@ def use_cell(entry: Entry) -> TableCell:
     use = entry.mean("utilisation")
     mark = "† " if entry.underused else ""
     return grid.number(mark + percent(use), use, warn=entry.underused)
+
+
+def latency_cell(entry: Entry) -> TableCell:
+    """Sampling seconds per returned sample; the tip has those of a whole cell."""
+    each, whole, all_in = (
+        entry.per_sample("seconds"),
+        entry.mean("seconds"),
+        entry.mean("cell_seconds"),
+    )
+    tip = f"{seconds(whole)} for all samples of a cell" if whole > 0 else ""
+    tip += f", {seconds(all_in)} with loading and evaluation" if tip and all_in > 0 else ""
+    return grid.number(seconds(each), each, tip=tip)
 
 
 def time_cell(entry: Entry) -> TableCell:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from reports.data.comparisons import (
+    Comparison,
     best_baseline,
     best_entry,
     compare_pairs,
@@ -19,6 +20,9 @@ from reports.data.summary import Entry, ProblemKey, Summary
 from reports.text.labels import budget_label, listed
 from reports.text.numbers import decimals, plus_minus, probability, short
 from reports.text.robustness import left_out
+
+NAMED = 4
+"""Rows that a sentence names before it counts the rest."""
 
 
 def leader(summary: Summary, problem: ProblemKey, budget: str, metric: str) -> str:
@@ -80,8 +84,7 @@ def _lead(top: Entry, entries: list[Entry], metric: str, direction: str) -> str:
     rivals = compared_with(top, others, entries, metric)
     if not any(math.isfinite(c.difference.p) for c in rivals):
         return "though without intervals no lead can be tested"
-    unclear = [c.other for c in rivals if not c.clear]
-    text = f"which these seeds cannot tell from {listed([f'`{e.method}`' for e in unclear])}"
+    text = f"which these seeds cannot tell from {_named(rivals, metric, direction)}"
     baseline = best_baseline(metric, direction)(others)
     found = next((c for c in rivals if c.other is baseline and c.clear), None)
     if found is None:
@@ -89,6 +92,16 @@ def _lead(top: Entry, entries: list[Entry], metric: str, direction: str) -> str:
     p = probability(found.adjusted)
     equals = p if p.startswith("<") else f"= {p}"
     return f"{text}, but clearly ahead of the best baseline `{found.other.method}` (p {equals})"
+
+
+def _named(rivals: list[Comparison], metric: str, direction: str) -> str:
+    """Those that are not clearly behind, the nearest first."""
+    sign = -1 if direction == "higher" else 1
+    unclear = [c.other for c in rivals if not c.clear]
+    unclear.sort(key=lambda e: sign * e.estimate(metric).mean)
+    shown = [f"`{e.method}`" for e in unclear[:NAMED]]
+    more = len(unclear) - len(shown)
+    return listed([*shown, *([f"{more} more"] if more > 1 else [f"`{unclear[-1].method}`"] * more)])
 
 
 def _cost(top: Entry, entries: list[Entry], metric: str, direction: str) -> str:

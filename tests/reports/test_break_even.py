@@ -40,7 +40,10 @@ def test_cells_carry_what_the_switch_adds(source: str) -> None:
 
 def test_pairs_that_break_even_are_shown_in_both_ways(source: str) -> None:
     texts = [
-        [re.sub(r"<[^>]+>", "", cell).strip() for cell in re.findall("<td.*?</td>", t, re.DOTALL)]
+        [
+            re.sub(r"<[^>]+>", "", cell).strip()
+            for cell in re.findall("<td class.*?</td>", t, re.DOTALL)
+        ]
         for t in re.findall(r'<table class="breaks".*?</table>', source, re.DOTALL)
     ]
     mixture, digits_fit, digits_map, *_ = texts
