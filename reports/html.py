@@ -43,7 +43,12 @@ def page_text(run: RunTables) -> str:
         keep_trailing_newline=True,
     )
     environment.filters |= {"code": code_spans, "budget_label": budget_label}
-    return environment.get_template("report.html").render(_context(run))
+    return whole_characters(environment.get_template("report.html").render(_context(run)))
+
+
+def whole_characters(text: str) -> str:
+    """Halves of characters joined, as a file with escapes leaves them; lone ones replaced."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def code_spans(text: str) -> Markup:

@@ -18,7 +18,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import replace
 
-from reports.data.comparisons import best_entry, floor_ratio
+from reports.data.comparisons import floor_ratio
 from reports.data.laws import law_reward
 from reports.data.run import RunTables
 from reports.data.statistics import difference
@@ -58,11 +58,8 @@ def _marked(summary: Summary, entry: Entry) -> Entry:
 
 def yardstick(summary: Summary, entry: Entry, metric: str) -> Entry | None:
     """Whose diversity an entry's is held against; None where nobody else has one."""
-    here = [e for e in summary.of(entry.problem, entry.budget) if e.estimate(metric).known]
-    distance = summary.distance(entry.problem)
-    near = best_entry((e for e in here if e.is_contestant), distance, "lower") if distance else None
     exact = summary.exact(entry.problem, entry.budget)
-    found = (exact, near, summary.base(entry))
+    found = (exact, summary.nearest(entry.problem, entry.budget), summary.base(entry))
     return next((e for e in found if e is not None and e.estimate(metric).known), None)
 
 

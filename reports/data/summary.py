@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from typing import Any, Literal
@@ -259,8 +259,15 @@ class Summary:
 
     def of(self, problem: ProblemKey, budget: str | None = None) -> list[Entry]:
         """The entries of a problem, at one budget or at all."""
-        fits = (e for e in self.entries if e.problem == problem)
-        return [e for e in fits if budget is None or e.budget == budget]
+        return list(self._grouped.get((problem, budget), ()))
+
+    @cached_property
+    def _grouped(self) -> dict[tuple[ProblemKey, str | None], list[Entry]]:
+        found: dict[tuple[ProblemKey, str | None], list[Entry]] = {}
+        for entry in self.entries:
+            for budget in (None, entry.budget):
+                found.setdefault((entry.problem, budget), []).append(entry)
+        return found
 
     def budgets(self, problem: ProblemKey) -> list[str]:
         """Budgets of a problem, small ones first."""
@@ -281,7 +288,12 @@ class Summary:
 
     def has(self, problem: ProblemKey, metric: str) -> bool:
         """Whether any method of the problem has a value of the metric."""
-        return any(entry.estimate(metric).known for entry in self.of(problem))
+        return (problem, metric) in self._known
+
+    @cached_property
+    def _known(self) -> set[tuple[ProblemKey, str]]:
+        found = ((e.problem, m, value) for e in self.entries for m, value in e.estimates.items())
+        return {(problem, metric) for problem, metric, value in found if value.known}
 
     def distance(self, problem: ProblemKey) -> str | None:
         """The main distance to the tilted law: the first that has a value."""
@@ -316,6 +328,19 @@ class Summary:
         others = (e for e in self.of(entry.problem) if e.is_untilted and len(e.done))
         return same or next(others, None)
 
+    def nearest(self, problem: ProblemKey, budget: str) -> Entry | None:
+        """The contestant that is nearest to the law at a budget; None where no distance tells."""
+        if (problem, budget) not in self._nearest:
+            metric, here = self.distance(problem), self.of(problem, budget)
+            known = [e for e in here if metric and e.is_contestant and e.estimate(metric).known]
+            found = min(known, key=lambda e: e.estimate(str(metric)).mean, default=None)
+            self._nearest[problem, budget] = found
+        return self._nearest[problem, budget]
+
+    @cached_property
+    def _nearest(self) -> dict[tuple[ProblemKey, str], Entry | None]:
+        return {}
+
     def exact(self, problem: ProblemKey, budget: str) -> Entry | None:
         """The exact draws, preferably at this budget; what they score does not depend on it."""
         here = (e for e in self.of(problem, budget) if e.is_floor)
@@ -326,23 +351,27 @@ class Summary:
 def summarise(cells: pd.DataFrame, metrics: pd.DataFrame) -> Summary:
     """Entries from complete tables (`tidy_cells`, `tidy_metrics`)."""
     names = [field.name for field in fields(MetricInfo)]
-    rows = metrics.sort_values(["metric", "version"]).to_dict("records")
+    ordered = metrics.sort_values(["metric", "version"]).drop_duplicates("metric", keep="last")
+    rows = ordered[["metric", *names]].to_dict("records")
     info = {row["metric"]: MetricInfo(**{name: row[name] for name in names}) for row in rows}
     return Summary(tuple(_entries(cells, metrics)), info)
 
 
 def _entries(cells: pd.DataFrame, metrics: pd.DataFrame) -> Iterator[Entry]:
     cells = cells.assign(method=cells["method"].map(without_fit_seed))
-    values = metrics.merge(cells[["cell", "seed", "condition", "fit", "status"]], on="cell")
-    values = values[values["status"] == "ok"]
     groups = [group for _, group in cells.groupby(KEYS, sort=False)]
-    for group in sorted(groups, key=lambda group: _order(cells, group)):
-        first: Any = group.iloc[0]
+    place = {cell: k for k, group in enumerate(groups) for cell in group["cell"]}
+    ended = cells[cells["status"] == "ok"][["cell", "seed", "condition", "fit"]]
+    values = metrics.merge(ended, on="cell")
+    own = dict(list(values.groupby(values["cell"].map(place), sort=False)))
+    order = _Order.of(cells)
+    for k in sorted(range(len(groups)), key=lambda k: order.key(groups[k])):
+        first: Any = groups[k].iloc[0]
         problem = ProblemKey(first.task, first.reward, float(first.strength))
-        own = values[values["cell"].isin(group["cell"])]
         names = (first.method, first.method_name, first.budget)
-        about, believed = _about(first), _credibility(own)
-        yield Entry(problem, *names, group, _estimates(own), about, believed)
+        measured = own.get(k, values.iloc[:0])
+        about, believed = _about(first), _credibility(measured)
+        yield Entry(problem, *names, groups[k], _estimates(measured), about, believed)
 
 
 def _credibility(values: pd.DataFrame) -> dict[str, JudgeCredibility]:
@@ -357,14 +386,31 @@ def _about(cell: Any) -> MethodInfo:
     return MethodInfo(**{name: cell[f"method_{name}"] for name in names})
 
 
-def _order(cells: pd.DataFrame, group: pd.DataFrame) -> tuple[Any, ...]:
+@dataclass(frozen=True)
+class _Order:
     """Problems and methods by first appearance, references first, budgets by size."""
-    first = group.iloc[0]
-    same = (cells["task"] == first.task) & (cells["reward"] == first.reward)
-    problem = cells.index[same & (cells["strength"] == first.strength)][0]
-    amount = math.inf if math.isnan(first.budget_amount) else first.budget_amount
-    appearance = cells.index[cells["method"] == first.method][0]
-    return problem, first.budget_unit, amount, first.budget, _end(_about(first)), appearance
+
+    problems: Mapping[tuple[str, str, float], int]
+    methods: Mapping[str, int]
+
+    @classmethod
+    def of(cls, cells: pd.DataFrame) -> _Order:
+        problems = zip(cells["task"], cells["reward"], cells["strength"], strict=True)
+        return cls(_first_places(problems), _first_places(cells["method"]))
+
+    def key(self, group: pd.DataFrame) -> tuple[Any, ...]:
+        first: Any = group.iloc[0]
+        problem = self.problems[first.task, first.reward, first.strength]
+        amount = math.inf if math.isnan(first.budget_amount) else first.budget_amount
+        budget = (first.budget_unit, amount, first.budget)
+        return problem, *budget, _end(_about(first)), self.methods[first.method]
+
+
+def _first_places(labels: Iterable[Any]) -> dict[Any, int]:
+    found: dict[Any, int] = {}
+    for place, label in enumerate(labels):
+        found.setdefault(label, place)
+    return found
 
 
 def _end(about: MethodInfo) -> int:
@@ -374,18 +420,24 @@ def _end(about: MethodInfo) -> int:
 
 
 def _estimates(values: pd.DataFrame) -> dict[str, MeanInterval]:
-    return {str(metric): _estimate(group) for metric, group in values.groupby("metric")}
+    names = ("condition", "seed", "value", "standard_error", "n", "fit", "note")
+    columns = [values[name].tolist() for name in names]
+    rows: dict[str, list[tuple[Any, ...]]] = {}
+    for metric, *row in zip(values["metric"].tolist(), *columns, strict=True):
+        rows.setdefault(str(metric), []).append(tuple(row))
+    return {metric: _estimate(rows[metric]) for metric in sorted(rows)}
 
 
-def _estimate(group: pd.DataFrame) -> MeanInterval:
+def _estimate(values: list[tuple[Any, ...]]) -> MeanInterval:
     """Over seeds, fits and sentences: labels are all there are, and no sample of any more."""
-    which = numbered(zip(group["condition"], group["fit"], strict=True))
-    own = map(own_error, group["value"], group["standard_error"], group["n"])
-    columns = (group["condition"], group["seed"], group["value"], own, which)
+    conditions, seeds, found, errors, counts, fits, notes = zip(*values, strict=True)
+    which = numbered(zip(conditions, fits, strict=True))
+    own = map(own_error, found, errors, counts)
+    columns = (conditions, seeds, found, own, which)
     rows = [Row(str(c), int(s), float(x), e, f) for c, s, x, e, f in zip(*columns, strict=True)]
-    sentences = not group["condition"].str.fullmatch(LABEL).any()
-    notes = [*dict.fromkeys(group["note"]), _infinite(rows)]
-    return mean_of(rows, sentences, "; ".join(filter(None, notes)))
+    sentences = not any(re.fullmatch(LABEL, str(c)) for c in dict.fromkeys(conditions))
+    said = [*dict.fromkeys(notes), _infinite(rows)]
+    return mean_of(rows, sentences, "; ".join(filter(None, said)))
 
 
 def _infinite(rows: list[Row]) -> str:

@@ -100,10 +100,10 @@ def _common(entries: list[Entry]) -> tuple[int, str]:
 def _shown(run: RunTables, entry: Entry, seed: int, condition: str) -> _Shown | None:
     done = entry.done
     cells = done[(done["seed"] == seed) & (done["condition"] == condition)]
-    for row in cells.to_dict("records"):
-        arrays = stored_arrays(run.path, row["cell"], row["attempt"])
+    for cell, attempt in zip(cells["cell"], cells["attempt"], strict=True):
+        arrays = stored_arrays(run.path, cell, attempt)
         if "x" in arrays or "rendered" in arrays:
-            return _Shown(entry, row["cell"], arrays)
+            return _Shown(entry, cell, arrays)
     return None
 
 

@@ -47,6 +47,10 @@ STYLE = {
 }
 
 
+PLACES = re.compile(r'\b(?:d|x|y|points|transform|width|height)="[^"]*"')
+FINE = re.compile(r"(\d\.\d\d)\d+")
+
+
 def styled() -> AbstractContextManager[None]:
     """The matplotlib settings of all figures, for a `with` block."""
     settings: Any = {**sns.axes_style("ticks"), **STYLE}
@@ -75,5 +79,7 @@ def to_svg(figure: Figure, name: str, alt: str) -> str:
     text = re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.DOTALL)
     # HTML needs no namespaces, and without them the page names no address at all.
     text = re.sub(r' (xmlns(:xlink)?|version)="[^"]*"', "", text)
+    # A hundredth of a point is finer than any screen; letters and pictures are left alone.
+    text = PLACES.sub(lambda found: FINE.sub(r"\1", found[0]), text)
     text = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{name}-", text)
     return text.replace("<svg ", f'<svg role="img" aria-label="{escape(alt)}" ', 1)

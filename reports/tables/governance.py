@@ -45,4 +45,4 @@ NOTE = "the number of sentences below that say so; ·: not flagged"
 def _count(found: dict[tuple[str, str, str], list[str]], entry: Entry, kind: str) -> TableCell:
     texts = found.get((entry.method, entry.budget, kind), [])
     shown = str(len(texts)) if texts else "·"
-    return grid.number(shown, float(len(texts)), tip=" ".join(texts), warn=bool(texts))
+    return grid.number(shown, float(len(texts)), warn=bool(texts))

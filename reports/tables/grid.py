@@ -99,7 +99,7 @@ def text(content: str, **rest: object) -> TableCell:
 
 def number(content: str, value: float, **rest: object) -> TableCell:
     """A cell that sorts by its value; unknown values go last."""
-    key = value if math.isfinite(value) else ""
+    key = float(f"{value:.7g}") if math.isfinite(value) else ""
     return TableCell(content, sort=key, **rest)  # type: ignore[arg-type]
 
 
@@ -128,4 +128,5 @@ def _explain(value: MeanInterval) -> str:
         "differ by more than seeds do",
         "none": f"{over}, and no standard error of its own: no interval",
     }
-    return "; ".join(unique([sources[value.source] if value.known else "", value.note]))
+    # What there is to say of known values stands once, in the notes below the table.
+    return sources[value.source] if value.known else value.note

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 from reports.data.comparisons import floor_ratio, winners
 from reports.data.marks import RULES
@@ -25,7 +26,7 @@ def headline_grid(summary: Summary, problem: ProblemKey, looks: MethodLooks) -> 
     """Every metric with its interval, and what it cost; one group of rows per budget."""
     metrics = _by_subject(summary, problem)
     made = [
-        method_column(looks),
+        _marked_column(looks),
         *(column for metric in metrics for column in _metric(summary, problem, metric)),
         (Column("nfe", "measured paper-nfe per returned sample", COST, better="lower"), cost_cell),
         *_relative(summary, problem),
@@ -92,9 +93,19 @@ def method_cell(entry: Entry, looks: MethodLooks) -> TableCell:
     state = entry.status if entry.status != "ok" else "incomplete" if entry.trouble else ""
     marks = [mark.kind for mark in entry.marks]
     tags = grid.unique([entry.about.tag, entry.fit_label, state, *marks])
-    tip = "; ".join(filter(None, [entry.trouble, *(f"{m.kind}: {m.text}" for m in entry.marks)]))
     colour = looks[entry.method].colour
-    return grid.text(entry.method, colour=colour, tags=tuple(tags), tip=tip, code=True)
+    return grid.text(entry.method, colour=colour, tags=tuple(tags), tip=entry.trouble, code=True)
+
+
+def _marked_column(looks: MethodLooks) -> Made:
+    """The method column of the headline, whose tip has the figures of a mark."""
+    column, cell = method_column(looks)
+
+    def told(entry: Entry) -> TableCell:
+        said = [entry.trouble, *(f"{mark.kind}: {mark.text}" for mark in entry.marks)]
+        return replace(cell(entry), tip="; ".join(filter(None, said)))
+
+    return column, told
 
 
 def _metric(summary: Summary, problem: ProblemKey, metric: str) -> list[Made]:

@@ -255,5 +255,5 @@ def pair_rows(summary: Summary, problem: ProblemKey, budget: str, metric: str) -
 
 
 def _digits(value: float) -> float | None:
-    """Four significant digits; None for what is not known."""
-    return float(f"{value:.4g}") if math.isfinite(value) else None
+    """Three significant digits; None for what is not known."""
+    return float(f"{value:.3g}") if math.isfinite(value) else None

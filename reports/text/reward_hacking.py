@@ -42,11 +42,17 @@ class Flag:
     text: str
 
 
-def verdict(suite: Mapping[str, Any], summary: Summary, problem: ProblemKey) -> list[str]:
-    """Who judges, and what they find, for the report."""
+def verdict(
+    suite: Mapping[str, Any],
+    summary: Summary,
+    problem: ProblemKey,
+    found: Sequence[Flag] | None = None,
+) -> list[str]:
+    """Who judges, and what they find, for the report; found: the flags, where they are known."""
     held_out = held_out_judges(suite, summary, problem)
     believed = (f"{note}." for note in credibility_notes(summary, problem, held_out))
-    return [roles(suite, summary, problem), *believed, *warnings(summary, problem, held_out)]
+    said = warnings(summary, problem, held_out, found)
+    return [roles(suite, summary, problem), *believed, *said]
 
 
 KINDS: tuple[FlagKind, ...] = (
@@ -60,10 +66,15 @@ KINDS: tuple[FlagKind, ...] = (
 """In the order of the columns of the matrix."""
 
 
-def warnings(summary: Summary, problem: ProblemKey, judges: Sequence[str]) -> list[str]:
+def warnings(
+    summary: Summary,
+    problem: ProblemKey,
+    judges: Sequence[str],
+    found: Sequence[Flag] | None = None,
+) -> list[str]:
     """Sentences about methods whose reward and judges disagree; one sentence if none does."""
     judged = any(_known(e, judges) for e in summary.of(problem))
-    found = flags(summary, problem, judges)
+    found = flags(summary, problem, judges) if found is None else found
     about_judge = ("unconfirmed", "judge falls", "over-optimised")
     clear = judged and not any(flag.kind in about_judge for flag in found)
     sentences = [flag.text for flag in found] + ([CLEAR] if clear else [])
