@@ -198,3 +198,20 @@ def _name(
 def as_markup(svg: str) -> Markup:
     """For templates: everything variable in it is escaped above."""
     return Markup(svg)
+
+
+def standalone(svg: str) -> str:
+    """The picture as a file of its own, in the colours of a light page."""
+    return svg.replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ', 1).replace(
+        ">", f"><style>{STYLE}</style>", 1
+    )
+
+
+STYLE = (
+    "text{font:11.5px sans-serif;fill:#5d626a}.name,text.law{fill:#22252a}"
+    "path{fill:none;stroke:var(--c)}.grid{stroke:#dcdee1;stroke-width:.7}.whisker{opacity:.45}"
+    "circle{fill:var(--c);stroke:#fff;stroke-width:.8}"
+    "circle.marked{fill:#fff;stroke:var(--c);stroke-width:1.5}"
+    ".ends{--c:#22252a}path.law{stroke:#22252a;stroke-dasharray:5 3}"
+)
+"""As the page's own style sheet has it."""
