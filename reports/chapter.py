@@ -13,8 +13,9 @@ from pkgutil import iter_modules
 from typing import Any
 
 from reports import chapters
+from reports.data.marks import summary_of
 from reports.data.run import RunTables
-from reports.data.summary import ProblemKey, Summary, summarise
+from reports.data.summary import ProblemKey, Summary
 from reports.figures.palette import MethodLooks
 from reports.figures.palette import looks as choose_looks
 
@@ -43,7 +44,7 @@ class Material:
 
 def material_of(run: RunTables) -> Material:
     """A run, summarised once for all chapters."""
-    summary = summarise(run.cells, run.metrics)
+    summary = summary_of(run)
     return Material(run, summary, choose_looks(summary.colours))
 
 

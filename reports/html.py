@@ -43,7 +43,12 @@ def page_text(run: RunTables) -> str:
         keep_trailing_newline=True,
     )
     environment.filters |= {"code": code_spans, "budget_label": budget_label}
-    return environment.get_template("report.html").render(_context(run))
+    return whole_characters(environment.get_template("report.html").render(_context(run)))
+
+
+def whole_characters(text: str) -> str:
+    """Halves of characters joined, as a file with escapes leaves them; lone ones replaced."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def code_spans(text: str) -> Markup:
@@ -51,11 +56,19 @@ def code_spans(text: str) -> Markup:
     return Markup(re.sub(r"`([^`]*)`", r"<code>\1</code>", str(escape(text))))
 
 
+def _scripts() -> str:
+    """Every script, each in a block of its own, so that none sees the names of another."""
+    files = sorted((TEMPLATES / "scripts").glob("*.js"))
+    return '"use strict";\n' + "".join(
+        f"{{\n{file.read_text(encoding='utf-8')}}}\n" for file in files
+    )
+
+
 def _context(run: RunTables) -> dict[str, Any]:
     return {
         "run": run,
         "css": Markup((TEMPLATES / "style.css").read_text(encoding="utf-8")),
-        "script": Markup((TEMPLATES / "report.js").read_text(encoding="utf-8")),
+        "script": Markup(_scripts()),
         "finished": finished(run),
         "statuses": statuses(run),
         "reproduction": reproduction(run),

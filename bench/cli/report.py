@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from bench.record.store import Store
 
 EXAMPLE = "bench report runs/quickstart"
 
@@ -16,21 +20,63 @@ def report(
         Path | None,
         typer.Option("--markdown", help="Also write the tables to this file."),
     ] = None,
+    export: Annotated[
+        Path | None,
+        typer.Option(
+            "--export",
+            help="Also write tables (CSV, LaTeX, Markdown) and figures (SVG, PDF) to this folder.",
+        ),
+    ] = None,
+    watch: Annotated[
+        float | None,
+        typer.Option("--watch", min=1.0, help="Build again every so many seconds, until it ends."),
+    ] = None,
 ) -> None:
     """(Re)build the HTML report, also while the run is going on."""
+    url, waiting = _built(run)
+    typer.echo(f"Report: {url}")
+    while watch is not None and waiting:
+        time.sleep(watch)
+        url, waiting = _built(run)
+        typer.echo(f"{waiting} cells to go" if waiting else "every cell has ended")
+    if markdown is None and export is None:
+        return
+    from bench.record.copies import folder_of
+    from bench.record.store import open_run
+
+    with folder_of(open_run(run), samples=export is not None) as folder:
+        if markdown is not None:
+            from reports.tables.markdown import markdown as tables
+
+            markdown.write_text(tables(folder), encoding="utf-8")
+            typer.echo(f"Tables: {markdown}")
+        if export is not None:
+            from reports.export import export as write_files
+
+            typer.echo(f"Export: {len(write_files(folder, export))} files in {export}")
+
+
+def _built(run: str) -> tuple[str, int]:
+    """Write tables and page from what is stored; where the page is, and how many cells wait."""
     from bench.cli.execution import write_report
     from bench.plan.expand import expand
     from bench.plan.suite import build_suite
     from bench.record import layout
-    from bench.record.copies import folder_of
     from bench.record.store import open_run
-    from bench.record.tables import write_tables
+    from bench.record.tables import ending_of, write_tables
     from bench.runner.run import pilots_of
 
     store = open_run(run)
-    write_tables(store, expand(build_suite(store.suite()), pilots_of(store)))
+    plan = expand(build_suite(store.suite()), pilots_of(store))
+    write_tables(store, plan)
     write_report(store, fresh=True)
-    typer.echo(f"Report: {store.url}/{layout.REPORT}")
+    _say_damage(store)
+    waiting = sum(ending_of(store.index, row).status == "pending" for row in plan)
+    return f"{store.url}/{layout.REPORT}", waiting
+
+
+def _say_damage(store: Store) -> None:
+    """What was found damaged, in one sentence on standard error."""
     if store.index.damaged:
         first, more = store.index.damaged[0], len(store.index.damaged) - 1
         typer.secho(
@@ -39,9 +85,3 @@ def report(
             err=True,
             fg="yellow",
         )
-    if markdown is not None:
-        from reports.tables.markdown import markdown as tables
-
-        with folder_of(store) as folder:
-            markdown.write_text(tables(folder), encoding="utf-8")
-        typer.echo(f"Tables: {markdown}")

@@ -63,17 +63,27 @@ def fair_entries(entries: Iterable[Entry], metric: str) -> tuple[Entry, ...]:
     return tuple(e for e in entries if not e.is_closed_form and e.estimate(metric).known)
 
 
-def winner(entries: Iterable[Entry], metric: str, direction: str) -> Entry | None:
-    """The best fair entry, if it is clearly better than every other one.
+def leading(entries: Iterable[Entry], metric: str, direction: str) -> Entry | None:
+    """The best fair entry without a mark: a row that collapsed or maximises leads nothing."""
+    return best_entry(unmarked(fair_entries(entries, metric)), metric, direction)
 
-    "Clearly": every paired difference has an adjusted p value below 0.05.  Methods that know the
-    closed form do not take part.
+
+def unmarked(entries: Iterable[Entry]) -> list[Entry]:
+    """Those that may be taken for the best (`marks`)."""
+    return [e for e in entries if not e.marks]
+
+
+def winner(entries: Iterable[Entry], metric: str, direction: str) -> Entry | None:
+    """The leading entry, if it is clearly better than every other one without a mark.
+
+    "Clearly": every paired difference has a p value below 0.05, adjusted over all pairs, those of
+    marked entries included.  Methods that know the closed form do not take part.
     """
     fair = fair_entries(entries, metric)
-    top = best_entry(fair, metric, direction)
-    if top is None or len(fair) < 2:
+    top = leading(fair, metric, direction)
+    rivals = [other for other in unmarked(fair) if other is not top]
+    if top is None or not rivals:
         return None
-    rivals = [other for other in fair if other is not top]
     gaps = (difference(top.estimate(metric), other.estimate(metric)) for other in rivals)
     if not all(gap.p < SIGNIFICANT for gap in gaps):  # adjusted, p is no smaller
         return None
@@ -81,8 +91,24 @@ def winner(entries: Iterable[Entry], metric: str, direction: str) -> Entry | Non
     return top if all(pairs[top, other].clear for other in rivals) else None
 
 
+def deciding(summary: Summary, problem: ProblemKey) -> list[str]:
+    """The metrics in which a row may be called the best.
+
+    Distances to the law that was asked for, where there is one with a value: a higher reward is not
+    better than that law's own.  Without any, the reward and its judges.
+    """
+    for subjects in (("distance",), ("target", "judge")):
+        found = [m for subject in subjects for m in summary.measuring(subject)]
+        known = [m for m in found if summary.has(problem, m)]
+        if known:
+            return known
+    return []
+
+
 def winners(summary: Summary, problem: ProblemKey, metric: str) -> list[Entry]:
-    """The clear winner of every budget that has one."""
+    """The clear winner of every budget that has one, in a metric that decides."""
+    if metric not in deciding(summary, problem):
+        return []
     direction = summary.info[metric].direction
     found = [winner(summary.of(problem, b), metric, direction) for b in summary.budgets(problem)]
     return [entry for entry in found if entry is not None]

@@ -70,8 +70,9 @@ class Spread(NamedTuple):
 
 def spread(rows: Sequence[Row], sentences: bool = False) -> Spread:
     """Mean and variance of at least one row; sentences: conditions were drawn from many more."""
-    means = {c: _mean(r.value for r in own) for c, own in _grouped(rows).items()}
-    counts = {c: len(own) for c, own in _grouped(rows).items()}
+    grouped = _grouped(rows)
+    means = {c: _mean(r.value for r in own) for c, own in grouped.items()}
+    counts = {c: len(own) for c, own in grouped.items()}
     mean, weight = _mean(means.values()), {c: 1 / (len(means) * n) for c, n in counts.items()}
     own = math.hypot(*(weight[r.condition] * r.own for r in rows)) or math.nan
     grown = _leverage(counts)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,7 @@ class RunTables:
     colours: Mapping[str, str]
     """Of every method that declares one, by name; with those that only tuning saw."""
 
-    @property
+    @cached_property
     def suite(self) -> dict[str, Any]:
         """The resolved suite, or {} where there is none."""
         try:

@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from bench.core.units import UNITS
-from reports.data.comparisons import best_entry, fair_entries, winner
+from reports.data.comparisons import fair_entries, leading, unmarked, winner
 from reports.data.replicates import NO_FIT, Row
 from reports.data.statistics import mean_of
 from reports.data.summary import Entry, ProblemKey, Summary
@@ -68,7 +68,7 @@ def failure_sensitivity(
 
 
 def _conclusion(entries: Sequence[Entry], metric: str, direction: str) -> Conclusion | None:
-    top = best_entry(entries, metric, direction)
+    top = leading(entries, metric, direction)
     if top is None:
         return None
     return Conclusion(top.method, winner(entries, metric, direction) is not None)
@@ -137,7 +137,7 @@ def unit_sensitivity(
 ) -> UnitSensitivity:
     """The leader at equal cost, by unit, over all budgets of a problem."""
     budgets = [fair_entries(summary.of(problem, b), metric) for b in summary.budgets(problem)]
-    competing = [[e for e in entries if e.is_contestant] for entries in budgets]
+    competing = [[e for e in unmarked(entries) if e.is_contestant] for entries in budgets]
     units = [name for name in UNITS if any(_cost(e, name) > 0 for es in competing for e in es)]
     return UnitSensitivity(
         {unit: _leader(competing, metric, direction, unit) for unit in units},

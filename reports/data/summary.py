@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 
@@ -25,6 +25,9 @@ KEYS = ["task", "reward", "strength", "method", "budget"]
 
 LABEL = r"[-+\d.]*"
 """Conditions that are no sentences: numbers, or none at all."""
+
+LEAST_EFFECTIVE = 25.0
+"""Samples on which the law's reward must rest: its error is then a fifth of its deviation."""
 
 FIT_SEED = re.compile(r"(?<=[:,])fit_seed=\d+,?")
 
@@ -80,6 +83,38 @@ class JudgeCredibility:
     source: str = ""
 
 
+@dataclass(frozen=True)
+class LawReward:
+    """Mean and deviation of the reward under the tilted law.
+
+    effective: how many samples it rests on, the smallest of the conditions, of `drawn` ones.
+    exact: from draws of the law itself.
+    """
+
+    mean: float
+    deviation: float
+    effective: float
+    drawn: int
+    exact: bool
+
+    @property
+    def known(self) -> bool:
+        """Whether it rests on enough samples, and the reward varies at all."""
+        return self.effective >= LEAST_EFFECTIVE and self.deviation > 0
+
+    def excess(self, reward: float) -> float:
+        """How far a mean reward lies above the law's, in deviations of the law's reward."""
+        return (reward - self.mean) / self.deviation
+
+
+@dataclass(frozen=True)
+class Mark:
+    """Why a row must not be taken for the best (`marks`): the kind, and the figures."""
+
+    kind: Literal["collapsed", "maximises"]
+    text: str
+
+
 @dataclass(frozen=True, eq=False)
 class Entry:
     """All cells (seeds and conditions) of one method at one budget on one problem."""
@@ -92,6 +127,7 @@ class Entry:
     estimates: Mapping[str, MeanInterval]
     about: MethodInfo = MethodInfo()
     credibility: Mapping[str, JudgeCredibility] = field(default_factory=dict)
+    marks: tuple[Mark, ...] = ()
 
     @property
     def is_floor(self) -> bool:
@@ -143,14 +179,27 @@ class Entry:
         found = self.estimates.get(metric)
         return found or MeanInterval(math.nan, note=self.trouble or "not measured")
 
+    @cached_property
+    def _means(self) -> dict[str, float]:
+        return {}
+
     def mean(self, column: str) -> float:
         """Mean of a column over the cells that ended ok."""
-        return float(self.done[column].mean()) if len(self.done) else math.nan
+        if column not in self._means:
+            known = len(self.done) > 0
+            self._means[column] = float(self.done[column].mean()) if known else math.nan
+        return self._means[column]
+
+    @cached_property
+    def _shares(self) -> dict[str, float]:
+        return {}
 
     def per_sample(self, column: str) -> float:
         """A measured total per returned sample, over the cells that ended ok."""
-        count = self.done["n"].sum()
-        return float(self.done[column].sum() / count) if count else math.nan
+        if column not in self._shares:
+            count = self.done["n"].sum()
+            self._shares[column] = float(self.done[column].sum() / count) if count else math.nan
+        return self._shares[column]
 
     @cached_property
     def fits(self) -> int:
@@ -189,10 +238,14 @@ class MetricInfo:
 
 @dataclass(frozen=True)
 class Summary:
-    """All entries of a run, in the order in which they are shown."""
+    """All entries of a run, in the order in which they are shown.
+
+    laws: the reward of the tilted law, of the problems whose samples tell it.
+    """
 
     entries: tuple[Entry, ...]
     info: Mapping[str, MetricInfo]
+    laws: Mapping[ProblemKey, LawReward] = field(default_factory=dict)
 
     @property
     def problems(self) -> list[ProblemKey]:
@@ -206,8 +259,15 @@ class Summary:
 
     def of(self, problem: ProblemKey, budget: str | None = None) -> list[Entry]:
         """The entries of a problem, at one budget or at all."""
-        fits = (e for e in self.entries if e.problem == problem)
-        return [e for e in fits if budget is None or e.budget == budget]
+        return list(self._grouped.get((problem, budget), ()))
+
+    @cached_property
+    def _grouped(self) -> dict[tuple[ProblemKey, str | None], list[Entry]]:
+        found: dict[tuple[ProblemKey, str | None], list[Entry]] = {}
+        for entry in self.entries:
+            for budget in (None, entry.budget):
+                found.setdefault((entry.problem, budget), []).append(entry)
+        return found
 
     def budgets(self, problem: ProblemKey) -> list[str]:
         """Budgets of a problem, small ones first."""
@@ -228,7 +288,12 @@ class Summary:
 
     def has(self, problem: ProblemKey, metric: str) -> bool:
         """Whether any method of the problem has a value of the metric."""
-        return any(entry.estimate(metric).known for entry in self.of(problem))
+        return (problem, metric) in self._known
+
+    @cached_property
+    def _known(self) -> set[tuple[ProblemKey, str]]:
+        found = ((e.problem, m, value) for e in self.entries for m, value in e.estimates.items())
+        return {(problem, metric) for problem, metric, value in found if value.known}
 
     def distance(self, problem: ProblemKey) -> str | None:
         """The main distance to the tilted law: the first that has a value."""
@@ -257,6 +322,25 @@ class Summary:
         """The base model at a budget."""
         return next((e for e in self.of(problem, budget) if e.is_untilted), None)
 
+    def base(self, entry: Entry) -> Entry | None:
+        """The base model at an entry's budget, or the only one that there is."""
+        same = self.untilted(entry.problem, entry.budget)
+        others = (e for e in self.of(entry.problem) if e.is_untilted and len(e.done))
+        return same or next(others, None)
+
+    def nearest(self, problem: ProblemKey, budget: str) -> Entry | None:
+        """The contestant that is nearest to the law at a budget; None where no distance tells."""
+        if (problem, budget) not in self._nearest:
+            metric, here = self.distance(problem), self.of(problem, budget)
+            known = [e for e in here if metric and e.is_contestant and e.estimate(metric).known]
+            found = min(known, key=lambda e: e.estimate(str(metric)).mean, default=None)
+            self._nearest[problem, budget] = found
+        return self._nearest[problem, budget]
+
+    @cached_property
+    def _nearest(self) -> dict[tuple[ProblemKey, str], Entry | None]:
+        return {}
+
     def exact(self, problem: ProblemKey, budget: str) -> Entry | None:
         """The exact draws, preferably at this budget; what they score does not depend on it."""
         here = (e for e in self.of(problem, budget) if e.is_floor)
@@ -267,26 +351,29 @@ class Summary:
 def summarise(cells: pd.DataFrame, metrics: pd.DataFrame) -> Summary:
     """Entries from complete tables (`tidy_cells`, `tidy_metrics`)."""
     names = [field.name for field in fields(MetricInfo)]
-    rows = metrics.sort_values(["metric", "version"]).to_dict("records")
+    ordered = metrics.sort_values(["metric", "version"]).drop_duplicates("metric", keep="last")
+    rows = ordered[["metric", *names]].to_dict("records")
     info = {row["metric"]: MetricInfo(**{name: row[name] for name in names}) for row in rows}
     return Summary(tuple(_entries(cells, metrics)), info)
 
 
 def _entries(cells: pd.DataFrame, metrics: pd.DataFrame) -> Iterator[Entry]:
     cells = cells.assign(method=cells["method"].map(without_fit_seed))
-    own = cells[["cell", "seed", "condition", "fit", "status"]]
-    joined: pd.DataFrame = metrics.merge(own.rename(columns={"condition": "whole"}), on="cell")
-    # Runs from before cells of many conditions say it of the cell alone.
-    under = joined["condition"].where(joined["condition"] != "", joined["whole"])
-    values: pd.DataFrame = joined.assign(condition=under).query("status == 'ok'")
     groups = [group for _, group in cells.groupby(KEYS, sort=False)]
-    for group in sorted(groups, key=lambda group: _order(cells, group)):
-        first: Any = group.iloc[0]
+    place = {cell: k for k, group in enumerate(groups) for cell in group["cell"]}
+    ended = cells[cells["status"] == "ok"][["cell", "seed", "condition", "fit"]]
+    values: pd.DataFrame = metrics.merge(ended.rename(columns={"condition": "whole"}), on="cell")
+    # Runs from before cells of many conditions say it of the cell alone.
+    values["condition"] = values["condition"].where(values["condition"] != "", values["whole"])
+    own = dict(list(values.groupby(values["cell"].map(place), sort=False)))
+    order = _Order.of(cells)
+    for k in sorted(range(len(groups)), key=lambda k: order.key(groups[k])):
+        first: Any = groups[k].iloc[0]
         problem = ProblemKey(first.task, first.reward, float(first.strength))
-        own = values[values["cell"].isin(group["cell"])]
         names = (first.method, first.method_name, first.budget)
-        about, believed = _about(first), _credibility(own)
-        yield Entry(problem, *names, group, _estimates(own), about, believed)
+        measured = own.get(k, values.iloc[:0])
+        about, believed = _about(first), _credibility(measured)
+        yield Entry(problem, *names, groups[k], _estimates(measured), about, believed)
 
 
 def _credibility(values: pd.DataFrame) -> dict[str, JudgeCredibility]:
@@ -301,14 +388,31 @@ def _about(cell: Any) -> MethodInfo:
     return MethodInfo(**{name: cell[f"method_{name}"] for name in names})
 
 
-def _order(cells: pd.DataFrame, group: pd.DataFrame) -> tuple[Any, ...]:
+@dataclass(frozen=True)
+class _Order:
     """Problems and methods by first appearance, references first, budgets by size."""
-    first = group.iloc[0]
-    same = (cells["task"] == first.task) & (cells["reward"] == first.reward)
-    problem = cells.index[same & (cells["strength"] == first.strength)][0]
-    amount = math.inf if math.isnan(first.budget_amount) else first.budget_amount
-    appearance = cells.index[cells["method"] == first.method][0]
-    return problem, first.budget_unit, amount, first.budget, _end(_about(first)), appearance
+
+    problems: Mapping[tuple[str, str, float], int]
+    methods: Mapping[str, int]
+
+    @classmethod
+    def of(cls, cells: pd.DataFrame) -> _Order:
+        problems = zip(cells["task"], cells["reward"], cells["strength"], strict=True)
+        return cls(_first_places(problems), _first_places(cells["method"]))
+
+    def key(self, group: pd.DataFrame) -> tuple[Any, ...]:
+        first: Any = group.iloc[0]
+        problem = self.problems[first.task, first.reward, first.strength]
+        amount = math.inf if math.isnan(first.budget_amount) else first.budget_amount
+        budget = (first.budget_unit, amount, first.budget)
+        return problem, *budget, _end(_about(first)), self.methods[first.method]
+
+
+def _first_places(labels: Iterable[Any]) -> dict[Any, int]:
+    found: dict[Any, int] = {}
+    for place, label in enumerate(labels):
+        found.setdefault(label, place)
+    return found
 
 
 def _end(about: MethodInfo) -> int:
@@ -318,25 +422,31 @@ def _end(about: MethodInfo) -> int:
 
 
 def _estimates(values: pd.DataFrame) -> dict[str, MeanInterval]:
-    return {str(metric): _estimate(group) for metric, group in values.groupby("metric")}
+    names = ("condition", "seed", "value", "standard_error", "n", "fit", "note", "held_out")
+    columns = [values[name].tolist() for name in names]
+    rows: dict[str, list[tuple[Any, ...]]] = {}
+    for metric, *row in zip(values["metric"].tolist(), *columns, strict=True):
+        rows.setdefault(str(metric), []).append(tuple(row))
+    return {metric: _estimate(rows[metric]) for metric in sorted(rows)}
 
 
-def _estimate(group: pd.DataFrame) -> MeanInterval:
+def _estimate(values: list[tuple[Any, ...]]) -> MeanInterval:
     """Over seeds, fits and sentences: labels are all there are, and no sample of any more."""
-    which = numbered(zip(group["condition"], group["fit"], strict=True))
-    own = map(own_error, group["value"], group["standard_error"], group["n"])
-    columns = (group["condition"], group["seed"], group["value"], own, which)
+    conditions, seeds, found, errors, counts, fits, notes, unseen = zip(*values, strict=True)
+    which = numbered(zip(conditions, fits, strict=True))
+    own = map(own_error, found, errors, counts)
+    columns = (conditions, seeds, found, own, which)
     rows = [Row(str(c), int(s), float(x), e, f) for c, s, x, e, f in zip(*columns, strict=True)]
-    labels = group["condition"].str.fullmatch(LABEL).any()
-    notes = [*dict.fromkeys(group["note"]), _infinite(rows), *_held_out(group)]
-    said = "; ".join(filter(None, notes))
-    return mean_of(rows, not (labels or _common_fit(group)), said)
+    labels = any(re.fullmatch(LABEL, str(c)) for c in dict.fromkeys(conditions))
+    said = [*dict.fromkeys(notes), _infinite(rows), _held_out(conditions, found, unseen)]
+    sentences = not (labels or _common_fit(conditions, fits))
+    return mean_of(rows, sentences, "; ".join(filter(None, said)))
 
 
-def _common_fit(group: pd.DataFrame) -> bool:
+def _common_fit(conditions: Sequence[str], fits: Sequence[str]) -> bool:
     """Whether conditions share a fit: they show nothing then of what another fit would do."""
-    fitted = group[group["fit"] != ""]
-    return bool((fitted.groupby("fit")["condition"].nunique() > 1).any())
+    pairs = {(fit, condition) for fit, condition in zip(fits, conditions, strict=True) if fit}
+    return len({fit for fit, _ in pairs}) < len(pairs)
 
 
 def _infinite(rows: list[Row]) -> str:
@@ -349,11 +459,17 @@ def _infinite(rows: list[Row]) -> str:
     return f"infinite in {len(known) - len(finite)} of {len(rows)} cells, and so is the mean{rest}"
 
 
-def _held_out(group: pd.DataFrame) -> list[str]:
+def _held_out(conditions: Sequence[str], values: Sequence[float], unseen: Sequence[bool]) -> str:
     """What is known of the conditions that a fit did not see."""
-    unseen = group[group["held_out"]]
-    if unseen.empty:
-        return []
-    count, mean = unseen["condition"].nunique(), unseen["value"].mean()
-    seen = group[~group["held_out"]]["value"].mean()
-    return [f"{mean:.3g} under the {count} held-out conditions, {seen:.3g} under those of the fit"]
+    if not any(unseen):
+        return ""
+    of = {
+        there: [v for v, out in zip(values, unseen, strict=True) if bool(out) is there]
+        for there in (True, False)
+    }
+    mean = {there: sum(v) / len(v) if v else math.nan for there, v in of.items()}
+    count = len({c for c, out in zip(conditions, unseen, strict=True) if out})
+    return (
+        f"{mean[True]:.3g} under the {count} held-out conditions, "
+        f"{mean[False]:.3g} under those of the fit"
+    )

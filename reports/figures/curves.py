@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from bench.core.units import DEFAULT, UNITS
@@ -23,10 +24,22 @@ PickMetric = Callable[[ProblemKey], str | None]
 
 
 def against_compute(summary: Summary, looks: MethodLooks, name: str, pick: PickMetric) -> str:
-    """One panel per problem: the picked metric against compute, with intervals."""
+    """One panel per problem: the picked metric against compute, with intervals; "" without any."""
+    figure = compute_figure(summary, looks, pick)
+    if figure is None:
+        return ""
+    chosen = filter(None, map(pick, summary.problems))
+    what = " and ".join(dict.fromkeys(chosen))
+    return to_svg(
+        figure, name, f"{what} against measured compute; the values are in the headline tables"
+    )
+
+
+def compute_figure(summary: Summary, looks: MethodLooks, pick: PickMetric) -> Figure | None:
+    """The same as a figure of matplotlib."""
     chosen = [(p, metric) for p in summary.problems if (metric := pick(p))]
     if not chosen:
-        return ""
+        return None
     with styled():
         figure, axes = panels(len(chosen), 2, 5.7, 3.5)
         for axis, (problem, metric) in zip(axes, chosen, strict=True):
@@ -34,7 +47,7 @@ def against_compute(summary: Summary, looks: MethodLooks, name: str, pick: PickM
         rows = math.ceil(len(chosen) / 2)
         edges = {"top": 1 - 0.1 / rows, "bottom": 0.14 / rows}
         figure.subplots_adjust(left=0.045, right=0.815, wspace=0.72, hspace=0.38, **edges)
-        return to_svg(figure, name)
+        return figure
 
 
 def cost(entry: Entry, unit: str) -> float:
@@ -62,11 +75,9 @@ def _panel(
     exact = [e for e in entries if e.is_floor]
     ends = [_floor(axis, exact[-1], metric, looks)] if exact else []
     methods = list(dict.fromkeys(e.method for e in drawn))
-    for index, method in enumerate(methods):
+    for method in methods:
         line = sorted((e for e in drawn if e.method == method), key=lambda e: cost(e, unit))
-        # Equal budgets put all methods at one abscissa: shift them so that intervals stay apart.
-        shift = 1.035 ** (index - (len(methods) - 1) / 2)
-        ends.append(_line(axis, line, metric, looks[method], [cost(e, unit) * shift for e in line]))
+        ends.append(_line(axis, line, metric, looks[method], [cost(e, unit) for e in line]))
     _scale(axis, [e.estimate(metric) for e in entries])
     name_ends(axis, ends)
 
@@ -107,7 +118,8 @@ def _line(axis: Axes, entries: list[Entry], metric: str, look: MethodLook, x: li
         mec="white",
         mew=0.4,
         lw=1.4,
-        elinewidth=1.2,
+        elinewidth=1.0,
+        alpha=0.85,
         zorder=3,
     )
     return End(y[-1], entries[-1].method, look)

@@ -100,10 +100,10 @@ def _common(entries: list[Entry]) -> tuple[int, str]:
 def _shown(run: RunTables, entry: Entry, seed: int, condition: str) -> _Shown | None:
     done = entry.done
     cells = done[(done["seed"] == seed) & (done["condition"] == condition)]
-    for row in cells.to_dict("records"):
-        arrays = stored_arrays(run.path, row["cell"], row["attempt"])
+    for cell, attempt in zip(cells["cell"], cells["attempt"], strict=True):
+        arrays = stored_arrays(run.path, cell, attempt)
         if "x" in arrays or "rendered" in arrays:
-            return _Shown(entry, row["cell"], arrays)
+            return _Shown(entry, cell, arrays)
     return None
 
 
@@ -149,7 +149,8 @@ def _scatter(shown: list[_Shown], looks: MethodLooks, name: str) -> str:
         for axis, one in zip(axes, shown, strict=True):
             _points(axis, one, None if one.entry.is_floor else exact, limits, looks)
         figure.subplots_adjust(left=0.004, right=0.996, top=0.94, bottom=0.004, wspace=0.05)
-        return to_svg(figure, name)
+        names = ", ".join(one.entry.method for one in shown)
+        return to_svg(figure, name, f"First two coordinates of the samples of {names}")
 
 
 def _limits(arrays: list[np.ndarray]) -> np.ndarray:

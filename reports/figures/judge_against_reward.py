@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from reports.data.statistics import MeanInterval
 from reports.data.summary import Entry, ProblemKey, Summary
@@ -17,10 +18,17 @@ from reports.figures.svg import panels, styled, to_svg
 
 def judge_against_reward(summary: Summary, looks: MethodLooks, problem: ProblemKey) -> str:
     """A point per method and budget; lines and growing points lead from small to large budgets."""
+    figure = judge_figure(summary, looks, problem)
+    alt = f"Judge against reward of {problem.title}; the values are in the headline table"
+    return to_svg(figure, f"judge-{problem.slug}", alt) if figure is not None else ""
+
+
+def judge_figure(summary: Summary, looks: MethodLooks, problem: ProblemKey) -> Figure | None:
+    """The same as a figure of matplotlib; None where no row has both."""
     axes = ("reward", summary.judge(problem))
     entries = [e for e in summary.of(problem) if all(e.estimate(metric).known for metric in axes)]
     if not entries:
-        return ""
+        return None
     with styled():
         figure, (axis,) = panels(1, 1, 5.7, 3.8)
         trails = {m: [e for e in entries if e.method == m] for m in (e.method for e in entries)}
@@ -28,7 +36,7 @@ def judge_against_reward(summary: Summary, looks: MethodLooks, problem: ProblemK
         axis.set(title=problem.title, xlabel="reward (optimised)", ylabel="judge (held out)")
         figure.subplots_adjust(left=0.12, right=0.68, top=0.91, bottom=0.13)
         name_ends(axis, ends)
-        return to_svg(figure, f"judge-{problem.slug}")
+        return figure
 
 
 def _trail(axis: Axes, entries: list[Entry], metrics: tuple[str, str], look: MethodLook) -> End:

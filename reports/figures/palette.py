@@ -8,7 +8,8 @@ tells all of them apart in grey.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+import zlib
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 SPARE = ("#332288", "#999933", "#44aa99", "#aa4499", "#6b4c16", "#117733", "#cc6677", "#5b7c99")
@@ -46,9 +47,24 @@ def looks(wishes: Mapping[str, str]) -> dict[str, MethodLook]:
     declared = {label: wish.lower() for label, wish in wishes.items() if HEX.fullmatch(wish)}
     spare = [colour for colour in (*SPARE, *LAST) if colour not in declared.values()]
     chosen: dict[str, MethodLook] = {}
+    marker = _markers(wishes)
     for index, label in enumerate(wishes):
         taken = {look.colour for look in chosen.values()}
         own = declared.get(label, "")
         colour = own if own and own not in taken else spare.pop(0) if spare else SPARE[index % 8]
-        chosen[label] = MethodLook(colour, MARKERS[index % len(MARKERS)])
+        chosen[label] = MethodLook(colour, marker[label])
+    return chosen
+
+
+def _markers(labels: Iterable[str]) -> dict[str, str]:
+    """Label -> marker, from the label itself, so that it stays the same from report to report.
+
+    Two that would share one are moved apart while there are free ones.
+    """
+    chosen: dict[str, str] = {}
+    for label in sorted(labels):
+        first = zlib.crc32(label.encode()) % len(MARKERS)
+        turned = MARKERS[first:] + MARKERS[:first]
+        free = [m for m in turned if m not in chosen.values()]
+        chosen[label] = (free or turned)[0]
     return chosen

@@ -45,7 +45,7 @@ def history(trials: pd.DataFrame, looks: MethodLooks, name: str) -> str:
         _scale(axis, done["value"].to_numpy(float), lower)
         name_ends(axis, ends)
         figure.subplots_adjust(left=0.15, right=0.78, top=0.96, bottom=0.16)
-        return to_svg(figure, name)
+        return to_svg(figure, name, "Objective of every trial against tuning work")
 
 
 def _first(trials: pd.DataFrame) -> tuple[str, bool]:
@@ -91,7 +91,7 @@ def importance(shares: pd.DataFrame, looks: MethodLooks, name: str) -> str:
             axis.set(title=method, xlim=(0, 1))
             axis.grid(visible=False, axis="y")
         figure.tight_layout()
-        return to_svg(figure, name)
+        return to_svg(figure, name, "Share of each parameter in the variation of the objective")
 
 
 def pareto(trials: pd.DataFrame, looks: MethodLooks, name: str) -> str:
@@ -122,7 +122,7 @@ def pareto(trials: pd.DataFrame, looks: MethodLooks, name: str) -> str:
         axis.set(xlabel=first, ylabel=second)
         name_ends(axis, ends)
         figure.subplots_adjust(left=0.15, right=0.78, top=0.96, bottom=0.15)
-        return to_svg(figure, name)
+        return to_svg(figure, name, "Every trial in two objectives")
 
 
 def _front(points: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
@@ -163,7 +163,7 @@ def parallel(trials: pd.DataFrame, name: str) -> str:
         axis.grid(visible=False)
         axis.set_xlim(-0.1, len(columns) - 0.65)
         figure.tight_layout()
-        return to_svg(figure, name)
+        return to_svg(figure, name, "Parameters and objective of every trial, one line each")
 
 
 Ticks = list[tuple[float, str]]

@@ -6,6 +6,8 @@ import math
 from dataclasses import dataclass
 from itertools import combinations
 
+from reports.data.comparisons import deciding, unmarked
+from reports.data.statistics import difference
 from reports.data.summary import Entry, ProblemKey, Summary
 from reports.figures.palette import MethodLooks
 from reports.tables import grid
@@ -34,17 +36,31 @@ def break_evens(summary: Summary, problem: ProblemKey, looks: MethodLooks) -> li
     """Any two methods at any two budgets, without and with the training of the map.
 
     A way in which no two of them differ up front is left out; what knows the closed form does not
-    compete.
+    compete, nor what is marked; and nothing is called paid off against samples that are clearly
+    better in what decides.
     """
-    entries = [e for e in summary.of(problem) if len(e.done) and not e.is_closed_form]
+    entries = [e for e in unmarked(summary.of(problem)) if len(e.done) and not e.is_closed_form]
+    metric = next(iter(deciding(summary, problem)), "")
+    lower = bool(metric) and summary.info[metric].direction == "lower"
     found = []
     for with_map, caption in WAYS.items():
         pairs = _differing(entries, with_map)
-        crossing = [p for p in pairs if math.isfinite(break_even(*p, with_map=with_map))]
+        costs = [p for p in pairs if math.isfinite(break_even(*p, with_map=with_map))]
+        crossing = [p for p in costs if not (metric and _clearly_worse(*p, metric, lower))]
         table = _table(entries, crossing, looks, with_map) if crossing else None
         if pairs and (with_map is False or any(e.mean("map_paper_nfe") > 0 for e in entries)):
-            found.append(BreakEven(caption, table, _rest(pairs, crossing)))
+            found.append(BreakEven(caption, table, _rest(pairs, costs, crossing, metric)))
     return found
+
+
+def _clearly_worse(one: Entry, other: Entry, metric: str, lower: bool) -> bool:
+    """Whether the interval of the difference lies on the wrong side of 0."""
+    a, b = one.estimate(metric), other.estimate(metric)
+    if not (a.known and b.known):
+        return False
+    gap = difference(a, b, as_drawn=True)
+    worse = gap.mean if lower else -gap.mean
+    return math.isfinite(gap.half) and worse > gap.half
 
 
 def _differing(entries: list[Entry], with_map: bool) -> Pairs:
@@ -86,14 +102,21 @@ def _cell(one: Entry, other: Entry, with_map: bool) -> TableCell:
     return grid.number(short(first) if first < 1e7 else scientific(first), first, tip=f"{first:,}")
 
 
-def _rest(pairs: Pairs, crossing: Pairs) -> str:
-    """How many pairs never cross."""
-    rest = [pair for pair in pairs if pair not in crossing]
-    if not rest:
-        return ""
-    level = sum(bool(one.budget) and one.budget == other.budget for one, other in rest)
-    matched = f" ({level} of them at one budget)" if level else ""
-    return (
-        f"Of the {len(pairs)} pairs that differ up front, {len(rest)} never cross{matched}: there "
-        "what costs more up front costs no less per image."
-    )
+def _rest(pairs: Pairs, costs: Pairs, crossing: Pairs, metric: str) -> str:
+    """How many pairs never cross, and how many cross that are not of one quality."""
+    parts = []
+    crossed = {(id(one), id(other)) for one, other in costs}
+    never = [pair for pair in pairs if (id(pair[0]), id(pair[1])) not in crossed]
+    if never:
+        level = sum(bool(one.budget) and one.budget == other.budget for one, other in never)
+        matched = f" ({level} of them at one budget)" if level else ""
+        parts.append(
+            f"Of the {len(pairs)} pairs that differ up front, {len(never)} never cross{matched}: "
+            "there what costs more up front costs no less per image."
+        )
+    if len(costs) > len(crossing):
+        parts.append(
+            f"{len(costs) - len(crossing)} more cross, but to samples that are clearly worse in "
+            f"{metric}, and are left out."
+        )
+    return " ".join(parts)

@@ -16,6 +16,7 @@ from reports.tables.headline import (
     Made,
     cost_cell,
     grid_of,
+    latency_cell,
     method_column,
     time_cell,
     underused_note,
@@ -46,7 +47,7 @@ def compute_grid(summary: Summary, problem: ProblemKey, looks: MethodLooks) -> T
         (Column("drift", "measured / predicted seconds − 1", "budget"), _drift),
         _mean("flops", Column("FLOPs", "per returned sample"), scientific),
         (Column("sampling", "all samples of a cell", time), time_cell),
-        (Column("per sample", "sampling / samples", time), _latency),
+        (Column("per sample", "sampling / samples", time), latency_cell),
         _mean("peak_bytes", Column("peak", "peak memory of a cell", "memory"), size),
     ]
     known = {
@@ -76,11 +77,6 @@ def _mean(name: str, column: Column, form: Callable[[float], str]) -> Made:
 
 def _once(value: float) -> str:
     return scientific(value) if value > 0 else rows(value)
-
-
-def _latency(entry: Entry) -> TableCell:
-    each = entry.per_sample("seconds")
-    return grid.number(seconds(each), each)
 
 
 def _predicted(entry: Entry) -> TableCell:

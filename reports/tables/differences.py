@@ -105,7 +105,13 @@ def _notes(families: list[Family]) -> list[str]:
     ]
     adjusted = "p values are adjusted over all pairs at a budget (Holm)"
     told = f"{adjusted}; bold: clearly better at 5 %; intervals are of one difference alone"
-    return [*said, told, *_signs(families)]
+    return [*said, BASELINE, told, *_signs(families)]
+
+
+BASELINE = (
+    "the best baseline is the one of the usual methods with the best mean at the budget, chosen on "
+    "the same data"
+)
 
 
 def _signs(families: list[Family]) -> list[str]:

@@ -12,13 +12,19 @@ from reports.text.numbers import fixed
 
 @dataclass(frozen=True)
 class Column:
-    """A heading; `over` is that above it that neighbours share, `minor` a small line below."""
+    """A heading; `over` is that above it that neighbours share, `minor` a small line below.
+
+    better: "higher" or "lower", which values come first when sorted.  folded: hidden by the page's
+    script until asked for.
+    """
 
     title: str
     tip: str = ""
     over: str = ""
     numeric: bool = True
     minor: str = ""
+    better: str = ""
+    folded: bool = False
 
 
 @dataclass(frozen=True)
@@ -93,7 +99,7 @@ def text(content: str, **rest: object) -> TableCell:
 
 def number(content: str, value: float, **rest: object) -> TableCell:
     """A cell that sorts by its value; unknown values go last."""
-    key = value if math.isfinite(value) else ""
+    key = float(f"{value:.7g}") if math.isfinite(value) else ""
     return TableCell(content, sort=key, **rest)  # type: ignore[arg-type]
 
 
@@ -122,4 +128,5 @@ def _explain(value: MeanInterval) -> str:
         "differ by more than seeds do",
         "none": f"{over}, and no standard error of its own: no interval",
     }
-    return "; ".join(unique([sources[value.source] if value.known else "", value.note]))
+    # What there is to say of known values stands once, in the notes below the table.
+    return sources[value.source] if value.known else value.note

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
-from reports.data.comparisons import (
-    floor_ratio,
-    winners,
-)
+from reports.data.comparisons import floor_ratio, winners
+from reports.data.marks import RULES
 from reports.data.summary import Entry, ProblemKey, Summary
 from reports.figures.palette import MethodLooks
 from reports.tables import grid
@@ -25,19 +24,48 @@ Made = tuple[Column, Callable[[Entry], TableCell]]
 
 def headline_grid(summary: Summary, problem: ProblemKey, looks: MethodLooks) -> TableGrid:
     """Every metric with its interval, and what it cost; one group of rows per budget."""
-    metrics = summary.metrics(problem)
+    metrics = _by_subject(summary, problem)
     made = [
-        method_column(looks),
+        _marked_column(looks),
         *(column for metric in metrics for column in _metric(summary, problem, metric)),
-        (Column("nfe", "measured paper-nfe per returned sample"), cost_cell),
+        (Column("nfe", "measured paper-nfe per returned sample", COST, better="lower"), cost_cell),
         *_relative(summary, problem),
-        (Column("use", "measured / budget"), use_cell),
+        (Column("use", "measured / budget", COST), use_cell),
         (
-            Column("time", "sampling all samples of a cell, without loading and evaluation"),
-            time_cell,
+            Column("time", "sampling, per returned sample; without loading", COST, better="lower"),
+            latency_cell,
         ),
     ]
     return grid_of(summary, problem, made, _notes(summary, problem, metrics))
+
+
+SUBJECTS = {
+    "distance": "distance to the law",
+    "target": "reward and judges",
+    "judge": "reward and judges",
+    "": "reward and judges",
+    "diversity": "diversity",
+    "shift": "shift from the base model",
+    "drift": "what pictures look like",
+    "disagreement": "what pictures look like",
+    "tilt": "what pictures look like",
+}
+"""Headings over metrics, by what they speak of, in the order of the columns."""
+
+FOLDED = ("shift from the base model", "what pictures look like")
+"""Headings whose columns no decision rests on."""
+
+COST = "cost per returned sample"
+
+
+def _by_subject(summary: Summary, problem: ProblemKey) -> list[str]:
+    """What decides first: the distances, then reward and judges, then the rest."""
+    order = list(dict.fromkeys(SUBJECTS.values()))
+    return sorted(summary.metrics(problem), key=lambda m: order.index(_subject(summary, m)))
+
+
+def _subject(summary: Summary, metric: str) -> str:
+    return SUBJECTS.get(summary.info[metric].measures, SUBJECTS[""])
 
 
 def grid_of(summary: Summary, problem: ProblemKey, made: list[Made], notes: list[str]) -> TableGrid:
@@ -63,9 +91,21 @@ def method_column(looks: MethodLooks) -> Made:
 def method_cell(entry: Entry, looks: MethodLooks) -> TableCell:
     """The method's dot and label, and what kind of row it is."""
     state = entry.status if entry.status != "ok" else "incomplete" if entry.trouble else ""
-    tags = grid.unique([entry.about.tag, entry.fit_label, state])
+    marks = [mark.kind for mark in entry.marks]
+    tags = grid.unique([entry.about.tag, entry.fit_label, state, *marks])
     colour = looks[entry.method].colour
     return grid.text(entry.method, colour=colour, tags=tuple(tags), tip=entry.trouble, code=True)
+
+
+def _marked_column(looks: MethodLooks) -> Made:
+    """The method column of the headline, whose tip has the figures of a mark."""
+    column, cell = method_column(looks)
+
+    def told(entry: Entry) -> TableCell:
+        said = [entry.trouble, *(f"{mark.kind}: {mark.text}" for mark in entry.marks)]
+        return replace(cell(entry), tip="; ".join(filter(None, said)))
+
+    return column, told
 
 
 def _metric(summary: Summary, problem: ProblemKey, metric: str) -> list[Made]:
@@ -76,7 +116,9 @@ def _metric(summary: Summary, problem: ProblemKey, metric: str) -> list[Made]:
     made_by = f"measured by {info.implementation}, version {info.version}"
     tip = "; ".join(grid.unique([info.summary, made_by]))
     title = f"{metric}\u00a0{ARROWS.get(info.direction, '')}".strip()
-    column = Column(title, tip, minor=summary.credibility(problem, metric).accuracy)
+    over, better = _subject(summary, metric), info.direction
+    accuracy = summary.credibility(problem, metric).accuracy
+    column = Column(title, tip, over, True, accuracy, better, over in FOLDED)
 
     def value(entry: Entry) -> TableCell:
         return grid.estimate_cell(entry.estimate(metric), places, entry in tops)
@@ -85,7 +127,7 @@ def _metric(summary: Summary, problem: ProblemKey, metric: str) -> list[Made]:
         ratio = floor_ratio(summary, entry, metric)
         return grid.number(fixed(ratio, 1), ratio)
 
-    floor = Column("× floor", "in multiples of what exact draws score")
+    floor = Column("× floor", "in multiples of what exact draws score", over, better="lower")
     has_floor = info.floor and any(e.is_floor for e in summary.of(problem))
     return [(column, value), (floor, multiple)] if has_floor else [(column, value)]
 
@@ -102,7 +144,8 @@ def _relative(summary: Summary, problem: ProblemKey) -> list[Made]:
         role = "contestant" if entry.is_contestant else "reference"
         return grid.number(short(ratio), ratio, cost=cost_of(entry), relative=role)
 
-    return [(Column("×\u00a0nfe", "in multiples of the cheapest method's"), cell)] if free else []
+    head = Column("×\u00a0nfe", "in multiples of the cheapest method's", COST, better="lower")
+    return [(head, cell)] if free else []
 
 
 def cost_cell(entry: Entry) -> TableCell:
@@ -130,6 +173,18 @@ def use_cell(entry: Entry) -> TableCell:
     return grid.number(mark + percent(use), use, warn=entry.underused)
 
 
+def latency_cell(entry: Entry) -> TableCell:
+    """Sampling seconds per returned sample; the tip has those of a whole cell."""
+    each, whole, all_in = (
+        entry.per_sample("seconds"),
+        entry.mean("seconds"),
+        entry.mean("cell_seconds"),
+    )
+    tip = f"{seconds(whole)} for all samples of a cell" if whole > 0 else ""
+    tip += f", {seconds(all_in)} with loading and evaluation" if tip and all_in > 0 else ""
+    return grid.number(seconds(each), each, tip=tip)
+
+
 def time_cell(entry: Entry) -> TableCell:
     """Sampling seconds of a cell; the tip has what loading and evaluation make of it."""
     value, whole = entry.mean("seconds"), entry.mean("cell_seconds")
@@ -146,7 +201,14 @@ def _notes(summary: Summary, problem: ProblemKey, metrics: list[str]) -> list[st
     ]
     believed = credibility_notes(summary, problem, metrics)
     ends = [*replication_notes(entries), price_note(entries), underused_note(entries)]
-    return grid.unique([*said, *believed, *troubles, *ends])
+    return grid.unique([*mark_notes(entries), *said, *believed, *troubles, *ends])
+
+
+def mark_notes(entries: list[Entry]) -> list[str]:
+    """What the marks of a table mean, and that such rows lead nothing."""
+    kinds = grid.unique(mark.kind for entry in entries for mark in entry.marks)
+    told = [f"{kind}: {RULES[kind]}" for kind in kinds]
+    return [*told, "rows with such a mark are never bold and lead in no sentence"] if told else []
 
 
 def underused_note(entries: list[Entry]) -> str:

@@ -4,27 +4,39 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from reports.data.marks import summary_of
 from reports.data.run import load_run
-from reports.data.summary import Entry, ProblemKey, Summary, summarise
+from reports.data.summary import Entry, ProblemKey, Summary
 from reports.data.trials import load_sweeps
 from reports.tables import sweep
 from reports.tables.grid import TableCell, TableGrid
+from reports.tables.headline import mark_notes
 from reports.text.numbers import scientific
 from reports.text.price import price_note
+from reports.text.replication import replication_notes
 
 
 def markdown(run: Path) -> str:
     """A table per problem: budget, method, metrics, cost; multiples of the floor if known.
 
-    The floor is the distance of exact draws, the mean over their seeds.  ± is a standard error.
-    Where the run tuned, a table per problem of default against tuned follows.
+    The floor is the distance of exact draws, the mean over their seeds.  ± is what the page shows,
+    a 95 % interval.  Where the run tuned, a table per problem of default against tuned follows.
     """
     loaded, sweeps = load_run(run), load_sweeps(run)
-    summary = summarise(loaded.cells, loaded.metrics)
+    summary = summary_of(loaded)
     parts = [_table(summary, problem) for problem in summary.problems]
     tuned = [] if sweeps is None or sweeps.tuning.empty else sweep.tables(sweeps, loaded.colours)
     parts += [f"**Tuning: {title}**\n\n{_grid(grid)}" for title, grid in tuned]
-    return "\n\n".join(parts) + "\n"
+    return "\n\n".join([*parts, *_legend(summary)]) + "\n"
+
+
+def _legend(summary: Summary) -> list[str]:
+    """What ± and the marks mean."""
+    if not summary.entries:
+        return []
+    entries = list(summary.entries)
+    notes = [*replication_notes(entries), *mark_notes(entries)]
+    return ["\n".join(f"- {note[0].upper()}{note[1:]}." for note in notes)] if notes else []
 
 
 def _table(summary: Summary, problem: ProblemKey) -> str:
@@ -70,7 +82,8 @@ def _row(
     values = [_value(entry, metric) for metric in metrics]
     if values and not len(entry.done):
         values[0] = entry.trouble or entry.status
-    row = [*([entry.budget] if budgets else []), f"`{entry.method}`", *values]
+    marks = f" ({', '.join(mark.kind for mark in entry.marks)})" if entry.marks else ""
+    row = [*([entry.budget] if budgets else []), f"`{entry.method}`{marks}", *values]
     if ratio:
         multiple = entry.estimate(ratio[0]).mean / ratio[1]
         row.append(f"{multiple:.2f}" if multiple == multiple else "")
@@ -84,5 +97,5 @@ def _value(entry: Entry, metric: str) -> str:
     found = entry.estimate(metric)
     if found.mean != found.mean:
         return ""
-    error = f" ± {found.error:.2g}" if found.error == found.error else ""
+    error = f" ± {found.half:.2g}" if found.half == found.half else ""
     return f"{found.mean:.3g}{error}"

@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from reports.data.comparisons import winners
+from reports.data.marks import summary_of
 from reports.data.run import load_run, tidy_cells, tidy_metrics
 from reports.data.summary import Entry, ProblemKey, Summary, summarise
 from reports.text.labels import ARROWS, budget_label
@@ -31,7 +32,7 @@ def headline(cells: pd.DataFrame, metrics: pd.DataFrame) -> pd.DataFrame:
 def console(run: Path) -> list[Table]:
     """One table per task and reward: for each budget the methods, with their cost and use."""
     loaded = load_run(run)
-    summary = summarise(loaded.cells, loaded.metrics)
+    summary = summary_of(loaded)
     return [_table(summary, problem) for problem in summary.problems]
 
 
@@ -74,6 +75,8 @@ def _table(summary: Summary, problem: ProblemKey) -> Table:
         table.add_column(f"{metric} {arrow}".strip(), justify="right", no_wrap=True)
     table.add_column("nfe", justify="right", no_wrap=True)
     table.add_column("use", justify="right", no_wrap=True)
+    if any(entry.marks for entry in summary.of(problem)):
+        table.caption, table.caption_justify = CAPTION, "left"
     for budget in summary.budgets(problem):
         table.add_section()
         table.add_row(Text(budget_label(budget), style="italic"))
@@ -102,9 +105,16 @@ def _values(summary: Summary, problem: ProblemKey, entries: list[Entry], metric:
     ]
 
 
+CAPTION = "bold: clearly the best; never a row with a flag (max: maximises, coll: collapsed)"
+FLAGS = {"collapsed": "coll", "maximises": "max"}
+
+
 def _label(entry: Entry) -> Text:
+    """The method, what kind of row it is, and its flags."""
     note = (entry.about.tag or entry.fit_label) if entry.status == "ok" else entry.status
-    return Text(f"  {entry.method}") + Text(f"  {note}" if note else "", style="dim")
+    label = Text(f"  {entry.method}") + Text(f"  {note}" if note else "", style="dim")
+    flags = " ".join(FLAGS[mark.kind] for mark in entry.marks)
+    return label + Text(f"  {flags}" if flags else "", style="yellow")
 
 
 def _costs(entry: Entry) -> tuple[Text, Text]:

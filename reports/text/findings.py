@@ -6,11 +6,11 @@ import math
 
 import numpy as np
 
-from reports.data.comparisons import floor_ratio
+from reports.data.comparisons import deciding, floor_ratio
 from reports.data.statistics import difference
 from reports.data.summary import Entry, ProblemKey, Summary
 from reports.text.labels import budget_label, listed
-from reports.text.leaders import leader, more_compute
+from reports.text.leaders import highest, leader, more_compute
 from reports.text.numbers import decimals, fixed, plus_minus, short
 from reports.text.robustness import other_units
 
@@ -25,23 +25,33 @@ Ratios = list[tuple[Entry, float]]
 
 
 def findings(summary: Summary, problem: ProblemKey) -> list[str]:
-    """Sentences about a problem: its distances at the largest budget, then who leads at each."""
+    """Sentences about a problem: distances at the largest budget, then who is nearest at each."""
     budgets = [b for b in summary.budgets(problem) if _any(summary.of(problem, b))]
     if not budgets:
         return ["No cell of this problem has finished yet."]
     same = [b for b in budgets if b.partition("=")[0] == budgets[-1].partition("=")[0]]
     distance, floored = summary.distance(problem), summary.floored(problem)
     unread = distance if distance != floored else None
-    leads = [leader(summary, problem, b, m) for b in budgets for m in ("reward", unread) if m]
+    leads = [said for b in budgets for said in _leads(summary, problem, b)]
+    decides = deciding(summary, problem)
     sentences = [
         *(_floor(summary, problem, same[-1], floored) if floored else []),
         *(_caveats(summary, problem, same, floored) if floored else []),
         *leads,
         _beyond(summary, problem, same[-1], unread) if unread else "",
         more_compute(summary, problem, same),
-        other_units(summary, problem, "reward") if summary.has(problem, "reward") else "",
+        other_units(summary, problem, decides[0]) if decides else "",
     ]
     return [sentence for sentence in sentences if sentence]
+
+
+def _leads(summary: Summary, problem: ProblemKey, budget: str) -> list[str]:
+    """Who leads in what decides, and who has a reward that no row should be chosen for."""
+    metrics = deciding(summary, problem)[:1]
+    return [
+        *(leader(summary, problem, budget, metric) for metric in metrics),
+        highest(summary, problem, budget),
+    ]
 
 
 def _any(entries: list[Entry]) -> bool:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Literal
 
+from reports.data.marks import yardstick
 from reports.data.overoptimisation import ladders, lost_share
 from reports.data.statistics import Difference, difference
 from reports.data.summary import Entry, ProblemKey, Summary
@@ -41,17 +42,39 @@ class Flag:
     text: str
 
 
-def verdict(suite: Mapping[str, Any], summary: Summary, problem: ProblemKey) -> list[str]:
-    """Who judges, and what they find, for the report."""
+def verdict(
+    suite: Mapping[str, Any],
+    summary: Summary,
+    problem: ProblemKey,
+    found: Sequence[Flag] | None = None,
+) -> list[str]:
+    """Who judges, and what they find, for the report; found: the flags, where they are known."""
     held_out = held_out_judges(suite, summary, problem)
     believed = (f"{note}." for note in credibility_notes(summary, problem, held_out))
-    return [roles(suite, summary, problem), *believed, *warnings(summary, problem, held_out)]
+    said = warnings(summary, problem, held_out, found)
+    return [roles(suite, summary, problem), *believed, *said]
 
 
-def warnings(summary: Summary, problem: ProblemKey, judges: Sequence[str]) -> list[str]:
+KINDS: tuple[FlagKind, ...] = (
+    "unconfirmed",
+    "judge falls",
+    "over-optimised",
+    "diversity",
+    "drift",
+    "disagreement",
+)
+"""In the order of the columns of the matrix."""
+
+
+def warnings(
+    summary: Summary,
+    problem: ProblemKey,
+    judges: Sequence[str],
+    found: Sequence[Flag] | None = None,
+) -> list[str]:
     """Sentences about methods whose reward and judges disagree; one sentence if none does."""
     judged = any(_known(e, judges) for e in summary.of(problem))
-    found = flags(summary, problem, judges)
+    found = flags(summary, problem, judges) if found is None else found
     about_judge = ("unconfirmed", "judge falls", "over-optimised")
     clear = judged and not any(flag.kind in about_judge for flag in found)
     sentences = [flag.text for flag in found] + ([CLEAR] if clear else [])
@@ -68,9 +91,10 @@ def judges_of(suite: Mapping[str, Any], problem: ProblemKey, part: str) -> tuple
 def held_out_judges(
     suite: Mapping[str, Any], summary: Summary, problem: ProblemKey
 ) -> tuple[str, ...]:
-    """What a suite holds out; where it names nothing, the main judge."""
-    main = summary.judge(problem)
-    return judges_of(suite, problem, "held-out") or ((main,) if main else ())
+    """What a suite holds out, and every other metric that can judge and was not tuned on."""
+    tuned, here = judges_of(suite, problem, "tuning"), summary.metrics(problem)
+    others = [m for m in summary.measuring("judge") if m in here and m not in tuned]
+    return tuple(dict.fromkeys([*judges_of(suite, problem, "held-out"), *others]))
 
 
 def roles(suite: Mapping[str, Any], summary: Summary, problem: ProblemKey) -> str:
@@ -97,17 +121,10 @@ def flags(summary: Summary, problem: ProblemKey, judges: Sequence[str]) -> list[
 # -- the judge ------------------------------------------------------------------------------------
 
 
-def _prior(summary: Summary, entry: Entry) -> Entry | None:
-    """The base model at the same budget, or the only one that there is."""
-    same = summary.untilted(entry.problem, entry.budget)
-    others = (e for e in summary.of(entry.problem) if e.is_untilted and len(e.done))
-    return same or next(others, None)
-
-
 def _against_prior(summary: Summary, entries: list[Entry], judges: Sequence[str]) -> Iterator[Flag]:
     """Reward above the prior's, and a judge worse than there or none better."""
     for entry in entries:
-        prior = _prior(summary, entry)
+        prior = summary.base(entry)
         if prior is None:
             continue
         reward = difference(entry.estimate("reward"), prior.estimate("reward"), as_drawn=True)
@@ -233,28 +250,37 @@ def _curves(summary: Summary, problem: ProblemKey) -> Iterator[str]:
 
 
 def _less_diverse(summary: Summary, entry: Entry) -> Iterator[Flag]:
-    """Below the interval of the base model and, where there is one, of the exact law."""
+    """Clearly below what the law asks for, by more than `DRIFT_SHARE` of it.
+
+    A tilt that asks for some of what the base model draws must lower diversity, so the base model
+    is the yardstick only where nothing is nearer to the law.
+    """
     for metric in summary.measuring("diversity"):
-        own = entry.estimate(metric)
-        exact = summary.exact(entry.problem, entry.budget)
-        yardsticks = [e for e in (_prior(summary, entry), exact) if e is not None]
-        known = [e for e in yardsticks if e.estimate(metric).known]
-        if not known or not own.known:
+        own, other = entry.estimate(metric), yardstick(summary, entry, metric)
+        if other is None or other is entry or not own.known:
             continue
-        lows = [min(e.estimate(metric).low, e.estimate(metric).mean) for e in known]
-        gaps = [difference(own, e.estimate(metric), as_drawn=True) for e in known]
-        if all(own.mean < low for low in lows) and all(map(_below, gaps)):
-            base = known[0].estimate(metric)
+        there = other.estimate(metric)
+        gap = difference(own, there, as_drawn=True)
+        if _below(gap) and own.mean < (1 - DRIFT_SHARE) * there.mean:
             text = (
-                f"`{entry.method}`{_at(entry)}: {metric} is {short(own.mean)}, below the base "
-                f"model's {short(base.mean)} ({_change(gaps[0])}): samples repeat themselves."
+                f"`{entry.method}`{_at(entry)}: {metric} is {short(own.mean)}, below the "
+                f"{short(there.mean)} of {_whose(other)} ({_change(gap)}): samples repeat "
+                "themselves."
             )
             yield Flag("diversity", entry.method, entry.budget, text)
 
 
+def _whose(other: Entry) -> str:
+    if other.is_floor:
+        return f"the law itself (`{other.method}`)"
+    if other.is_untilted:
+        return f"the base model (`{other.method}`)"
+    return f"`{other.method}`, the nearest to the law"
+
+
 def _drifted(summary: Summary, entry: Entry) -> Iterator[Flag]:
     """What the pictures look like has moved clearly away from the base model's."""
-    prior = _prior(summary, entry)
+    prior = summary.base(entry)
     for metric in summary.measuring("drift") if prior is not None else ():
         assert prior is not None
         own, base = entry.estimate(metric), prior.estimate(metric)
@@ -272,7 +298,7 @@ def _drifted(summary: Summary, entry: Entry) -> Iterator[Flag]:
 
 def _disagreeing(summary: Summary, entry: Entry) -> Iterator[Flag]:
     """The members of a summed reward are further apart than on the base model's samples."""
-    prior = _prior(summary, entry)
+    prior = summary.base(entry)
     for metric in summary.measuring("disagreement") if prior is not None else ():
         assert prior is not None
         own, base = entry.estimate(metric), prior.estimate(metric)

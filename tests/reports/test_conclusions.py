@@ -30,7 +30,7 @@ from reports.text.findings import findings
 from reports.text.leaders import leader
 from reports.text.numbers import probability
 from reports.text.robustness import other_units
-from tests.worlds.made_run import make_run
+from tests.worlds.made_run import make_run, without_distances
 
 RNG = np.random.default_rng
 
@@ -230,6 +230,7 @@ def test_another_unit_of_compute_may_name_another_leader(tmp_path: Path) -> None
     cells = pd.read_parquet(where / "cells.parquet")
     dear = np.where(cells["method"] == "dps", 10.0, 1.0)
     cells.assign(flops=cells["paper_nfe"] * dear).to_parquet(where / "cells.parquet")
+    without_distances(where)
     summary = summary_of(where)
     found = unit_sensitivity(summary, summary.problems[0], "reward", "higher")
     assert found.leaders["paper-nfe"] == "dps"

@@ -108,6 +108,28 @@ def test_every_held_out_judge_is_heard():
     assert not reward_hacking.flags(summary, PROBLEM, ("judge",))
 
 
+def test_a_metric_that_can_judge_is_heard_whether_or_not_a_suite_names_it():
+    told, lost = {"class-agreement": 1.0}, {"class-agreement": 0.78}
+    summary = summary_of({"prior": BASE | told, "mfm-g": BETTER | lost})
+    named = {"blocks": [{"tasks": ["shapes"], "judges": {"held-out": ["judge"]}}]}
+    assert reward_hacking.held_out_judges(named, summary, PROBLEM) == ("judge", "class-agreement")
+    said = reward_hacking.verdict(named, summary, PROBLEM)
+    assert any("while `class-agreement` falls by 0.2" in text for text in said)
+    tuned = {"blocks": [{"tasks": ["shapes"], "judges": {"tuning": ["class-agreement"]}}]}
+    assert reward_hacking.held_out_judges(tuned, summary, PROBLEM) == ("judge",)
+
+
+def test_the_nearest_row_is_the_yardstick_where_the_law_was_not_drawn():
+    """A tilt that halves diversity does so for everybody: the nearest row is not flagged."""
+    far, near = {"mmd2-pixels": 0.3}, {"mmd2-pixels": 0.02}
+    narrow = BETTER | {"diversity": 3.0, "vendi": 9.0}
+    summary = summary_of(
+        {"prior": BASE | far, "near": narrow | near, "narrow": narrow | {"diversity": 1.0} | far}
+    )
+    assert "diversity" not in kinds(summary, "near")
+    assert "diversity" in kinds(summary, "narrow")
+
+
 def test_one_judge_that_rises_confirms():
     """A judge that cannot rise any more contradicts nobody."""
     told = {"class-agreement": 0.99}

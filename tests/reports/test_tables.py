@@ -16,7 +16,7 @@ from reports.data.two_runs import compare_runs
 from reports.html import write_page
 from reports.tables.terminal import console, headline
 from tests.worlds import report_page
-from tests.worlds.made_run import BUDGETS, DIGITS, make_run
+from tests.worlds.made_run import BUDGETS, DIGITS, make_run, without_distances
 from tests.worlds.report_page import Page
 
 # Fixtures: pytest looks for them in this module.
@@ -35,6 +35,7 @@ def test_without_budgets_costs_are_shown_as_multiples(tmp_path: Path) -> None:
     kept = cells[cells["budget"] == np.where(cells["method"] == "dps", *BUDGETS)]
     unbudgeted = kept.assign(budget="", budget_unit="", budget_amount=np.nan, utilisation=np.nan)
     unbudgeted.to_parquet(folder / "cells.parquet")
+    without_distances(folder)
     text = Page(write_page(folder).read_text(encoding="utf-8")).text
     assert "× nfe" in text
     assert re.search("highest reward is that of dps.*with 5 times fewer paper-nfe than", text)

@@ -101,6 +101,12 @@ def make_run(
     return folder
 
 
+def without_distances(folder: Path) -> None:
+    """A run in which nothing tells how far a method is from the law: its reward decides."""
+    metrics = pd.read_parquet(folder / "metrics.parquet")
+    metrics[metrics["measures"] != "distance"].to_parquet(folder / "metrics.parquet")
+
+
 def status_of(key: tuple[object, ...], troubles: bool) -> tuple[str, str]:
     task, reward, _, method, budget, seed = key
     if troubles and method == "rollout" and reward == "class-mixture" and seed == 1:
