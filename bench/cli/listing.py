@@ -37,9 +37,19 @@ def listing(
         typer.echo(json.dumps(rows))
         return
     width = max((len(row["name"]) for row in rows), default=0)
-    for row in rows:
-        owner = "" if row["distribution"] == "tiltbench" else f"  [{row['distribution']}]"
-        typer.echo(f"{row['name']:<{width}}  {row['summary']}{owner}")
+    origins = [_origin(row) for row in rows]
+    wide = max(map(len, origins), default=0)
+    for row, origin in zip(rows, origins, strict=True):
+        error = row.get("error", "")
+        said = typer.style(f"broken: {error}", fg="red") if error else row["summary"]
+        typer.echo(f"{row['name']:<{width}}  {origin:<{wide}}  {said}")
+
+
+def _origin(row: dict[str, Any]) -> str:
+    """The package that something comes from; of another's, with its version."""
+    version = row.get("version", "")
+    ours = row["distribution"] == "tiltbench" or not version
+    return str(row["distribution"]) if ours else f"{row['distribution']} {version}"
 
 
 def _suites() -> list[dict[str, Any]]:

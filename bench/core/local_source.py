@@ -43,6 +43,11 @@ def digest_of(module: str) -> str:
     return total.hexdigest()
 
 
+def is_local(module: str) -> bool:
+    """Whether a module has a source file that is neither installed nor of this project."""
+    return _local(module) is not None
+
+
 def _collect(module: str, found: dict[str, Path | None]) -> None:
     found[module] = path = _file(module)
     if path is None:

@@ -14,6 +14,7 @@ from bench.plan.resources import requested
 from bench.record.attempt import lost
 from bench.runner.cell import Job
 from bench.runner.executors.base import Sink
+from bench.runner.executors.parcels import packed
 
 
 class RayTune:
@@ -75,8 +76,9 @@ def _tune(ray: Any, jobs: list[Job], sink: Sink, workers: int | None) -> None:
     mailbox = ray.remote(Mailbox).options(num_cpus=0).remote()
     courier = Courier(ray, mailbox, sink)
     asked = {job.id: requested(job.cell) for job in jobs}
+    parcels = {job.id: packed(job, ray) for job in jobs}
     trainable = tune.with_resources(
-        tune.with_parameters(CellTrainable, jobs={job.id: job for job in jobs}, mailbox=mailbox),
+        tune.with_parameters(CellTrainable, jobs=parcels, mailbox=mailbox),
         lambda config: tune.PlacementGroupFactory([asked[config["cell"]]]),
     )
     with tempfile.TemporaryDirectory(prefix="tiltbench-") as scratch:
