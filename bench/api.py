@@ -55,6 +55,7 @@ from bench.core.problem import FitProblem, Problem
 
 # isort: split
 # parameters
+from bench.core.calling import hears_condition
 from bench.core.choices import named_param
 from bench.core.local_source import digest_of
 from bench.core.params import NoParams, UserError, nearest, param, parse_name
@@ -265,6 +266,7 @@ __all__ = [
     "following",
     "forward",
     "golden_times",
+    "hears_condition",
     "integrate",
     "limited",
     "log_mean_exp",

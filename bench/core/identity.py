@@ -58,6 +58,9 @@ PLAIN = (
 STATEFUL = (torch.Generator, np.random.Generator, np.random.RandomState)
 """Objects whose answers depend on what was asked before."""
 
+LOADED = (Tensor, nn.Module, *STATEFUL)
+"""Globals of a module of which its source does not say what they are by now."""
+
 OWN_PACKAGES = frozenset({"bench", "methods", "rewards", "sweeps", "reports"})
 
 UNSAID = frozenset(
@@ -202,8 +205,8 @@ def _function(value: types.FunctionType) -> Parts:
         return [b"function", source, *own, *closure, *defaults]
     names = dict.fromkeys(_global_names(value.__code__))
     read = [Named(n, value.__globals__[n]) for n in names if n in value.__globals__]
-    if source is not None:  # the source says all but what was loaded or trained since
-        read = [part for part in read if isinstance(part.value, Tensor | nn.Module)]
+    if source is not None:
+        read = [part for part in read if isinstance(part.value, LOADED)]
     return [b"function", source, *own, value.__code__, *closure, *defaults, *read]
 
 
