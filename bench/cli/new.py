@@ -20,18 +20,18 @@ def new(
     kind: Annotated[str, typer.Argument(help="method or reward.")],
     name: Annotated[str, typer.Argument(help="Its name, e.g. noise-search.")],
     to: Annotated[
-        Path | None, typer.Option("--to", help="Folder to write (default: tiltbench-NAME).")
+        Path | None, typer.Option("--to", help="Folder to write (default: NAME).")
     ] = None,
 ) -> None:
     """Write a working plugin package to start from."""
-    from bench.cli.templates import package, words
+    from bench.cli.templates import package
 
     _refuse(kind, name)
-    distribution = words(kind, name)["distribution"]
-    folder = to or Path(distribution)
+    folder = to or Path(name)
     _write(folder, package(kind, name))
+    where = folder if folder.is_absolute() else f"./{folder}"
     typer.echo(f"{folder} holds the {kind} '{name}'.  Next:")
-    typer.echo(f"  pip install -e {folder}\n  bench check {kind} {name}")
+    typer.echo(f"  pip install -e {where}\n  bench check {kind} {name}")
 
 
 def _refuse(kind: str, name: str) -> None:

@@ -116,7 +116,7 @@ class Comparison:
         interval; beside them the measured cost per sample and what did not end well.
         """
         full = headline(self.cells, self.metrics)
-        metrics = [c.removesuffix("_mean") for c in full if str(c).endswith("_mean")]
+        metrics = [c.removesuffix("_mean") for c in map(str, full) if c.endswith("_mean")]
         known = [m for m in metrics if full[f"{m}_mean"].notna().any()]
         columns = {"method": "method", "budget": "budget", "seeds": "seeds"}
         for metric in known:
