@@ -162,8 +162,9 @@ class PythonCallable(PromptedReward[CallableParams]):
 
     score: f(pixels, prompts) with pixels (n, 3, h, w) in [0, 1]; batch: f(images, prompts,
     metadata) -> (scores, info); model: f(prompt=[...], image=[PIL images]) -> object with
-    `.rewards`.  The module's source file decides the cell id, and so do those of the local modules
-    that it imports (`bench.core.local_source`).
+    `.rewards`.  What is no picture, such as vectors, is handed over as the task has it, in its own
+    range; model and images=uint8 refuse it.  The module's source file decides the cell id, and so
+    do those of the local modules that it imports (`bench.core.local_source`).
     """
 
     Params = CallableParams
@@ -185,15 +186,17 @@ class PythonCallable(PromptedReward[CallableParams]):
 
     def compatible(self, task: Task[Any]) -> str | None:
         # Whether prompts are needed is the callable's affair: without any it gets empty ones.
-        return super(PromptedReward, self).compatible(task)
+        reason = super(PromptedReward, self).compatible(task)
+        takes_pictures = self.params.signature == "model" or self.params.images == "uint8"
+        return reason if takes_pictures else None
 
     def __call__(self, x: Tensor, condition: Condition) -> Tensor:
         said = self.params.prompt or ("" if condition is None else str(condition))
         return self.score_pairs(x, [said] * len(x))
 
     def score_pairs(self, x: Tensor, prompts: list[str]) -> Tensor:
-        """Scores (n,) of pictures (n, 1 or 3, height, width), each with its own prompt."""
-        pixels = self.unit(x)
+        """Scores (n,) of pictures (n, 1 or 3, height, width) or of anything else, with prompts."""
+        pixels = self.unit(x) if x.dim() == 4 and x.shape[1] in (1, 3) else x.float()
         if not self.params.gradient:
             pixels = pixels.detach()
         call = {"score": self._score, "batch": self._batch, "model": self._model}
@@ -201,7 +204,7 @@ class PythonCallable(PromptedReward[CallableParams]):
         found = torch.as_tensor(scores, device=x.device).float()
         if found.shape != (len(x),):
             raise UserError(
-                f"{self.params.function} returned shape {tuple(found.shape)} for {len(x)} pictures"
+                f"{self.params.function} returned shape {tuple(found.shape)} for {len(x)} samples"
             )
         return found
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.metadata
+import json
 import os
 import sys
 from collections.abc import Callable
+from typing import Annotated
 
 import typer
 
@@ -80,8 +83,31 @@ def main() -> None:
     except UserError as error:
         if debug:
             raise
-        typer.secho(f"error: {error}", err=True, fg="red")
+        _say(str(error))
         sys.exit(2)
+
+
+def _say(error: str) -> None:
+    """The sentence for people, and as JSON where that was asked for."""
+    if "--json" in sys.argv:
+        typer.echo(json.dumps({"error": error}))
+    typer.secho(f"error: {error}", err=True, fg="red")
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"tiltbench {importlib.metadata.version('tiltbench')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_version, is_eager=True, help="The version, and exit."),
+    ] = False,
+) -> None:
+    """Of the command itself."""
 
 
 if __name__ == "__main__":

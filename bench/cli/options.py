@@ -39,7 +39,9 @@ Root = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
 Executor = Annotated[str, typer.Option("--executor", help="ray or inline (this process).")]
 Address = Annotated[str | None, typer.Option("--address", help="Ray cluster to join.")]
-Workers = Annotated[int | None, typer.Option("--workers", help="Cells at once (default: cores).")]
+Workers = Annotated[
+    int | None, typer.Option("--workers", min=1, help="Cells at once (default: cores).")
+]
 Device = Annotated[
     str | None, typer.Option("--device", help="Where networks run: cpu, cuda or cuda:<number>.")
 ]
@@ -50,6 +52,9 @@ Dtype = Annotated[
 NoTrack = Annotated[bool, typer.Option("--no-track", help="Do not write to MLflow.")]
 
 DEFAULT_ROOT = "runs"
+
+INCIDENTAL = ("device", "batch", "seconds", "resources")
+"""Keys of a suite that change where and how cells run, and not which."""
 
 
 def suite_content(
@@ -68,10 +73,11 @@ def suite_content(
     """The suite that the command line asks for, before validation.
 
     Without SUITE and without -t, -r, -m it is the quickstart.  The device decides no samples, so
-    that an ad-hoc run is the same on each.
+    that an ad-hoc run is the same on each.  A shipped suite of which something is changed has a
+    folder of its own, beside that of the whole one.
     """
     from bench.core.params import UserError
-    from bench.plan.suite import apply_settings, load_suite
+    from bench.plan.suite import apply_settings, load_suite, shipped
 
     given: dict[str, Any] = {
         "tasks": tasks,
@@ -94,6 +100,8 @@ def suite_content(
         content: dict[str, Any] = {"name": name or _own_name(given, settings), **given}
     else:
         content = load_suite(suite)
+        if suite in shipped() and (suffix := _change(given, settings)):
+            content["name"] = f"{content['name']}-{suffix}"
         content |= given
         if "blocks" in content:
             content["blocks"] = [{**block, **given} for block in content["blocks"]]
@@ -106,5 +114,15 @@ def suite_content(
 
 def _own_name(given: dict[str, Any], settings: list[str]) -> str:
     """The same ad-hoc command finds its run again; another one does not overwrite it."""
+    return f"custom-{_hashed(given, settings)}"
+
+
+def _change(given: dict[str, Any], settings: list[str]) -> str:
+    """What tells a changed suite from the whole one; "" where nothing that counts was changed."""
+    counted = [text for text in settings if text.partition("=")[0] not in INCIDENTAL]
+    return _hashed(given, counted) if given or counted else ""
+
+
+def _hashed(given: dict[str, Any], settings: list[str]) -> str:
     text = json.dumps([given, sorted(settings)], sort_keys=True)
-    return f"custom-{hashlib.sha256(text.encode()).hexdigest()[:6]}"
+    return hashlib.sha256(text.encode()).hexdigest()[:6]

@@ -15,6 +15,8 @@ from bench.cli.progress import CellProgress, TrialProgress
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    import pandas as pd
+
     from bench.core.cells import Planned
     from bench.plan.suite import Suite
     from bench.record.attempt import Attempt
@@ -99,35 +101,48 @@ def _finish(store: Store, outcome: Outcome, track: bool, as_json: bool) -> None:
     (_print_json if as_json else _print)(store, outcome)
     if track and fresh:
         mirror(store)
-    if outcome.failed:
-        raise typer.Exit(1)
     if not outcome.plan:
         raise UserError("the suite holds no cells")
+    if outcome.failed or not outcome.statuses.get("ok"):
+        raise typer.Exit(1)
 
 
 def _print_json(store: Store, outcome: Outcome) -> None:
-    typer.echo(
-        json.dumps(
-            {
-                "run": store.path,
-                "executed": outcome.executed,
-                "cached": outcome.cached,
-                "statuses": outcome.statuses,
-                "report": f"{store.path}/report.html",
-            }
-        )
-    )
+    from reports.tables.terminal import headline
+
+    results = headline(*_tables(store))
+    told = {
+        "run": store.path,
+        "executed": outcome.executed,
+        "cached": outcome.cached,
+        "statuses": outcome.statuses,
+        "report": f"{store.path}/report.html",
+        "results": json.loads(results.to_json(orient="records")),
+    }
+    typer.echo(json.dumps(told))
+
+
+def _tables(store: Store) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Cells and metrics of the comparison; those of tuning are left out where they can be told."""
+    from reports.data.run import load_run
+
+    if store.local:
+        run = load_run(store.folder)
+        return run.cells, run.metrics
+    return store.table("cells"), store.table("metrics")
 
 
 def _print(store: Store, outcome: Outcome) -> None:
-    console = wide_console(120)
-    if outcome.executed == 0 and outcome.remeasured == 0:
-        console.print(f"Nothing to do: all {outcome.cached} cells of '{store.name}' are stored.")
-    elif store.local:
-        from reports.tables.terminal import console as tables
+    """The tables, also of a run that was finished before; whatever did not end well; the counts."""
+    from reports.tables.terminal import tables, troubles
 
-        for table in tables(store.folder):
-            console.print(table)
+    console, found = wide_console(120), _tables(store)
+    for table in tables(*found):
+        console.print(table)
+    for line in troubles(*found):
+        console.print(line, markup=False, highlight=False)
+    if outcome.executed == 0 and outcome.remeasured == 0 and outcome.cached:
+        console.print(f"Nothing to do: all {outcome.cached} cells of '{store.name}' are stored.")
     counts = ", ".join(f"{count} {status}" for status, count in sorted(outcome.statuses.items()))
     console.print(f"{counts}.")
     console.print(f"Report: {store.path}/report.html", soft_wrap=True, highlight=False)

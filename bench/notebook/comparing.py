@@ -57,6 +57,8 @@ def compare(
 
     Raises UserError, one sentence, for what cannot be compared or has no identity.
     """
+    if "tune" in settings:
+        raise UserError("compare does not tune: use 'bench sweep', then methods as NAME@PRESET")
     place = root or os.environ.get(ROOT_VARIABLE, "runs")
     content = {
         **settings,

@@ -215,6 +215,8 @@ def build_suite(content: dict[str, Any], root: str | None = None) -> Suite:
     defaults = {key: value for key, value in content.items() if key in BLOCK_KEYS}
     rest = {key: value for key, value in content.items() if key not in BLOCK_KEYS}
     blocks = rest.pop("blocks", None) or [{}]
+    if not (isinstance(blocks, list) and all(isinstance(block, dict) for block in blocks)):
+        raise UserError(f"'blocks' must be a list of mappings, not {blocks!r}")
     merged = {**rest, "blocks": [{**defaults, **block} for block in blocks]}
     try:
         suite = Suite.model_validate(merged)

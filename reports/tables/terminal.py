@@ -31,8 +31,33 @@ def headline(cells: pd.DataFrame, metrics: pd.DataFrame) -> pd.DataFrame:
 def console(run: Path) -> list[Table]:
     """One table per task and reward: for each budget the methods, with their cost and use."""
     loaded = load_run(run)
-    summary = summarise(loaded.cells, loaded.metrics)
-    return [_table(summary, problem) for problem in summary.problems]
+    return tables(loaded.cells, loaded.metrics)
+
+
+def tables(cells: pd.DataFrame, metrics: pd.DataFrame) -> list[Table]:
+    """The same from the run's tables; problems in which nothing ended well have none."""
+    summary = summarise(tidy_cells(cells), tidy_metrics(metrics))
+    return [
+        _table(summary, problem)
+        for problem in summary.problems
+        if any(len(entry.done) for entry in summary.of(problem))
+    ]
+
+
+def troubles(cells: pd.DataFrame, metrics: pd.DataFrame) -> list[str]:
+    """What did not end well and why, a line for every reason, with the methods that share it."""
+    summary = summarise(tidy_cells(cells), tidy_metrics(metrics))
+    shared: dict[tuple[str, str], list[str]] = {}
+    for entry in summary.entries:
+        if entry.trouble:
+            shared.setdefault((entry.problem.title, entry.trouble), []).append(_at(entry))
+    return [
+        f"{', '.join(dict.fromkeys(who))} on {where}: {why}" for (where, why), who in shared.items()
+    ]
+
+
+def _at(entry: Entry) -> str:
+    return f"{entry.method} at {entry.budget}" if entry.budget else entry.method
 
 
 def _row(summary: Summary, entry: Entry) -> dict[str, Any]:
