@@ -13,6 +13,7 @@ import typer
 
 from bench.cli import (
     apply,
+    archive,
     audit,
     check,
     compare,
@@ -49,6 +50,9 @@ VERBS: dict[str, tuple[Callable[..., None], str | None]] = {
     "audit": (audit.audit, audit.EXAMPLE),
     "sweep": (sweep.sweep, sweep.EXAMPLE),
     "apply": (apply.apply, apply.EXAMPLE),
+    "export": (archive.export, archive.EXPORT_EXAMPLE),
+    "import": (archive.import_run, archive.IMPORT_EXAMPLE),
+    "clean": (archive.clean, archive.CLEAN_EXAMPLE),
 }
 """What a verb does and an example of it, in the order of `bench --help`."""
 

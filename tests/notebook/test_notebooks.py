@@ -1,4 +1,4 @@
-"""The notebooks of examples/ run as they are, in the time that they promise."""
+"""The notebooks of examples/ and the page on Python run as they are, in the time they promise."""
 
 import json
 import os
@@ -11,6 +11,7 @@ from tests.worlds.notebooks import code_lines, run_cells
 from tests.worlds.patience import allowed
 
 ROOT = Path(__file__).parents[2]
+PAGE = ROOT / "docs" / "python.md"
 MOONS = ROOT / "examples" / "two-moons.ipynb"
 METHODS = ("prior", "best-of-n", "dps", "fk", "svdd")
 
@@ -42,6 +43,13 @@ def test_two_moons_from_a_network_to_a_decision(tmp_path):
     again, said = run(MOONS, tmp_path)
     assert "Nothing to do: all 15 cells are stored" in said
     assert again[3] == best
+
+
+def test_the_page_on_python_does_what_it_says(tmp_path):
+    shown, _ = run(PAGE, tmp_path)
+    report, fields, _, own, again = shown
+    assert "<iframe srcdoc=" in report and fields.startswith("('dps:guidance=2', (")
+    assert "FiveSteps" in own and again == ""
 
 
 def test_cells_share_a_namespace_and_show_their_last_expression():

@@ -1,21 +1,26 @@
-"""Notebooks run without a server: their code cells in order, in one namespace, in one process.
+"""Notebooks and pages run without a server: their code in order, in one namespace, in one process.
 
 As a notebook does, the last expression of a cell is shown: by its HTML where it has some.
 
-    python -m tests.worlds.notebooks NOTEBOOK.ipynb     prints what each code cell shows, as JSON
+    python -m tests.worlds.notebooks NOTEBOOK.ipynb|PAGE.md    prints what each cell shows, as JSON
 """
 
 from __future__ import annotations
 
 import ast
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
 
 
 def code_cells(notebook: Path) -> list[str]:
-    """The sources of the code cells."""
+    """The sources of a notebook's code cells, or of a page's Python blocks."""
+    if notebook.suffix == ".md":
+        return re.findall(
+            r"^```python\n(.*?)^```$", notebook.read_text(encoding="utf-8"), re.M | re.S
+        )
     cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
     return ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
 
