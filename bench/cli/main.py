@@ -32,6 +32,7 @@ from bench.cli import (
     train,
     ui,
 )
+from bench.core.extras import lack
 from bench.core.params import UserError
 
 VERBS: dict[str, tuple[Callable[..., None], str | None]] = {
@@ -88,6 +89,12 @@ def main() -> None:
         if debug:
             raise
         _say(str(error))
+        sys.exit(2)
+    except ModuleNotFoundError as error:
+        told = lack((error.name or "").partition(".")[0])
+        if debug or not told:
+            raise
+        _say(told)
         sys.exit(2)
 
 

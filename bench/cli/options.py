@@ -37,7 +37,10 @@ Root = Annotated[
     str, typer.Option("--root", help="Folder or URL of runs.", envvar="TILTBENCH_ROOT")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
-Executor = Annotated[str, typer.Option("--executor", help="ray or inline (this process).")]
+Executor = Annotated[
+    str | None,
+    typer.Option("--executor", help="ray (default, where it is installed) or inline."),
+]
 Address = Annotated[str | None, typer.Option("--address", help="Ray cluster to join.")]
 Workers = Annotated[
     int | None, typer.Option("--workers", min=1, help="Cells at once (default: cores).")

@@ -9,7 +9,7 @@ import typer
 
 from bench.cli import options as o
 from bench.cli.console import wide_console
-from bench.cli.execution import check_places, mirror, starter, write_report
+from bench.cli.execution import check_places, chosen, mirror, starter, write_report
 from bench.cli.progress import CellProgress, TrialProgress
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def run(
     baselines: o.Baselines = True,
     device: o.Device = None,
     dtype: o.Dtype = None,
-    executor: o.Executor = "ray",
+    executor: o.Executor = None,
     address: o.Address = None,
     workers: o.Workers = None,
     retry_failed: Retry = False,
@@ -55,6 +55,7 @@ def run(
     from bench.record.store import Store
     from bench.runner.run import run_suite
 
+    executor = chosen(executor, address)
     start = starter(executor, address, workers)
     content = o.suite_content(
         suite, task, reward, method, budget, seeds, name, settings, baselines, device, dtype
