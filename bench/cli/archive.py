@@ -8,12 +8,15 @@ from typing import Annotated
 import typer
 
 from bench.cli import options as o
+from bench.cli.completion import runs
 
 EXPORT_EXAMPLE = "bench export runs/quickstart"
 IMPORT_EXAMPLE = "bench import quickstart.tar.gz --name theirs"
 CLEAN_EXAMPLE = "bench clean runs/quickstart --yes"
 
-Run = Annotated[Path, typer.Argument(help="A run folder, e.g. runs/quickstart.")]
+Run = Annotated[
+    Path, typer.Argument(help="A run folder, e.g. runs/quickstart.", autocompletion=runs)
+]
 
 
 def export(

@@ -8,12 +8,31 @@ from typing import Annotated, Any
 
 import typer
 
-Tasks = Annotated[list[str], typer.Option("-t", "--task", help="Task, e.g. gmm:dimension=16.")]
+from bench.cli.completion import installed, suites
+
+Tasks = Annotated[
+    list[str],
+    typer.Option(
+        "-t", "--task", help="Task, e.g. gmm:dimension=16.", autocompletion=installed("tasks")
+    ),
+]
 Rewards = Annotated[
-    list[str], typer.Option("-r", "--reward", help="Reward, e.g. class-mixture:strength=5.")
+    list[str],
+    typer.Option(
+        "-r",
+        "--reward",
+        help="Reward, e.g. class-mixture:strength=5.",
+        autocompletion=installed("rewards"),
+    ),
 ]
 Methods = Annotated[
-    list[str], typer.Option("-m", "--method", help="Method, e.g. mfm-g:draws=4,scale=rescale.")
+    list[str],
+    typer.Option(
+        "-m",
+        "--method",
+        help="Method, e.g. mfm-g:draws=4,scale=rescale, or file.py:Class.",
+        autocompletion=installed("methods"),
+    ),
 ]
 Budgets = Annotated[
     list[str], typer.Option("-b", "--budget", help="Budget, e.g. paper-nfe=500; none to pin.")
@@ -31,7 +50,10 @@ Baselines = Annotated[
     ),
 ]
 SuiteName = Annotated[
-    str | None, typer.Argument(metavar="[SUITE]", help="A shipped suite or a YAML file.")
+    str | None,
+    typer.Argument(
+        metavar="[SUITE]", help="A shipped suite or a YAML file.", autocompletion=suites
+    ),
 ]
 Root = Annotated[
     str, typer.Option("--root", help="Folder or URL of runs.", envvar="TILTBENCH_ROOT")

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from bench.cli.completion import runs
+
 if TYPE_CHECKING:
     from bench.record.store import Store
 
@@ -14,7 +16,9 @@ EXAMPLE = "bench report runs/quickstart"
 
 
 def report(
-    run: Annotated[Path, typer.Argument(help="A run folder, e.g. runs/quickstart.")],
+    run: Annotated[
+        Path, typer.Argument(help="A run folder, e.g. runs/quickstart.", autocompletion=runs)
+    ],
     markdown: Annotated[
         Path | None,
         typer.Option("--markdown", help="Also write the tables to this file."),
