@@ -27,10 +27,12 @@ def suites(typed: str) -> list[str]:
     return sorted(path.stem for path in SUITES.glob("*.yaml") if path.stem.startswith(typed))
 
 
-def kinds(typed: str) -> list[str]:
-    """What `bench list` lists."""
-    from bench.cli.listing import KINDS
+KINDS = ("tasks", "rewards", "methods", "metrics", "suites", "runs", "presets")
+"""What `bench list` lists."""
 
+
+def kinds(typed: str) -> list[str]:
+    """Of what `bench list` lists."""
     return [kind for kind in KINDS if kind.startswith(typed)]
 
 

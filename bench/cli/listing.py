@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,10 +12,9 @@ from typing import Annotated, Any
 import typer
 
 from bench.cli import options as o
-from bench.cli.completion import kinds
+from bench.cli.completion import KINDS, kinds
 
 EXAMPLE = "bench list methods mfm-g"
-KINDS = ("tasks", "rewards", "methods", "metrics", "suites", "runs", "presets")
 
 
 def listing(
@@ -60,9 +60,13 @@ def _rows(kind: str, root: str) -> list[dict[str, Any]]:
     """Names, summaries and origins of a kind."""
     from bench.core import plugins
 
-    made = {"suites": _suites, "runs": lambda: _runs(root), "presets": lambda: _presets(root)}
+    made: dict[str, Callable[[str], list[dict[str, Any]]]] = {
+        "suites": lambda _: _suites(),
+        "runs": _runs,
+        "presets": _presets,
+    }
     if kind in made:
-        return made[kind]()
+        return made[kind](root)
     return [asdict(plugin) for plugin in plugins.describe(kind)]  # type: ignore[arg-type]
 
 
@@ -93,7 +97,7 @@ def _runs(root: str) -> list[dict[str, Any]]:
     found = []
     for suite in sorted(Path(root).glob("*/suite.yaml")):
         table = suite.parent / "cells.parquet"
-        statuses = pd.read_parquet(table, columns=["status"]).status if table.exists() else []
+        statuses = list(pd.read_parquet(table).status) if table.exists() else list[str]()
         counts = ", ".join(f"{n} {status}" for status, n in sorted(Counter(statuses).items()))
         found.append(_own(suite.parent.name, counts or "nothing has finished yet", str(root)))
     return found
