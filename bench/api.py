@@ -57,7 +57,7 @@ from bench.core.problem import FitProblem, Problem
 # parameters
 from bench.core.calling import hears_condition
 from bench.core.choices import named_param
-from bench.core.local_source import digest_of
+from bench.core.local_source import digest_of, names_in
 from bench.core.params import NoParams, UserError, nearest, param, parse_name
 
 # isort: split
@@ -273,6 +273,7 @@ __all__ = [
     "look_ahead_param",
     "march",
     "named_param",
+    "names_in",
     "nearest",
     "ode_calls",
     "ode_step",

@@ -20,6 +20,8 @@ from bench.api import (
     Unbuilt,
     UserError,
     digest_of,
+    names_in,
+    nearest,
     param,
     parse_name,
     plugins,
@@ -221,11 +223,14 @@ class PythonCallable(PromptedReward[CallableParams]):
         return self.function(prompt=prompts, image=images).rewards
 
     def weights(self) -> dict[str, str]:
-        module = self.params.function.partition(":")[0]
+        module, _, name = self.params.function.partition(":")
         try:
-            return {self.params.function: digest_of(module)}
+            found, known = digest_of(module), names_in(module)
         except (ModuleNotFoundError, SyntaxError) as error:
             raise UserError(f"cannot load '{self.params.function}': {error}") from error
+        if known is not None and name not in known:
+            raise UserError(f"the module '{module}' has no '{name}': {nearest(name, known)}")
+        return {self.params.function: found}
 
 
 def _bytes(pixels: Tensor) -> Tensor:

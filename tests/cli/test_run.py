@@ -95,6 +95,7 @@ def test_a_reduced_suite_has_a_folder_of_its_own():
 def scorer(tmp_path, monkeypatch):
     (tmp_path / "vector_scorer.py").write_text("def score(x, prompts): return x[:, 0] - 1\n")
     monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "vector_scorer", raising=False)
     return "callable:function=vector_scorer:score"
 
 
@@ -103,6 +104,26 @@ def test_a_callable_scores_vectors_as_they_are(scorer):
     x = 4 * torch.randn(5, 3)
     assert bound.refusal is None and bound.spec.reward_differentiable
     assert torch.equal(bound.reward(x, None), x[:, 0] - 1)
+
+
+@pytest.mark.parametrize(
+    ("source", "says"),
+    [
+        ("def scores(x, p): return x", "has no 'score': did you mean 'scores'"),
+        ("if True:\n    def score(x, p): return x", ""),
+        ("try:\n    from math import exp as score\nexcept ImportError:\n    pass", ""),
+        ("score: object = len", ""),
+        ("from math import *", ""),
+    ],
+)
+def test_a_misspelt_callable_fails_while_planning(tmp_path, scorer, source, says):
+    (tmp_path / "vector_scorer.py").write_text(source + "\n")
+    reward = bind("gmm:dimension=3", scorer).reward
+    if not says:
+        assert scorer.partition("=")[2] in reward.weights()
+        return
+    with pytest.raises(UserError, match=says):
+        reward.weights()
 
 
 @pytest.mark.parametrize("extra", ["signature=model", "signature=batch,images=uint8"])
