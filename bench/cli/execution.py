@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import typer
@@ -26,6 +27,20 @@ def chosen(kind: str | None, address: str | None = None) -> str:
     told = f"Cells run one after another in this process; {command('ray')} runs them side by side."
     typer.echo(told, err=True)
     return "inline"
+
+
+STOPPED = 130
+"""Exit code of a command that Ctrl-C ended."""
+
+
+@contextmanager
+def resumable() -> Iterator[None]:
+    """Ctrl-C ends a run with a sentence: what has finished is stored."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        typer.echo("Stopped.  Finished cells are stored; the same command continues.", err=True)
+        raise typer.Exit(STOPPED) from None
 
 
 def starter(kind: str, address: str | None, workers: int | None) -> Callable[[], Executor]:

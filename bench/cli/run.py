@@ -9,7 +9,7 @@ import typer
 
 from bench.cli import options as o
 from bench.cli.console import wide_console
-from bench.cli.execution import check_places, chosen, mirror, starter, write_report
+from bench.cli.execution import check_places, chosen, mirror, resumable, starter, write_report
 from bench.cli.progress import CellProgress, TrialProgress
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def run(
     check_places(resolved.blocks, executor, address)
     store = Store(root, resolved.name)
     follower = None if no_track or executor == "inline" else _follower(store)
-    with CellProgress(quiet=as_json) as progress:
+    with resumable(), CellProgress(quiet=as_json) as progress:
         tuned = None if resolved.tune is None else _tuned(resolved, root, start, progress)
         whole = resolved if tuned is None else tuned.suite
         outcome = run_suite(whole, store, start, progress, retry_failed, after_cell=follower)

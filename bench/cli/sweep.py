@@ -9,7 +9,7 @@ import typer
 
 from bench.cli import options as o
 from bench.cli.console import wide_console
-from bench.cli.execution import check_places, chosen, mirror, starter, write_report
+from bench.cli.execution import check_places, chosen, mirror, resumable, starter, write_report
 from bench.cli.progress import CellProgress, TrialProgress
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ def sweep(
     )
     check_places([spec], executor, address)
     store = Store(root, name or spec.name)
-    with CellProgress(quiet=as_json) as progress:
+    with resumable(), CellProgress(quiet=as_json) as progress:
         swept = run_sweep(spec, store, start, TrialProgress(progress), dashboard=dashboard)
     write_report(store, swept.executed > 0)
     (_print_json if as_json else _print)(swept)

@@ -1,8 +1,10 @@
 """What `bench run` says and with which code it ends."""
 
 import json
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -86,6 +88,58 @@ def test_a_reduced_suite_has_a_folder_of_its_own():
     assert len({*names, "quickstart"}) == 4 and all(n.startswith("quickstart-") for n in names)
     assert content(seeds=1)["name"] == names[0]
     assert content(seeds=1, name="mine")["name"] == "mine"
+
+
+def test_two_runs_are_compared_within_a_terminal(tmp_path):
+    words = "run -t gmm:dimension=2 -r linear -m prior:steps={} -b none --executor inline"
+    for steps in (2, 3):
+        rest = f"--no-track --no-baselines --seeds 2 --set n=16 --name run-{steps}"
+        assert bench(tmp_path, f"{words.format(steps)} {rest}").returncode == 0
+    done = bench(tmp_path, "compare runs/run-2 runs/run-3")
+    assert done.returncode == 0 and "gmm:dimension=2 · linear" in done.stdout
+    assert max(map(len, done.stdout.splitlines())) <= 160
+    rows = json.loads(bench(tmp_path, "compare runs/run-2 runs/run-3 --json").stdout)
+    assert {row["method"] for row in rows} == {"prior:steps=2", "prior:steps=3"}
+
+
+def test_ctrl_c_ends_with_a_sentence_and_the_same_command_continues(tmp_path):
+    (tmp_path / "slow_of_test.py").write_text(SLOW)
+    words = (
+        "run -t gmm:dimension=2 -r linear -m slow_of_test.py:Slow -b none --seeds 3 --set n=8 "
+        "--executor inline --no-track --no-baselines --name slow"
+    )
+    started = subprocess.Popen(
+        [sys.executable, "-m", "bench", *words.split()], cwd=tmp_path, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        env={"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "WAIT": "1", "PATH": "/usr/bin:/bin"},
+    )  # fmt: skip
+    deadline = time.monotonic() + 120
+    while not (tmp_path / "second").exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    started.send_signal(signal.SIGINT)
+    _, said = started.communicate(timeout=120)
+    assert started.returncode == 130 and "Traceback" not in said
+    assert "Finished cells are stored; the same command continues." in said
+    done = bench(tmp_path, f"{words} --json")
+    told = json.loads(done.stdout)
+    assert (told["executed"], told["cached"], told["statuses"]) == (2, 1, {"ok": 3})
+
+
+SLOW = """
+import os, time
+from pathlib import Path
+from bench.api import Method, NoParams, Samples, forward
+
+class Slow(Method[NoParams]):
+    def work(self, spec):
+        return forward("flow", 0)
+    def sample(self, problem, n):
+        if "WAIT" in os.environ and Path("first").exists():
+            Path("second").touch()
+            time.sleep(300)
+        Path("first").touch()
+        return Samples(problem.x0())
+"""
 
 
 # -- callables ------------------------------------------------------------------------------------
