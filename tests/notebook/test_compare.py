@@ -322,7 +322,10 @@ def test_objects_of_a_script_run_on_ray_as_they_do_here(tmp_path):
     (tmp_path / "script.py").write_text(SCRIPT)
     done = subprocess.run(
         [sys.executable, "script.py"], cwd=tmp_path, capture_output=True, text=True,
-        env={"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "PATH": "/usr/bin:/bin"},
+        env={
+            "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "PATH": "/usr/bin:/bin",
+            "RAY_ADDRESS": "127.0.0.1:1",  # of somebody else's cluster, which is left alone
+        },
     )  # fmt: skip
     assert done.stdout.endswith("both 2 2\n"), done.stdout + done.stderr
 

@@ -58,7 +58,8 @@ def cluster(address: str | None, workers: int) -> Iterator[Any]:
     if address:
         options["address"] = address
     else:
-        options |= {"num_cpus": workers, "include_dashboard": False}
+        # "local" starts one; without an address Ray would join whatever cluster runs here.
+        options |= {"address": "local", "num_cpus": workers, "include_dashboard": False}
     ray.init(**options)
     try:
         yield ray
