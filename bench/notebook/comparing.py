@@ -57,8 +57,7 @@ def compare(
 
     Raises UserError, one sentence, for what cannot be compared or has no identity.
     """
-    if "tune" in settings:
-        raise UserError("compare does not tune: use 'bench sweep', then methods as NAME@PRESET")
+    _refuse_keys(settings)
     place = root or os.environ.get(ROOT_VARIABLE, "runs")
     content = {
         **settings,
@@ -78,6 +77,23 @@ def compare(
     return Comparison.of(store, outcome)
 
 
+INSTEAD = {
+    "tasks": "give one task=",
+    "rewards": "give one reward=",
+    "budgets": "give budget=, one or a list",
+    "blocks": "call compare for each block",
+    "tune": "use 'bench sweep', then methods as NAME@PRESET",
+}
+"""Keys of a suite that compare has another word for, or none."""
+
+
+def _refuse_keys(settings: dict[str, Any]) -> None:
+    """Raise UserError for a key that would be passed over."""
+    for key in settings:
+        if key in INSTEAD:
+            raise UserError(f"compare takes no '{key}': {INSTEAD[key]}")
+
+
 def _folder_name(content: dict[str, Any]) -> str:
     """A folder for a task and a reward: methods, budgets and seeds that are added join it."""
     (task,), (reward,) = content["tasks"], content["rewards"]
@@ -95,6 +111,8 @@ def _run(
     if executor not in EXECUTORS:
         raise UserError(f"there is no executor '{executor}': {nearest(executor, EXECUTORS)}")
     store = Store(root, suite.name)
+    if not store.local:
+        raise UserError(f"compare reads its tables on this machine, and {root} is not on it")
     with _undisturbed(), CellProgress(quiet) as progress:
         outcome = run_suite(
             suite, store, lambda: EXECUTORS[executor](None, workers), progress, retry_failed

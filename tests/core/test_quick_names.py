@@ -10,6 +10,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from bench.conformance.check import conform
 from bench.core import plugins, quick_names
 from bench.core.params import UserError, format_name, parse_name
 from bench.plan.expand import expand
@@ -92,6 +93,15 @@ def test_files_and_modules_are_planned_as_installed_plugins_are():
     assert mine.cell.method_params == {"steps": 3} and mine.cell.strength == 2.0
     same = expand(suite(methods=["mine_of_test:Mine"]))[0]
     assert same.cell.versions["method"] == mine.cell.versions["method"] != "1"
+
+
+@pytest.mark.usefixtures("folder")
+def test_a_file_is_checked_as_installed_plugins_are():
+    found = conform("method", "mine_of_test.py:Mine", ["gmm:dimension=2"], ["linear"])
+    assert not [f for f in found if f.status == "fail"]
+    assert sum(f.status == "pass" for f in found) >= 5
+    found = conform("reward", "mine_of_test.py:Low", ["gmm:dimension=2"])
+    assert not [f for f in found if f.status == "fail"]
 
 
 def test_a_helper_that_changes_makes_another_cell(folder):

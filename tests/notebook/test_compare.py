@@ -272,6 +272,9 @@ def test_what_cannot_be_compared_is_one_sentence(what):
         ({"executor": "cloud"}, "there is no executor 'cloud'"),
         ({"methods": ["dpss"]}, "did you mean 'dps'"),
         ({"samples": 3}, "unknown suite key 'samples'"),
+        ({"budgets": ["paper-nfe=9"]}, "compare takes no 'budgets': give budget="),
+        ({"tune": {}}, "compare takes no 'tune': use 'bench sweep'"),
+        ({"root": "memory://runs"}, "reads its tables on this machine"),
     ],
 )  # fmt: skip
 def test_a_bad_call_is_one_sentence(tmp_path, changes, says):
