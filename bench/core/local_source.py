@@ -34,13 +34,17 @@ def digest_of(module: str) -> str:
     source = _file(module)
     if source is not None:
         _parsed(source)
-    found: dict[str, Path | None] = {}
-    _collect(module, found)
     total = hashlib.sha256()
-    for name in sorted(found):
-        path = found[name]
+    for name, path in sorted(sources_of(module).items()):
         total.update(name.encode() + b"\0" + (path.read_bytes() if path else b"") + b"\0")
     return total.hexdigest()
+
+
+def sources_of(module: str) -> dict[str, Path | None]:
+    """The module and the local modules that it imports, with their files."""
+    found: dict[str, Path | None] = {}
+    _collect(module, found)
+    return found
 
 
 def names_in(module: str) -> set[str] | None:

@@ -68,6 +68,18 @@ def local(group: Group, name: str) -> Local | None:
     return _LOCAL.get((group, name))
 
 
+def renew() -> None:
+    """Forget what was loaded from files that have been edited since; it is loaded anew when named.
+
+    For sessions that last: a command ends before anybody edits anything.
+    """
+    quick = [(key, kept) for key, kept in _LOCAL.items() if quick_names.is_quick(key[1])]
+    old = [key for key, kept in quick if quick_names.has_changed(key[1], kept.identity)]
+    for key in old:
+        quick_names.forget(key[1])
+        del _LOCAL[key]
+
+
 def locals_among(names: Iterable[tuple[Group, str]], text: str = "") -> tuple[Local, ...]:
     """The local plugins of these names, and the rewards that `text` mentions, such as parts."""
     wanted = set(names)

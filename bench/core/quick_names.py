@@ -14,7 +14,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from bench.core.local_source import digest_of
+from bench.core.local_source import digest_of, sources_of
 from bench.core.params import UserError, nearest
 
 CONTRACTS = {
@@ -49,6 +49,27 @@ def load(group: str, name: str) -> tuple[type[Any], str]:
             f"'{name}' must be a subclass of bench.api.{contract}{_instead(group, cls)}"
         )
     return cls, digest_of(module.__name__)[:DIGITS]
+
+
+def has_changed(name: str, identity: str) -> bool:
+    """Whether the source behind a name is no longer what was loaded; one that is gone has not."""
+    module = _module_name(name)
+    try:
+        return module in sys.modules and digest_of(module)[:DIGITS] != identity
+    except (OSError, ImportError, SyntaxError):
+        return False
+
+
+def forget(name: str) -> None:
+    """Take the module of a name and the local ones that it imports for not yet imported."""
+    for module in sources_of(_module_name(name)):
+        sys.modules.pop(module, None)
+    importlib.invalidate_caches()
+
+
+def _module_name(name: str) -> str:
+    where = name.rpartition(":")[0]
+    return Path(where).stem if where.endswith(".py") else where
 
 
 def _instead(group: str, found: Any) -> str:

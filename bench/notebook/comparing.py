@@ -58,6 +58,7 @@ def compare(
     Raises UserError, one sentence, for what cannot be compared or has no identity.
     """
     _refuse_keys(settings)
+    plugins.renew()
     place = root or os.environ.get(ROOT_VARIABLE, "runs")
     content = {
         **settings,

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import torch
 
 from bench.conformance.check import conform
 from bench.core import plugins, quick_names
@@ -93,6 +94,21 @@ def test_files_and_modules_are_planned_as_installed_plugins_are():
     assert mine.cell.method_params == {"steps": 3} and mine.cell.strength == 2.0
     same = expand(suite(methods=["mine_of_test:Mine"]))[0]
     assert same.cell.versions["method"] == mine.cell.versions["method"] != "1"
+
+
+def test_a_session_that_lasts_loads_what_was_edited(folder):
+    names = [("methods", "mine_of_test.py:Mine"), ("rewards", "mine_of_test.py:Low")]
+    before = [plugins.load(*name) for name in names]
+    plugins.renew()
+    assert [plugins.load(*name) for name in names] == before
+    versions = [plugins.version_of(*name) for name in names]
+    (folder / "near_by.py").write_text("SHARP = 5.0  # edited\n")
+    plugins.renew()
+    after = [plugins.load(*name) for name in names]
+    assert not {*after} & {*before}
+    assert not {*versions} & {plugins.version_of(*name) for name in names}
+    x = torch.ones(1, 2)
+    assert float(after[1].create()(x, None)) == -10.0 and float(before[1].create()(x, None)) == -4.0
 
 
 @pytest.mark.usefixtures("folder")
