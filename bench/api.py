@@ -57,8 +57,9 @@ from bench.core.problem import FitProblem, Problem
 
 # isort: split
 # parameters
+from bench.core.calling import hears_condition
 from bench.core.choices import named_param
-from bench.core.local_source import digest_of
+from bench.core.local_source import digest_of, names_in
 from bench.core.params import NoParams, UserError, nearest, param, parse_name
 
 # isort: split
@@ -269,12 +270,14 @@ __all__ = [
     "following",
     "forward",
     "golden_times",
+    "hears_condition",
     "integrate",
     "limited",
     "log_mean_exp",
     "look_ahead_param",
     "march",
     "named_param",
+    "names_in",
     "nearest",
     "ode_calls",
     "ode_step",

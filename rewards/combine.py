@@ -21,6 +21,8 @@ from bench.api import (
     Unbuilt,
     UserError,
     digest_of,
+    names_in,
+    nearest,
     param,
     parse_name,
     plugins,
@@ -167,8 +169,9 @@ class PythonCallable(PromptedReward[CallableParams]):
 
     score: f(pixels, prompts) with pixels (n, 3, h, w) in [0, 1]; batch: f(images, prompts,
     metadata) -> (scores, info); model: f(prompt=[...], image=[PIL images]) -> object with
-    `.rewards`.  The module's source file decides the cell id, and so do those of the local modules
-    that it imports (`bench.core.local_source`).
+    `.rewards`.  What is no picture, such as vectors, is handed over as the task has it, in its own
+    range; model and images=uint8 refuse it.  The module's source file decides the cell id, and so
+    do those of the local modules that it imports (`bench.core.local_source`).
     """
 
     Params = CallableParams
@@ -190,7 +193,9 @@ class PythonCallable(PromptedReward[CallableParams]):
 
     def compatible(self, task: Task[Any]) -> str | None:
         # Whether prompts are needed is the callable's affair: without any it gets empty ones.
-        return super(PromptedReward, self).compatible(task)
+        reason = super(PromptedReward, self).compatible(task)
+        takes_pictures = self.params.signature == "model" or self.params.images == "uint8"
+        return reason if takes_pictures else None
 
     def __call__(self, x: Tensor, condition: Condition) -> Tensor:
         return self.score_pairs(x, [self._said(condition)] * len(x))
@@ -202,8 +207,8 @@ class PythonCallable(PromptedReward[CallableParams]):
         return self.params.prompt or ("" if condition is None else str(condition))
 
     def score_pairs(self, x: Tensor, prompts: list[str]) -> Tensor:
-        """Scores (n,) of pictures (n, 1 or 3, height, width), each with its own prompt."""
-        pixels = self.unit(x)
+        """Scores (n,) of pictures (n, 1 or 3, height, width) or of anything else, with prompts."""
+        pixels = self.unit(x) if x.dim() == 4 and x.shape[1] in (1, 3) else x.float()
         if not self.params.gradient:
             pixels = pixels.detach()
         call = {"score": self._score, "batch": self._batch, "model": self._model}
@@ -211,7 +216,7 @@ class PythonCallable(PromptedReward[CallableParams]):
         found = torch.as_tensor(scores, device=x.device).float()
         if found.shape != (len(x),):
             raise UserError(
-                f"{self.params.function} returned shape {tuple(found.shape)} for {len(x)} pictures"
+                f"{self.params.function} returned shape {tuple(found.shape)} for {len(x)} samples"
             )
         return found
 
@@ -228,11 +233,14 @@ class PythonCallable(PromptedReward[CallableParams]):
         return self.function(prompt=prompts, image=images).rewards
 
     def weights(self) -> dict[str, str]:
-        module = self.params.function.partition(":")[0]
+        module, _, name = self.params.function.partition(":")
         try:
-            return {self.params.function: digest_of(module)}
+            found, known = digest_of(module), names_in(module)
         except (ModuleNotFoundError, SyntaxError) as error:
             raise UserError(f"cannot load '{self.params.function}': {error}") from error
+        if known is not None and name not in known:
+            raise UserError(f"the module '{module}' has no '{name}': {nearest(name, known)}")
+        return {self.params.function: found}
 
 
 def _bytes(pixels: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ from ray.tune.search import Searcher
 
 from bench.record.attempt import Attempt, lost
 from bench.runner.cell import Job
+from bench.runner.executors.parcels import packed
 from bench.runner.executors.ray_nodes import beside_driver
 from bench.runner.executors.ray_trial import CellTrainable, Courier, Mailbox, quiet_run
 from bench.runner.nodes import Machine
@@ -74,7 +75,7 @@ class CellSearcher(Searcher):  # type: ignore[misc]  # ray is untyped
         job = self._dispatcher.next()
         if job is None:
             return Searcher.FINISHED if self._dispatcher.finished else None
-        self._ray.get(self._mailbox.post.remote(job))
+        self._ray.get(self._mailbox.post.remote(packed(job, self._ray)))
         self._cells[trial_id] = job.id
         return {"cell": job.id}
 

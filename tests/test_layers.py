@@ -30,6 +30,9 @@ ALLOWED = {
     "bench.runner": CORE | {"bench.plan", "bench.record"},
     "bench.conformance": CORE | {"bench.plan", "bench.runner"},
     "bench.tracking": CORE | {"bench.record"},
+    "bench.notebook": CORE
+    | {"bench.plan", "bench.record", "bench.runner", "reports", "rewards"}
+    | {"bench.cli.execution", "bench.cli.progress"},
     "sweeps": CORE | {"bench.plan", "bench.record", "bench.runner"},
     "reports": {"bench.record", "bench.core.units"},
 }

@@ -57,12 +57,13 @@ class Site:
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Site:
-    """The example, a new method and a new reward, installed by pip as their users would."""
+    """The example, a new method, reward and task, installed by pip as their users would."""
     sources = tmp_path_factory.mktemp("sources")
     built = shutil.ignore_patterns("build", "*.egg-info", "__pycache__")
     shutil.copytree(EXAMPLE, sources / "example", ignore=built)
     verbs.new("method", "fresh-method", sources / "method")
     verbs.new("reward", "fresh-reward", sources / "reward")
+    verbs.new("task", "fresh-task", sources / "task")
     target = tmp_path_factory.mktemp("site")
     isolation = ["--no-build-isolation"] if find_spec("setuptools") else []
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", *isolation]
@@ -93,10 +94,10 @@ def test_the_example_keeps_its_contracts(site: Site) -> None:
 
 
 def test_a_new_package_passes_its_own_tests(site: Site) -> None:
-    folders = [str(site.sources / kind / "tests") for kind in ("method", "reward")]
+    folders = [str(site.sources / kind / "tests") for kind in ("method", "reward", "task")]
     done = site.python("-m", "pytest", "-q", "-p", "no:cacheprovider", *folders)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "4 passed" in done.stdout
+    assert "6 passed" in done.stdout
 
 
 def test_method_reward_and_task_of_a_third_party_run_together(site: Site, tmp_path: Path) -> None:

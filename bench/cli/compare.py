@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from bench.cli.console import wide_console
 from bench.cli.options import AsJson
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from rich.table import Table
 
 EXAMPLE = "bench compare runs/a runs/b"
 
@@ -23,4 +28,31 @@ def compare(
 
     with folder_of(open_run(first)) as a, folder_of(open_run(second)) as b:
         frame = table(a, b)
-    typer.echo(frame.to_json(orient="records") if as_json else frame.to_string(index=False))
+    if as_json:
+        typer.echo(frame.to_json(orient="records"))
+        return
+    console = wide_console(160)
+    for problem, rows in frame.groupby(["task", "reward", "strength"], sort=False):
+        console.print(_table(problem, rows.dropna(axis="columns", how="all")))
+
+
+def _table(problem: tuple[Any, ...], rows: pd.DataFrame) -> Table:
+    """The rows of a problem; long names are folded, so that it fits the terminal."""
+    from rich import box
+    from rich.table import Table
+
+    task, reward, strength = problem
+    made = Table(title=f"{task} · {reward}, strength {strength:g}", box=box.SIMPLE_HEAD)
+    shown = rows.drop(columns=["task", "reward", "strength"])
+    for name in shown.columns:
+        made.add_column(str(name), overflow="fold")
+    for row in shown.itertuples(index=False):
+        made.add_row(*map(_said, row))
+    return made
+
+
+def _said(value: Any) -> str:
+    """Four significant digits; nothing where nothing is known."""
+    if isinstance(value, float):
+        return "" if value != value else f"{value:.4g}"
+    return str(value)

@@ -9,6 +9,10 @@ import typer
 
 from bench.cli.options import AsJson
 
+DISTRIBUTIONS = {"open_clip": "open_clip_torch", "cleanfid": "clean-fid"}
+"""Packages that are imported under another name than they are installed."""
+
+
 EXAMPLE = "bench doctor quickstart --address auto --path /shared/runs"
 
 
@@ -45,12 +49,13 @@ def _here() -> None:
     import os
     import shutil
 
-    for name in ("torch", "ray", "mlflow", "optuna", "torchvision", "open_clip_torch", "diffusers"):
+    from bench.core.extras import EXTRAS, command
+
+    for name in ("torch", *EXTRAS):
         try:
-            typer.echo(f"{name:<18}{importlib.metadata.version(name)}")
+            typer.echo(f"{name:<18}{importlib.metadata.version(DISTRIBUTIONS.get(name, name))}")
         except importlib.metadata.PackageNotFoundError:
-            extra = "pip install 'tiltbench[images]' (about 1 GB)"
-            typer.echo(f"{name:<18}missing: {extra}")
+            typer.echo(f"{name:<18}missing: {command(EXTRAS[name])}")
     from bench.core.params import UserError
     from bench.models import weights
 

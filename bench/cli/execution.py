@@ -16,6 +16,19 @@ if TYPE_CHECKING:
     from sweeps.spec import Spec
 
 
+def chosen(kind: str | None, address: str | None = None) -> str:
+    """The executor that was asked for; without a word Ray, or this process where there is none."""
+    from bench.core.extras import command, has
+
+    if kind is not None:
+        return kind
+    if has("ray") or address is not None:
+        return "ray"
+    told = f"Cells run one after another in this process; {command('ray')} runs them side by side."
+    typer.echo(told, err=True)
+    return "inline"
+
+
 def starter(kind: str, address: str | None, workers: int | None) -> Callable[[], Executor]:
     """Makes the executor once there is something to run; UserError for an unknown kind."""
     from bench.core.params import UserError

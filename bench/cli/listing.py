@@ -3,47 +3,81 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
+from collections.abc import Callable
 from dataclasses import asdict
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from bench.cli.options import AsJson
+from bench.cli import options as o
+from bench.cli.completion import KINDS, kinds
 
 EXAMPLE = "bench list methods mfm-g"
-KINDS = ("tasks", "rewards", "methods", "metrics", "suites")
 
 
 def listing(
-    kind: Annotated[str, typer.Argument(help="tasks, rewards, methods, metrics or suites.")],
-    name: Annotated[str | None, typer.Argument(help="One of them, with its parameters.")] = None,
-    as_json: AsJson = False,
+    kind: Annotated[str, typer.Argument(help=f"{', '.join(KINDS)}.", autocompletion=kinds)],
+    name: Annotated[str | None, typer.Argument(help="One of them, with all that it is.")] = None,
+    root: o.Root = o.DEFAULT_ROOT,
+    as_json: o.AsJson = False,
 ) -> None:
-    """List what can be compared; with a NAME, show its parameters and ranges."""
+    """List what can be compared, and what was; with a NAME, show its parameters and partners."""
     from bench.core.params import UserError, nearest
 
     if kind not in KINDS:
         raise UserError(f"cannot list '{kind}': {nearest(kind, KINDS)}")
-    if kind == "suites":
-        rows = _suites()
-    elif name is not None:
-        _describe(kind, name, as_json)
+    if name is not None:
+        _one(kind, name, as_json)
         return
-    else:
-        from bench.core import plugins
-
-        rows = [asdict(plugin) for plugin in plugins.describe(kind)]  # type: ignore[arg-type]
+    rows = _rows(kind, root)
     if as_json:
         typer.echo(json.dumps(rows))
         return
     width = max((len(row["name"]) for row in rows), default=0)
-    for row in rows:
-        owner = "" if row["distribution"] == "tiltbench" else f"  [{row['distribution']}]"
-        typer.echo(f"{row['name']:<{width}}  {row['summary']}{owner}")
+    origins = [_origin(row) for row in rows]
+    wide = max(map(len, origins), default=0)
+    for row, origin in zip(rows, origins, strict=True):
+        error = row.get("error", "")
+        said = typer.style(f"broken: {error}", fg="red") if error else row["summary"]
+        typer.echo(f"{row['name']:<{width}}  {origin:<{wide}}  {said}")
+
+
+def _one(kind: str, name: str, as_json: bool) -> None:
+    from bench.cli.describing import describe, describe_suite
+    from bench.core.params import UserError
+
+    if kind in ("runs", "presets"):
+        raise UserError(f"'bench list {kind}' shows all of them: leave '{name}' out")
+    if kind == "suites":
+        describe_suite(name, as_json)
+    else:
+        describe(kind, name, as_json)
+
+
+def _rows(kind: str, root: str) -> list[dict[str, Any]]:
+    """Names, summaries and origins of a kind."""
+    from bench.core import plugins
+
+    made: dict[str, Callable[[str], list[dict[str, Any]]]] = {
+        "suites": lambda _: _suites(),
+        "runs": _runs,
+        "presets": _presets,
+    }
+    if kind in made:
+        return made[kind](root)
+    return [asdict(plugin) for plugin in plugins.describe(kind)]  # type: ignore[arg-type]
+
+
+def _origin(row: dict[str, Any]) -> str:
+    """The package that something comes from; of another's, with its version."""
+    version = row.get("version", "")
+    ours = row["distribution"] == "tiltbench" or not version
+    return str(row["distribution"]) if ours else f"{row['distribution']} {version}"
 
 
 def _suites() -> list[dict[str, Any]]:
-
     from bench.core.documents import read_yaml
     from bench.plan.suite import shipped
 
@@ -56,39 +90,27 @@ def _suites() -> list[dict[str, Any]]:
     return out
 
 
-def _describe(kind: str, name: str, as_json: bool) -> None:
-    """One plugin with its docstring and parameters."""
-    import dataclasses
-    import inspect
+def _runs(root: str) -> list[dict[str, Any]]:
+    """Every run below a folder, with how its cells ended."""
+    import pandas as pd
 
-    from bench.core import plugins
-    from bench.core.params import range_of
+    found = []
+    for suite in sorted(Path(root).glob("*/suite.yaml")):
+        table = suite.parent / "cells.parquet"
+        statuses = list(pd.read_parquet(table).status) if table.exists() else list[str]()
+        counts = ", ".join(f"{n} {status}" for status, n in sorted(Counter(statuses).items()))
+        found.append(_own(suite.parent.name, counts or "nothing has finished yet", str(root)))
+    return found
 
-    cls = plugins.load(kind, name)  # type: ignore[arg-type]
-    fields = (
-        dataclasses.fields(getattr(cls, "Params", plugins.Plugin)) if hasattr(cls, "Params") else ()
-    )
-    rows = []
-    for field in fields:
-        allowed = range_of(cls.Params, field.name)
-        bounds = (
-            "|".join(map(str, allowed.choices))
-            if allowed.choices
-            else f"[{allowed.low}, {allowed.high}]"
-            if allowed.low is not None or allowed.high is not None
-            else str(field.type)
-        ) + ("" if allowed.least is None else f", chosen from {allowed.least}")
-        rows.append(
-            {"name": field.name, "default": field.default, "range": bounds, "help": allowed.help}
-        )
-    doc = inspect.getdoc(cls) or ""
-    if as_json:
-        typer.echo(json.dumps({"name": name, "doc": doc, "parameters": rows}, default=str))
-        return
-    typer.echo(f"{name}: {doc}\n")
-    effort = getattr(cls, "effort", ())
-    for row in rows:
-        mark = " (buys compute)" if row["name"] in effort else ""
-        typer.echo(
-            f"  {row['name']:<14} {row['default']!s:<12} {row['range']:<34} {row['help']}{mark}"
-        )
+
+def _presets(root: str) -> list[dict[str, Any]]:
+    """Every preset below a folder, with the methods that it has parameters for."""
+    from bench.plan import presets
+
+    names = sorted(path.stem for path in presets.folder(root).glob("*.yaml"))
+    said = {name: ", ".join(presets.read(name, root)["methods"]) for name in names}
+    return [_own(name, methods, str(presets.folder(root))) for name, methods in said.items()]
+
+
+def _own(name: str, summary: str, where: str) -> dict[str, Any]:
+    return {"name": name, "summary": summary, "distribution": where}

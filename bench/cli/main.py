@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.metadata
+import json
 import os
 import sys
 from collections.abc import Callable
+from typing import Annotated
 
 import typer
 
 from bench.cli import (
     apply,
+    archive,
     audit,
     check,
     compare,
@@ -29,6 +33,7 @@ from bench.cli import (
     train,
     ui,
 )
+from bench.core.extras import lack
 from bench.core.interrupted import Interrupted
 from bench.core.names import printable
 from bench.core.params import UserError
@@ -49,6 +54,9 @@ VERBS: dict[str, tuple[Callable[..., None], str | None]] = {
     "audit": (audit.audit, audit.EXAMPLE),
     "sweep": (sweep.sweep, sweep.EXAMPLE),
     "apply": (apply.apply, apply.EXAMPLE),
+    "export": (archive.export, archive.EXPORT_EXAMPLE),
+    "import": (archive.import_run, archive.IMPORT_EXAMPLE),
+    "clean": (archive.clean, archive.CLEAN_EXAMPLE),
 }
 """What a verb does and an example of it, in the order of `bench --help`."""
 
@@ -83,12 +91,41 @@ def main() -> None:
     except UserError as error:
         if debug:
             raise
-        typer.secho(printable(f"error: {error}"), err=True, fg="red")
+        _say(str(error))
+        sys.exit(2)
+    except ModuleNotFoundError as error:
+        told = lack((error.name or "").partition(".")[0])
+        if debug or not told:
+            raise
+        _say(told)
         sys.exit(2)
     except Interrupted as error:
         with contextlib.suppress(OSError):  # the terminal may be gone
             typer.secho(f"stopped: {error}.", err=True, fg="yellow")
         sys.exit(130)
+
+
+def _say(error: str) -> None:
+    """The sentence for people, and as JSON where that was asked for."""
+    if "--json" in sys.argv:
+        typer.echo(json.dumps({"error": error}))
+    typer.secho(printable(f"error: {error}"), err=True, fg="red")
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"tiltbench {importlib.metadata.version('tiltbench')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_version, is_eager=True, help="The version, and exit."),
+    ] = False,
+) -> None:
+    """Of the command itself."""
 
 
 if __name__ == "__main__":

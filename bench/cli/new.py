@@ -11,27 +11,27 @@ if TYPE_CHECKING:
     pass
 
 COLOURS = {"pass": "green", "fail": "red", "skip": "yellow"}
-NEW_KINDS = ("method", "reward")
+NEW_KINDS = ("method", "reward", "task")
 
 EXAMPLE = "bench new method noise-search --to ../noise-search"
 
 
 def new(
-    kind: Annotated[str, typer.Argument(help="method or reward.")],
+    kind: Annotated[str, typer.Argument(help="method, reward or task.")],
     name: Annotated[str, typer.Argument(help="Its name, e.g. noise-search.")],
     to: Annotated[
-        Path | None, typer.Option("--to", help="Folder to write (default: tiltbench-NAME).")
+        Path | None, typer.Option("--to", help="Folder to write (default: NAME).")
     ] = None,
 ) -> None:
     """Write a working plugin package to start from."""
-    from bench.cli.templates import package, words
+    from bench.cli.templates import package
 
     _refuse(kind, name)
-    distribution = words(kind, name)["distribution"]
-    folder = to or Path(distribution)
+    folder = to or Path(name)
     _write(folder, package(kind, name))
+    where = folder if folder.is_absolute() else f"./{folder}"
     typer.echo(f"{folder} holds the {kind} '{name}'.  Next:")
-    typer.echo(f"  pip install -e {folder}\n  bench check {kind} {name}")
+    typer.echo(f"  pip install -e {where}\n  bench check {kind} {name}")
 
 
 def _refuse(kind: str, name: str) -> None:
@@ -44,7 +44,7 @@ def _refuse(kind: str, name: str) -> None:
         raise UserError(f"cannot write a new '{kind}': {nearest(kind, NEW_KINDS)}")
     if not valid(name):
         raise UserError(f"'{name}' is not a name: use lower-case words joined by hyphens")
-    if name in plugins.points("methods" if kind == "method" else "rewards"):
+    if name in plugins.points(f"{kind}s"):  # type: ignore[arg-type]
         raise UserError(f"there is a {kind} '{name}' already: choose another name")
 
 

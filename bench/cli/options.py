@@ -8,12 +8,31 @@ from typing import Annotated, Any
 
 import typer
 
-Tasks = Annotated[list[str], typer.Option("-t", "--task", help="Task, e.g. gmm:dimension=16.")]
+from bench.cli.completion import installed, suites
+
+Tasks = Annotated[
+    list[str],
+    typer.Option(
+        "-t", "--task", help="Task, e.g. gmm:dimension=16.", autocompletion=installed("tasks")
+    ),
+]
 Rewards = Annotated[
-    list[str], typer.Option("-r", "--reward", help="Reward, e.g. class-mixture:strength=5.")
+    list[str],
+    typer.Option(
+        "-r",
+        "--reward",
+        help="Reward, e.g. class-mixture:strength=5.",
+        autocompletion=installed("rewards"),
+    ),
 ]
 Methods = Annotated[
-    list[str], typer.Option("-m", "--method", help="Method, e.g. mfm-g:draws=4,scale=rescale.")
+    list[str],
+    typer.Option(
+        "-m",
+        "--method",
+        help="Method, e.g. mfm-g:draws=4,scale=rescale, or file.py:Class.",
+        autocompletion=installed("methods"),
+    ),
 ]
 Budgets = Annotated[
     list[str], typer.Option("-b", "--budget", help="Budget, e.g. paper-nfe=500; none to pin.")
@@ -31,21 +50,27 @@ Baselines = Annotated[
     ),
 ]
 SuiteName = Annotated[
-    str | None, typer.Argument(metavar="[SUITE]", help="A shipped suite or a YAML file.")
+    str | None,
+    typer.Argument(
+        metavar="[SUITE]", help="A shipped suite or a YAML file.", autocompletion=suites
+    ),
 ]
 Root = Annotated[
     str, typer.Option("--root", help="Folder or URL of runs.", envvar="TILTBENCH_ROOT")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
 Executor = Annotated[
-    str,
+    str | None,
     typer.Option(
         "--executor",
-        help="ray; inline (this process: crashes and hangs are not contained); or process (one).",
+        help="ray (default, where it is installed); inline (this process: crashes and hangs are "
+        "not contained); or process (one).",
     ),
 ]
 Address = Annotated[str | None, typer.Option("--address", help="Ray cluster to join.")]
-Workers = Annotated[int | None, typer.Option("--workers", help="Cells at once (default: cores).")]
+Workers = Annotated[
+    int | None, typer.Option("--workers", min=1, help="Cells at once (default: cores).")
+]
 Device = Annotated[
     str | None, typer.Option("--device", help="Where networks run: cpu, cuda or cuda:<number>.")
 ]
@@ -59,6 +84,8 @@ DEFAULT_ROOT = "runs"
 
 GOES_ON = "what has finished is stored; the same command goes on"
 """What is said of a run that was stopped, if there is nothing better."""
+INCIDENTAL = ("device", "batch", "seconds", "resources")
+"""Keys of a suite that change where and how cells run, and not which."""
 
 
 def suite_content(
@@ -77,10 +104,11 @@ def suite_content(
     """The suite that the command line asks for, before validation.
 
     Without SUITE and without -t, -r, -m it is the quickstart.  The device decides no samples, so
-    that an ad-hoc run is the same on each.
+    that an ad-hoc run is the same on each.  A shipped suite of which something is changed has a
+    folder of its own, beside that of the whole one.
     """
     from bench.core.params import UserError
-    from bench.plan.suite import apply_settings, load_suite
+    from bench.plan.suite import apply_settings, load_suite, shipped
 
     given: dict[str, Any] = {
         "tasks": tasks,
@@ -103,6 +131,8 @@ def suite_content(
         content: dict[str, Any] = {"name": name or _own_name(given, settings), **given}
     else:
         content = load_suite(suite)
+        if suite in shipped() and (suffix := _change(given, settings)):
+            content["name"] = f"{content['name']}-{suffix}"
         content |= given
         if "blocks" in content:
             content["blocks"] = [{**block, **given} for block in content["blocks"]]
@@ -115,5 +145,15 @@ def suite_content(
 
 def _own_name(given: dict[str, Any], settings: list[str]) -> str:
     """The same ad-hoc command finds its run again; another one does not overwrite it."""
+    return f"custom-{_hashed(given, settings)}"
+
+
+def _change(given: dict[str, Any], settings: list[str]) -> str:
+    """What tells a changed suite from the whole one; "" where nothing that counts was changed."""
+    counted = [text for text in settings if text.partition("=")[0] not in INCIDENTAL]
+    return _hashed(given, counted) if given or counted else ""
+
+
+def _hashed(given: dict[str, Any], settings: list[str]) -> str:
     text = json.dumps([given, sorted(settings)], sort_keys=True)
-    return f"custom-{hashlib.sha256(text.encode()).hexdigest()[:6]}"
+    return hashlib.sha256(text.encode()).hexdigest()[:6]

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from bench.core.names import printable
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from bench.core.cells import Planned
     from bench.record.attempt import Attempt
     from sweeps.study import Study
 
 
 class CellProgress:
-    """A live bar on a terminal, a line per tenth elsewhere, nothing when quiet."""
+    """A live bar on a terminal or in a notebook with widgets, a line per tenth elsewhere.
+
+    Nothing when quiet.
+    """
 
     def __init__(self, quiet: bool) -> None:
         from rich.console import Console
@@ -43,7 +49,7 @@ class CellProgress:
         if self.quiet:
             return
         self.console.print(f"{total} cells on {workers} worker{'s' * (workers > 1)}")
-        if self.console.is_terminal:
+        if self.console.is_terminal or _has_widgets(self.console):
             self.bar = p.Progress(
                 p.TextColumn("{task.description}"),
                 p.BarColumn(),
@@ -73,8 +79,13 @@ class CellProgress:
         if self.bar is not None:
             note = f"{self.failed} failed" if self.failed else ""
             self.bar.update(self.task, advance=1, bad=note)
-        elif self.done % max(1, self.total // 10) == 0:
+        elif self.done % -(-self.total // 10) == 0:
             self.console.print(f"{self.done}/{self.total} cells, {self.failed} failed")
+
+
+def _has_widgets(console: Console) -> bool:
+    """Whether this is a notebook in which a bar can move."""
+    return console.is_jupyter and find_spec("ipywidgets") is not None
 
 
 class TrialProgress:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from bench.cli.completion import runs
+
 if TYPE_CHECKING:
     from bench.record.store import Store
 
@@ -15,7 +17,10 @@ EXAMPLE = "bench report runs/quickstart"
 
 
 def report(
-    run: Annotated[str, typer.Argument(help="A run folder or its URL, e.g. runs/quickstart.")],
+    run: Annotated[
+        str,
+        typer.Argument(help="A run folder or its URL, e.g. runs/quickstart.", autocompletion=runs),
+    ],
     markdown: Annotated[
         Path | None,
         typer.Option("--markdown", help="Also write the tables to this file."),

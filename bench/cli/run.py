@@ -9,7 +9,7 @@ import typer
 
 from bench.cli import options as o
 from bench.cli.console import wide_console
-from bench.cli.execution import check_places, mirror, say_damage, starter, write_report
+from bench.cli.execution import check_places, chosen, mirror, say_damage, starter, write_report
 from bench.cli.progress import CellProgress, TrialProgress
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def run(
     baselines: o.Baselines = True,
     device: o.Device = None,
     dtype: o.Dtype = None,
-    executor: o.Executor = "ray",
+    executor: o.Executor = None,
     address: o.Address = None,
     workers: o.Workers = None,
     retry_failed: Retry = False,
@@ -54,6 +54,7 @@ def run(
     from bench.runner.run import run_suite
     from bench.runner.stopping import stoppable
 
+    executor = chosen(executor, address)
     start = starter(executor, address, workers)
     content = o.suite_content(
         suite, task, reward, method, budget, seeds, name, settings, baselines, device, dtype
@@ -101,37 +102,46 @@ def _finish(store: Store, outcome: Outcome, track: bool, as_json: bool) -> None:
     (_print_json if as_json else _print)(store, outcome)
     if track and fresh:
         mirror(store)
-    if outcome.failed:
-        raise typer.Exit(1)
     if not outcome.plan:
         raise UserError("the suite holds no cells")
+    if outcome.failed or not outcome.statuses.get("ok"):
+        raise typer.Exit(1)
 
 
 def _print_json(store: Store, outcome: Outcome) -> None:
-    typer.echo(
-        json.dumps(
-            {
-                "run": store.url,
-                "executed": outcome.executed,
-                "cached": outcome.cached,
-                "statuses": outcome.statuses,
-                "report": f"{store.url}/report.html",
-            }
-        )
-    )
+    from bench.record.copies import folder_of
+    from reports.data.run import load_run
+    from reports.tables.terminal import headline
+
+    with folder_of(store) as folder:
+        loaded = load_run(folder)
+    results = headline(loaded.cells, loaded.metrics)
+    told = {
+        "run": store.url,
+        "executed": outcome.executed,
+        "cached": outcome.cached,
+        "statuses": outcome.statuses,
+        "report": f"{store.url}/report.html",
+        "results": json.loads(results.to_json(orient="records")),
+    }
+    typer.echo(json.dumps(told))
 
 
 def _print(store: Store, outcome: Outcome) -> None:
-    console = wide_console(120)
-    if outcome.executed == 0 and outcome.remeasured == 0:
-        console.print(f"Nothing to do: all {outcome.cached} cells of '{store.name}' are stored.")
-    else:
-        from bench.record.copies import folder_of
-        from reports.tables.terminal import console as tables
+    """The tables, also of a run that was finished before; whatever did not end well; the counts."""
+    from bench.record.copies import folder_of
+    from reports.tables.terminal import console as tables
+    from reports.tables.terminal import troubles
 
-        with folder_of(store) as folder:
-            for table in tables(folder):
-                console.print(table)
+    console = wide_console(120)
+    with folder_of(store) as folder:
+        shown, lines = tables(folder), troubles(folder)
+    for table in shown:
+        console.print(table)
+    for line in lines:
+        console.print(line, markup=False, highlight=False)
+    if outcome.executed == 0 and outcome.remeasured == 0 and outcome.cached:
+        console.print(f"Nothing to do: all {outcome.cached} cells of '{store.name}' are stored.")
     counts = ", ".join(f"{count} {status}" for status, count in sorted(outcome.statuses.items()))
     console.print(f"{counts}.")
     console.print(f"Report: {store.url}/report.html", soft_wrap=True, highlight=False)

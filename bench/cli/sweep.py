@@ -9,7 +9,7 @@ import typer
 
 from bench.cli import options as o
 from bench.cli.console import wide_console
-from bench.cli.execution import check_places, mirror, starter, write_report
+from bench.cli.execution import check_places, chosen, mirror, starter, write_report
 from bench.cli.progress import CellProgress, TrialProgress
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def sweep(
     name: o.Name = None,
     device: o.Device = None,
     dtype: o.Dtype = None,
-    executor: o.Executor = "ray",
+    executor: o.Executor = None,
     address: o.Address = None,
     workers: o.Workers = None,
     dashboard: Dashboard = False,
@@ -82,6 +82,7 @@ def sweep(
     from sweeps.space import parse_change
     from sweeps.spec import Spec
 
+    executor = chosen(executor, address)
     start = starter(executor, address, workers)
     spec = Spec(
         task=task,

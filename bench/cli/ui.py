@@ -34,6 +34,9 @@ def ui(
     root: o.Root = o.DEFAULT_ROOT,
 ) -> None:
     """Open the runs in MLflow's web interface, until Ctrl-C."""
+    from bench.core.extras import need
+
+    need("mlflow")
     uri = _uri(run, root)
     if uri.startswith("http"):
         typer.echo(f"MLflow is served at {uri}")

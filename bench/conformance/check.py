@@ -64,7 +64,7 @@ def _load(kind: str, name: str) -> type[Any]:
         raise UserError(f"the {kind} '{name}' cannot be imported: {one_line(error)}") from error
     if isinstance(cls, type) and issubclass(cls, CONTRACTS[kind]):
         return cls
-    raise UserError(f"the entry point '{name}' must name a subclass of bench.api.{kind.title()}")
+    raise UserError(f"'{name}' must name a subclass of bench.api.{kind.title()}")
 
 
 def check_method(
@@ -112,7 +112,8 @@ def _first_compatible(world: str, rewards: Sequence[str]) -> str:
 
 def _siblings(group: plugins.Group, name: str, wanted: plugins.Group) -> list[str]:
     """Plugins of another group that a third-party plugin's own package brings."""
-    owner = plugins.points(group)[name].dist
+    point = plugins.points(group).get(name)
+    owner = None if point is None else point.dist
     if owner is None or owner.name == "tiltbench":
         return []
     beside = plugins.points(wanted).items()

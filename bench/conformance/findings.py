@@ -138,12 +138,16 @@ def _check_searchable(params: type[Any], name: str) -> None:
 
 
 @contextmanager
-def globals_kept() -> Iterator[None]:
-    """Raise Broken if the block changes state that all plugins of a process share."""
+def globals_kept(drawing: bool = False) -> Iterator[None]:
+    """Raise Broken if the block changes state that all plugins of a process share.
+
+    drawing: it may draw from torch's generator, as every module of torch does for its first
+    weights, but not seed it.
+    """
     with _unusual_generators():
-        before = _globals()
+        before = _globals(drawing)
         yield
-        changed = [name for name, value in _globals().items() if value != before[name]]
+        changed = [name for name, value in _globals(drawing).items() if value != before[name]]
     expect(
         not changed,
         f"it changed {' and '.join(changed)}; draw from problem.noise or from a generator "
@@ -166,10 +170,11 @@ def _unusual_generators() -> Iterator[None]:
         torch.set_rng_state(saved[2])
 
 
-def _globals() -> dict[str, Any]:
+def _globals(drawing: bool) -> dict[str, Any]:
     numpy_state: Any = np.random.get_state()  # noqa: NPY002
+    state = torch.initial_seed() if drawing else bytes(torch.get_rng_state().numpy())
     return {
-        "torch's global random state": bytes(torch.get_rng_state().numpy()),
+        "torch's global random state": state,
         "numpy's global random state": (numpy_state[1].tobytes(), numpy_state[2]),
         "Python's global random state": random.getstate(),
         "the default dtype": torch.get_default_dtype(),

@@ -34,13 +34,48 @@ def digest_of(module: str) -> str:
     source = _file(module)
     if source is not None:
         _parsed(source)
-    found: dict[str, Path | None] = {}
-    _collect(module, found)
     total = hashlib.sha256()
-    for name in sorted(found):
-        path = found[name]
+    for name, path in sorted(sources_of(module).items()):
         total.update(name.encode() + b"\0" + (path.read_bytes() if path else b"") + b"\0")
     return total.hexdigest()
+
+
+def sources_of(module: str) -> dict[str, Path | None]:
+    """The module and the local modules that it imports, with their files."""
+    found: dict[str, Path | None] = {}
+    _collect(module, found)
+    return found
+
+
+def names_in(module: str) -> set[str] | None:
+    """Names that a module's source defines or imports at its top level, without running it.
+
+    None where they cannot be told: no source, `from x import *`, a `__getattr__` of the module.
+    Raises ModuleNotFoundError if there is no such module, SyntaxError if Python cannot read it.
+    """
+    source = _file(module)
+    if source is None:
+        return None
+    found = set(_bound(_parsed(source)))
+    return None if found & {"*", "__getattr__"} else found
+
+
+def _bound(block: ast.AST) -> Iterator[str]:
+    """Names that statements bind, in the branches of `if`, `try`, `with` and loops as well."""
+    for node in ast.iter_child_nodes(block):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            yield node.name
+        elif isinstance(node, ast.Import | ast.ImportFrom):
+            yield from ((alias.asname or alias.name).partition(".")[0] for alias in node.names)
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            yield node.id
+        else:
+            yield from _bound(node)
+
+
+def is_local(module: str) -> bool:
+    """Whether a module has a source file that is neither installed nor of this project."""
+    return _local(module) is not None
 
 
 def _collect(module: str, found: dict[str, Path | None]) -> None:

@@ -161,8 +161,11 @@ def _check_range(value: Any, allowed: Range, where: str) -> None:
 
 
 def parse_name(text: str) -> tuple[str, dict[str, Any]]:
-    """Split `name:key=value,key=value`; lists are written `a|b|c`."""
-    name, _, rest = text.partition(":")
+    """Split `name:key=value,key=value`; lists are written `a|b|c`.
+
+    A name may say where its class is, `module:Class` or `file.py:Class`: it then holds a colon.
+    """
+    name, rest = _split(text)
     values: dict[str, Any] = {}
     for part in filter(None, rest.split(",")):
         key, equals, value = part.partition("=")
@@ -172,6 +175,15 @@ def parse_name(text: str) -> tuple[str, dict[str, Any]]:
     if not name.strip():
         raise UserError(f"'{text}' has no name; write name or name:key=value")
     return name.strip(), values
+
+
+def _split(text: str) -> tuple[str, str]:
+    """The name and its parameters; what stands between two colons and is a word is of the name."""
+    name, _, rest = text.partition(":")
+    word, _, after = rest.partition(":")
+    if name.strip() and word.partition("@")[0].isidentifier():
+        return f"{name}:{word}", after
+    return name, rest
 
 
 def parse_value(text: str) -> Any:

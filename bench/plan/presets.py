@@ -67,8 +67,8 @@ def resolved(text: str, seeds: Sequence[int], root: str | None = None) -> str:
     Parameters given in the name win.  Raises UserError if `seeds` were tuned on.
     """
     name, given = parse_name(text)
-    method, at, preset = name.partition("@")
-    if not at:
+    method, at, preset = name.rpartition("@")
+    if not at or ":" in preset:  # of a folder's name
         return text
     methods = read(preset, root)["methods"]
     if method not in methods:

@@ -19,6 +19,7 @@ from typing import Any
 
 import torch
 
+from bench.core import plugins
 from bench.core.accelerator import device_name
 from bench.core.cells import Cell
 from bench.core.finite import all_finite
@@ -48,6 +49,7 @@ class Job:
 
     workdir: where a fit keeps its checkpoints, on the machine that runs it; None keeps none.
     shards: where the batches of a cell are kept until it has ended; None keeps none.
+    local: plugins that the cell names and that another process would not find.
     """
 
     cell: Cell
@@ -56,6 +58,7 @@ class Job:
     fitted: bytes | None = None
     workdir: Path | None = None
     shards: Shards | None = None
+    local: tuple[plugins.Local, ...] = ()
 
     @property
     def id(self) -> str:
@@ -64,6 +67,7 @@ class Job:
 
     def run(self) -> Attempt:
         """Execute it here: fit, or sample (from what a fit left) and measure."""
+        plugins.add(*self.local)
         torch.set_num_threads(self.cell.threads)
         memory.keep_freed()
         memory.reset()

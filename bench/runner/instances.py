@@ -43,8 +43,8 @@ class Instances:
 
 
 @lru_cache(maxsize=8)
-def cached_task(name: str, params: str) -> Task[Any]:
-    """Tasks hold weights, so a worker builds each once."""
+def cached_task(name: str, params: str, _version: str = "") -> Task[Any]:
+    """Tasks hold weights, so a worker builds each once; of another version it is another one."""
     with seeded(f"{name} {params}"):  # not by the cell that happens to come first
         task: Task[Any] = make("tasks", name, json.loads(params))
     return task
@@ -64,7 +64,8 @@ def instances_of(cell: Cell, fitted: bytes | None = None) -> Instances:
     """
     place = Place(cell.device, cell.dtype)
     place.check()
-    task = cached_task(cell.task, canonical(cell.task_params))
+    version = cell.versions.get("task", "")
+    task = cached_task(cell.task, canonical(cell.task_params), version)
     place.carry(task.flow, task.posterior, task.decode)
     reward = make("rewards", cell.reward, cell.reward_params)
     _as_planned(reward, cell)

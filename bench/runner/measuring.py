@@ -82,8 +82,10 @@ def evaluate(
     compare cells of any.
     """
     place = instances.place
-    x = decoded(place.here(samples.x), instances.task, place)
+    # A method that leaves gradients on, over a network that wants them, hands over the graph too.
+    x = decoded(place.here(samples.x.detach()), instances.task, place)
     weight, group = place.here((samples.log_weight, samples.group))
+    weight = None if weight is None else weight.detach()
     samples = replace(samples, x=x, log_weight=weight, group=group)
     classes = {name: plugins.load("metrics", name) for name in metrics}
     with place.measuring():

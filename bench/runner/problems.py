@@ -37,7 +37,7 @@ def make_problem(cell: Cell, instances: Instances, meter: Meter, rows: range) ->
     """The metered problem of a cell."""
     task, target, condition = instances.task, instances.target, cell.condition
     world, decode = _world(cell), _metered_decoder(cell, instances, meter)
-    wish = (*world, cell.reward, canonical(cell.reward_params))
+    wish = (*world, cell.reward, cell.versions.get("reward", ""), canonical(cell.reward_params))
     posterior, oracle = task.posterior, task.oracle(target.reward, target.strength)
     return Problem(
         flow=_metered_flow(cell, instances, meter),
@@ -115,8 +115,8 @@ def _scored(
 
 
 def _world(cell: Cell) -> tuple[str, ...]:
-    """Names a task's callables in the table of FLOP prices."""
-    return cell.task, canonical(cell.task_params)
+    """Names a task's callables in the table of FLOP prices; a notebook may change what it names."""
+    return cell.task, cell.versions.get("task", ""), canonical(cell.task_params)
 
 
 FIT_ROWS = 1 << 20

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from bench.core.extras import command
 from bench.core.params import UserError
 from bench.record.store import Store
 
@@ -52,7 +53,7 @@ def connect(store: Store) -> Any:
     try:
         from mlflow.tracking import MlflowClient
     except ImportError as error:
-        raise UserError("MLflow is not installed: 'pip install mlflow', or --no-track") from error
+        raise UserError(f"MLflow is not installed: {command('tracking')}, or --no-track") from error
     for name in ("alembic", "mlflow"):
         # Errors are raised too, and told in one sentence.
         logging.getLogger(name).setLevel(logging.CRITICAL)

@@ -33,7 +33,27 @@ def console(run: Path) -> list[Table]:
     """One table per task and reward: for each budget the methods, with their cost and use."""
     loaded = load_run(run)
     summary = summary_of(loaded)
-    return [_table(summary, problem) for problem in summary.problems]
+    return [
+        _table(summary, problem)
+        for problem in summary.problems
+        if any(len(entry.done) for entry in summary.of(problem))
+    ]
+
+
+def troubles(run: Path) -> list[str]:
+    """What did not end well and why, a line for every reason, with the methods that share it."""
+    loaded = load_run(run)
+    shared: dict[tuple[str, str], list[str]] = {}
+    for entry in summarise(loaded.cells, loaded.metrics).entries:
+        if entry.trouble:
+            shared.setdefault((entry.problem.title, entry.trouble), []).append(_at(entry))
+    return [
+        f"{', '.join(dict.fromkeys(who))} on {where}: {why}" for (where, why), who in shared.items()
+    ]
+
+
+def _at(entry: Entry) -> str:
+    return f"{entry.method} at {entry.budget}" if entry.budget else entry.method
 
 
 def _row(summary: Summary, entry: Entry) -> dict[str, Any]:

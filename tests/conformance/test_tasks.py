@@ -93,6 +93,23 @@ class FallingTimes(OwnTimes):
     make = Flow
 
 
+class OrdinaryModule(Plane):
+    """A good task whose network is made as torch makes it, and then loaded."""
+
+    def __init__(self, params: NoParams) -> None:
+        Task.__init__(self, params)
+        self.flow = TrainedFlow()
+
+
+class ReseededFlow(Plane):
+    """Somebody else's random numbers begin anew."""
+
+    def __init__(self, params: NoParams) -> None:
+        Task.__init__(self, params)
+        torch.manual_seed(0)
+        self.flow = TrainedFlow()
+
+
 class UnseededFlow(Plane):
     make = staticmethod(lambda: TrainedFlow(None))
 
@@ -250,6 +267,8 @@ BROKEN_TASKS: dict[type[Plane], set[str]] = {
     ShiftedPosterior: {"posterior mean"},
     UnseededPosterior: {"posterior"},
     WrongOracle: {"oracle"},
+    OrdinaryModule: set(),
+    ReseededFlow: {"reproducible"},
     UnseededFlow: {"reproducible"},
     NormalisingFlow: {"batch size"},
     FrozenFlow: {"gradient"},

@@ -1,7 +1,7 @@
 """What `bench new` writes: a package with one plugin, as string templates.
 
 Placeholders: $name (noise-walk), $distribution (tiltbench-noise-walk), $module
-(tiltbench_noise_walk), $cls (NoiseWalkMethod), $kind (method or reward).
+(tiltbench_noise_walk), $cls (NoiseWalkMethod), $kind (method, reward or task).
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from string import Template
 
-from bench.cli.templates import method, reward
+from bench.cli.templates import method, reward, task
 
 PYPROJECT = """\
 [build-system]
@@ -30,8 +30,8 @@ test = ["pytest"]
 $name = "$module:$cls"
 """
 
-SOURCES = {"method": method.SOURCE, "reward": reward.SOURCE}
-TESTS = {"method": method.TEST, "reward": reward.TEST}
+SOURCES = {"method": method.SOURCE, "reward": reward.SOURCE, "task": task.SOURCE}
+TESTS = {"method": method.TEST, "reward": reward.TEST, "task": task.TEST}
 
 
 def words(kind: str, name: str) -> dict[str, str]:

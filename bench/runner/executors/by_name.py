@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from bench.core.extras import need
 from bench.runner.executors.base import Executor
 
 
@@ -15,7 +16,8 @@ def inline(_address: str | None, _workers: int | None) -> Executor:
 
 
 def ray(address: str | None, workers: int | None) -> Executor:
-    """As trials of Ray Tune, on this machine or a cluster."""
+    """As trials of Ray Tune, on this machine or a cluster; UserError where Ray is not installed."""
+    need("ray")
     from bench.runner.executors.ray import RayTune
 
     return RayTune(address, workers)

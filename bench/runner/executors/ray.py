@@ -17,6 +17,7 @@ from bench.plan.resources import requested
 from bench.record.attempt import lost
 from bench.runner.cell import Job
 from bench.runner.executors.base import Sink
+from bench.runner.executors.parcels import packed
 from bench.runner.executors.ray_nodes import beside_driver, check_nodes
 from bench.runner.nodes import Machine
 from bench.runner.stopping import listen
@@ -127,10 +128,9 @@ def _round(ray: Any, jobs: list[Job], mailbox: Any, courier: Any, workers: int |
 
     asked = {job.id: requested(job.cell) for job in jobs}
     driver = None if workers else Machine.here()
+    parcels = by_reference(ray, (packed(job, ray) for job in jobs))
     trainable = tune.with_resources(
-        tune.with_parameters(
-            CellTrainable, jobs=by_reference(ray, jobs), mailbox=mailbox, driver=driver
-        ),
+        tune.with_parameters(CellTrainable, jobs=parcels, mailbox=mailbox, driver=driver),
         lambda config: tune.PlacementGroupFactory([asked[config["cell"]]]),
     )
     with tempfile.TemporaryDirectory(prefix="tiltbench-") as scratch:

@@ -1,0 +1,1 @@
+"""Comparisons from Python: what `from bench import compare, from_velocity` gives."""

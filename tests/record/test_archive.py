@@ -1,0 +1,123 @@
+"""A run as one file: whole, equal and harmless; what is left over is found, and nothing else."""
+
+import io
+import tarfile
+
+import pandas as pd
+import pytest
+
+from bench.cli import archive as verbs
+from bench.core.params import UserError
+from bench.plan.suite import build_suite
+from bench.record.archive import leftovers, unpacked
+from bench.record.store import Store, open_run
+from bench.runner.executors.inline import Inline
+from bench.runner.run import run_suite
+from tests.worlds.silent import Silent
+
+CONTENT = {
+    "name": "small", "tasks": ["gmm:dimension=2"], "rewards": ["linear"], "budgets": ["none"],
+    "methods": ["prior:steps=2", "best-of-n:steps=2"], "seeds": 1, "n": 16,
+}  # fmt: skip
+
+
+def run(folder, **changes):
+    store = Store(str(folder / "runs"), "small")
+    run_suite(build_suite(CONTENT | changes), store, Inline, Silent())
+    return store
+
+
+def contents(folder):
+    skip = ("report.html", "probe")
+    return {
+        str(p.relative_to(folder)): p.read_bytes()
+        for p in folder.rglob("*")
+        if p.is_file() and p.name not in skip
+    }
+
+
+def test_a_run_comes_out_as_it_went_in_and_computes_nothing_again(tmp_path, monkeypatch):
+    store = run(tmp_path)
+    (store.folder / "work").mkdir()
+    (store.folder / "work" / "half.pt").write_bytes(b"half")
+    monkeypatch.chdir(tmp_path)
+    verbs.export(store.folder)
+    verbs.import_run(tmp_path / "small.tar.gz", None, str(tmp_path / "there"))
+    before, after = contents(store.folder), contents(tmp_path / "there" / "small")
+    assert before.pop("work/half.pt") and before == after
+    assert (tmp_path / "there" / "small" / "report.html").is_file()
+    there = Store(str(tmp_path / "there"), "small")
+    assert run_suite(build_suite(CONTENT), there, Inline, Silent()).executed == 0
+    with pytest.raises(UserError, match="is there already: give another name with --name"):
+        unpacked(tmp_path / "small.tar.gz", tmp_path / "there")
+
+
+def archived(tmp_path, *members):
+    """An archive of members (name, bytes) or TarInfo."""
+    path = tmp_path / "bad.tar.gz"
+    with tarfile.open(path, "w:gz") as archive:
+        for member in (("x/suite.yaml", b"name: x"), *members):
+            if isinstance(member, tarfile.TarInfo):
+                archive.addfile(member)
+                continue
+            info = tarfile.TarInfo(member[0])
+            info.size = len(member[1])
+            archive.addfile(info, io.BytesIO(member[1]))
+    return path
+
+
+def link(name, kind, target):
+    info = tarfile.TarInfo(name)
+    info.type, info.linkname = kind, target
+    return info
+
+
+@pytest.mark.parametrize(
+    "member",
+    [
+        ("../outside.json", b""),
+        ("/etc/outside", b""),
+        ("x/../../outside", b""),
+        ("x//suite.yaml", b""),
+        ("x/cells/../suite.yaml", b""),
+        ("x/report.html", b"<script>"),
+        ("x/cells/ab/attempts/1/model.pt", b"pickle"),
+        ("x/work/ab/checkpoint.pt", b""),
+        ("y/suite.yaml", b""),
+        ("./suite.yaml", b""),
+        link("x/cells.parquet", tarfile.SYMTYPE, "/etc/passwd"),
+        link("x/cells.parquet", tarfile.LNKTYPE, "/etc/passwd"),
+        link("x/cells.parquet", tarfile.FIFOTYPE, ""),
+    ],
+)
+def test_an_archive_with_anything_else_is_refused_whole(tmp_path, member):
+    root = tmp_path / "runs"
+    with pytest.raises(UserError, match="is no archive of a run"):
+        unpacked(archived(tmp_path, member), root)
+    assert not root.exists() or not list(root.iterdir())
+
+
+def test_what_is_no_archive_is_one_sentence(tmp_path):
+    (tmp_path / "text.tar.gz").write_text("hello")
+    cut = archived(tmp_path, ("x/cells.parquet", bytes(range(256)) * 400))
+    cut.write_bytes(cut.read_bytes()[:200])
+    for path in (tmp_path / "text.tar.gz", tmp_path / "nowhere.tar.gz", cut):
+        with pytest.raises(UserError, match="cannot be read as an archive"):
+            unpacked(path, tmp_path / "runs")
+    assert not (tmp_path / "runs" / "x").exists()
+
+
+def test_leftovers_are_what_no_row_needs(tmp_path, capsys):
+    store = run(tmp_path)
+    assert list(leftovers(store)) == []
+    run(tmp_path, methods=["prior:steps=3", "best-of-n:steps=2"])
+    store = open_run(str(store.folder))
+    found = list(leftovers(store))
+    assert [why for _, why in found] == ["no row of the last plan"]
+    verbs.clean(store.folder)
+    assert found[0][0].is_dir() and "would be deleted" in capsys.readouterr().out
+    kept = pd.read_parquet(store.folder / "cells.parquet").cell
+    verbs.clean(store.folder, yes=True)
+    assert {p.name for p in (store.folder / "cells").iterdir()} == set(kept)
+    verbs.clean(store.folder)
+    assert "Nothing to clean" in capsys.readouterr().out
