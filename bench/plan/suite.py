@@ -81,8 +81,8 @@ class Block(BaseModel):
     budgets: list[str] = Field(default_factory=lambda: ["none"])
     seeds: int | list[int] = 3
     n: int = Field(256, gt=1)
-    conditions_per_cell: int = Field(1, gt=0)
-    held_out_conditions: int = Field(0, ge=0)
+    conditions_per_cell: int = Field(default=1, gt=0)
+    held_out_conditions: int = Field(default=0, ge=0)
     batch: int = Field(1024, gt=0)
     threads: int = Field(1, gt=0)
     seconds: float | None = Field(None, gt=0)
