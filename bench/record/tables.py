@@ -9,6 +9,7 @@ from functools import cache
 from importlib.metadata import version
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from bench.core import plugins
@@ -207,7 +208,7 @@ def _rows_within(predicted: Work, measured: Mapping[str, float]) -> bool:
 def _metric_rows(index: Index, ran: Mapping[str, Planned]) -> Iterator[dict[str, Any]]:
     for cell in ran:
         rows = map(_declared, index.metrics(cell).values())
-        yield from ({"cell": cell, **asdict(row)} for row in rows)
+        yield from ({"cell": cell, **vars(row)} for row in rows)
 
 
 def _declared(row: MetricRow) -> MetricRow:
@@ -228,20 +229,21 @@ def _declarations(metric: str) -> dict[str, Any]:
 
 def _samples(index: Index, ran: Mapping[str, Planned]) -> pd.DataFrame:
     """One row per returned sample with its scores."""
-    frames = []
-    for cell, row in ran.items():
+    frames: dict[str, pd.DataFrame] = {}
+    for cell in ran:
         try:
             scores = index.scores(cell)
         except Damaged:
             scores = None
-        if scores is None:
-            continue
-        scores.insert(0, "cell", cell)
-        scores.insert(1, "condition", _condition(row))
-        scores.insert(2, "index", range(len(scores)))
-        frames.append(scores)
-    empty = pd.DataFrame(columns=["cell", "condition", "index", "reward"])
-    return pd.concat(frames, ignore_index=True) if frames else empty
+        if scores is not None:
+            frames[cell] = scores
+    if not frames:
+        return pd.DataFrame(columns=["cell", "condition", "index", "reward"])
+    joined, sizes = pd.concat(frames.values(), ignore_index=True), list(map(len, frames.values()))
+    joined.insert(0, "cell", np.repeat(list(frames), sizes))
+    joined.insert(1, "condition", np.repeat([_condition(ran[cell]) for cell in frames], sizes))
+    joined.insert(2, "index", np.concatenate([np.arange(size) for size in sizes]))
+    return joined
 
 
 def _results(cells: pd.DataFrame, metrics: pd.DataFrame) -> pd.DataFrame:
