@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import fsspec
@@ -117,7 +116,7 @@ class RunFiles:
         """What lies in a folder of the run, sorted; nothing where there is no such folder."""
         try:
             if self.local:
-                return sorted(os.listdir(f"{self.path}/{folder}"))
+                return sorted(each.name for each in Path(self.path, folder).iterdir())
             return sorted(Path(p).name for p in self.fs.ls(f"{self.path}/{folder}", detail=False))
         except (FileNotFoundError, NotADirectoryError):
             return []
