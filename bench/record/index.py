@@ -92,7 +92,8 @@ class Index:
             return {}
         try:
             rows = _metric_rows(_present(data), stored.number)
-            if not rows.keys() >= set(stored.attempt.measured or ()):
+            found = {f"{row.metric}@{row.version}" for row in rows.values()}
+            if not found >= set(stored.attempt.measured or ()):
                 raise Damaged("lacks metrics that were measured")
             return rows
         except Damaged as damage:
