@@ -28,7 +28,7 @@ def _nothing(_before: Any, _after: Any) -> str:
 
 @dataclass(frozen=True)
 class Global:
-    """A thing that belongs to the whole process: how it is read, put back, and what of it changed."""
+    """What belongs to the whole process: how it is read, put back, and what of it changed."""
 
     read: Callable[[], Any]
     write: Callable[[Any], object]
