@@ -13,6 +13,7 @@ from dataclasses import asdict, fields, replace
 from typing import Any
 
 import pandas as pd
+import pyarrow.parquet as parquet_files
 
 from bench.core.cells import Cell
 from bench.record import layout
@@ -90,7 +91,8 @@ class Index:
             return {}
         try:
             rows = _metric_rows(_present(data), stored.number)
-            if not rows.keys() >= set(stored.attempt.measured or ()):
+            found = {f"{row.metric}@{row.version}" for row in rows.values()}
+            if not found >= set(stored.attempt.measured or ()):
                 raise Damaged("lacks metrics that were measured")
             return rows
         except Damaged as damage:
@@ -120,7 +122,10 @@ class Index:
         if data is None and layout.SCORES not in (self._last_files(cell) or ()):
             return None
         try:
-            return pd.read_parquet(io.BytesIO(self._checked(cell, layout.SCORES, data)))
+            # One thread: to start some takes longer than to read a few columns.
+            file = io.BytesIO(self._checked(cell, layout.SCORES, data))
+            found: pd.DataFrame = parquet_files.read_table(file, use_threads=False).to_pandas()
+            return found
         except (OSError, ValueError) as error:  # pyarrow's are both
             raise self.void(cell, layout.SCORES, str(error)) from error
 

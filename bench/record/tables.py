@@ -9,6 +9,7 @@ from functools import cache
 from importlib.metadata import version
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from bench.core import plugins
@@ -219,7 +220,7 @@ def _metric_rows(index: Index, ran: Mapping[str, Planned]) -> Iterator[dict[str,
         whole, unseen = _condition(planned), _held_out(planned)
         for row in rows:
             under = {"condition": row.condition or whole, "held_out": row.condition in unseen}
-            yield {"cell": cell, **asdict(row), **under}
+            yield {"cell": cell, **vars(row), **under}
 
 
 def _declared(row: MetricRow) -> MetricRow:
@@ -240,28 +241,34 @@ def _declarations(metric: str) -> dict[str, Any]:
 
 def _samples(index: Index, ran: Mapping[str, Planned]) -> pd.DataFrame:
     """One row per returned sample with its scores."""
-    frames = []
-    for cell, row in ran.items():
+    frames: dict[str, pd.DataFrame] = {}
+    for cell in ran:
         try:
             scores = index.scores(cell)
         except Damaged:
             scores = None
-        if scores is None:
-            continue
-        own, n, unseen = (
-            [spelled(one.condition) for one in row.cell.each],
-            row.cell.n,
-            _held_out(row),
-        )
-        # what was stopped may have kept fewer samples, of its one condition
-        under = [own[k // n] if len(own) > 1 else own[0] for k in range(len(scores))]
-        scores.insert(0, "cell", cell)
-        scores.insert(1, "condition", under)
-        scores.insert(2, "index", range(len(scores)))
-        scores.insert(3, "held_out", [condition in unseen for condition in under])
-        frames.append(scores)
-    empty = pd.DataFrame(columns=["cell", "condition", "index", "held_out", "reward"])
-    return pd.concat(frames, ignore_index=True) if frames else empty
+        if scores is not None:
+            frames[cell] = scores
+    if not frames:
+        return pd.DataFrame(columns=["cell", "condition", "index", "held_out", "reward"])
+    joined, sizes = pd.concat(frames.values(), ignore_index=True), list(map(len, frames.values()))
+    under = [c for cell, size in zip(frames, sizes, strict=True) for c in _under(ran[cell], size)]
+    unseen = [_held_out(ran[cell]) for cell in frames]
+    whose = np.repeat(np.arange(len(sizes)), sizes)
+    joined.insert(0, "cell", np.repeat(list(frames), sizes))
+    joined.insert(1, "condition", under)
+    joined.insert(2, "index", np.concatenate([np.arange(size) for size in sizes]))
+    joined.insert(3, "held_out", [c in unseen[k] for c, k in zip(under, whose, strict=True)])
+    return joined
+
+
+def _under(row: Planned, size: int) -> list[str]:
+    """The condition of each of a cell's samples.
+
+    What was stopped may have kept fewer samples, of its one condition.
+    """
+    own, n = [spelled(one.condition) for one in row.cell.each], row.cell.n
+    return [own[k // n] for k in range(size)] if len(own) > 1 else own * size
 
 
 def _results(cells: pd.DataFrame, metrics: pd.DataFrame) -> pd.DataFrame:

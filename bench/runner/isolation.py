@@ -22,12 +22,17 @@ import torch
 from bench.core.seeding import seeded
 
 
+def _nothing(_before: Any, _after: Any) -> str:
+    return ""
+
+
 @dataclass(frozen=True)
 class Global:
-    """A thing that belongs to the whole process: how it is read, and put back."""
+    """What belongs to the whole process: how it is read, put back, and what of it changed."""
 
     read: Callable[[], Any]
     write: Callable[[Any], object]
+    which: Callable[[Any, Any], str] = _nothing
 
 
 def _working_directory() -> str | None:
@@ -37,10 +42,24 @@ def _working_directory() -> str | None:
         return None
 
 
+OF_LIBRARIES = ("KMP_", "TORCHINDUCTOR_", "TRITON_")
+"""Variables that scikit-learn and PyTorch set for themselves when they are imported."""
+
+
+def _environment() -> dict[str, str]:
+    return {k: v for k, v in os.environ.items() if not k.startswith(OF_LIBRARIES)}
+
+
 def _set_environment(before: Mapping[str, str]) -> None:
-    for name in os.environ.keys() - before.keys():
+    for name in _environment().keys() - before.keys():
         del os.environ[name]
     os.environ.update(before)
+
+
+def _variables(before: Mapping[str, str], after: Mapping[str, str]) -> str:
+    """Names of variables that differ; their values may be secret."""
+    names = sorted(k for k in {*before, *after} if before.get(k) != after.get(k))
+    return f" ({', '.join(names[:5])})"
 
 
 def _set_device(before: torch.device) -> None:
@@ -71,7 +90,7 @@ GLOBALS: dict[str, Global] = {
     ),
     "NumPy's handling of errors": Global(np.geterr, lambda before: np.seterr(**before)),
     "the working directory": Global(_working_directory, os.chdir),
-    "the environment": Global(lambda: dict(os.environ), _set_environment),
+    "the environment": Global(_environment, _set_environment, _variables),
     "the search path of modules": Global(
         lambda: list(sys.path), lambda before: sys.path.__setitem__(slice(None), before)
     ),
@@ -99,7 +118,7 @@ def isolated(label: str) -> Iterator[Changes]:
             yield changes
         finally:
             for name, value in before.items():
-                if GLOBALS[name].read() != value:
-                    changes.append(name)
+                if (now := GLOBALS[name].read()) != value:
+                    changes.append(name + GLOBALS[name].which(value, now))
                     with suppress(OSError):  # the directory was removed
                         GLOBALS[name].write(value)

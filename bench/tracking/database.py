@@ -21,6 +21,7 @@ QUIET = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # stdout is for tables and for --json
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",  # 7 would hold the driver up for four minutes
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",  # 120 would, for a server that accepts and never answers
 }
 
 
