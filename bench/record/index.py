@@ -116,7 +116,7 @@ class Index:
         self._write_result(cell.id, stored)
         self._numbers[cell.id] = [*self._attempts(cell.id), number]
         if not attempt.lost:  # what its worker left is gone on from
-            self._files.remove(layout.work(cell.id))
+            self._forget(cell.id)
         return number
 
     def add_metrics(self, cell: str, rows: Iterable[MetricRow]) -> None:
@@ -139,6 +139,10 @@ class Index:
         self._files.write(name, stored.attempt.result())
         if _preferred(stored, self.last(cell)):
             self._last[cell] = stored
+
+    def _forget(self, cell: str) -> None:
+        """A cell that has ended needs neither checkpoints nor shards any more."""
+        self._files.remove(layout.work(cell))
 
 
 def _preferred(new: Stored, before: Stored | None) -> bool:

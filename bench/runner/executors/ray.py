@@ -15,7 +15,7 @@ from bench.plan.resources import requested
 from bench.record.attempt import lost
 from bench.runner.cell import Job
 from bench.runner.executors.base import Sink
-from bench.runner.executors.ray_nodes import beside_driver, check_nodes
+from bench.runner.executors.ray_nodes import check_nodes
 from bench.runner.nodes import Machine
 
 
@@ -89,11 +89,12 @@ def _tune(ray: Any, jobs: list[Job], sink: Sink, workers: int, joined: bool) -> 
         CellTrainable,
         Courier,
         Mailbox,
+        beside_the_driver,
         by_reference,
         quiet_run,
     )
 
-    mailbox = ray.remote(Mailbox).options(**beside_driver(ray)).remote()
+    mailbox = beside_the_driver(ray, Mailbox)
     courier = Courier(ray, mailbox, sink)
     asked = {job.id: requested(job.cell) for job in jobs}
     driver = Machine.here() if joined else None
