@@ -98,6 +98,7 @@ def test_killed_and_continued_it_is_the_run_of_a_folder(bucket, suite, tmp_path)
         time.sleep(0.05)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
+    time.sleep(1.0)  # what the server had received when its sender died is still written
     done = results_in(bucket)
     assert 2 <= len(done) < 8
     continued = run(bucket, "--json", suite=suite)
