@@ -22,18 +22,18 @@ def apply(store: Store, name: str | None, root: str) -> tuple[Path, dict[str, di
     """
     if not store.has(SWEEP) or not store.has("tuning.parquet"):
         raise UserError(
-            f"'{store.path}' is not a finished sweep: run 'bench sweep' to its end first"
+            f"'{store.url}' is not a finished sweep: run 'bench sweep' to its end first"
         )
     kept = json.loads(store.read(SWEEP))
     table = store.table("tuning")
     entries = {
-        str(parse_name(row["method"])[0]): _entry(row, kept, store.path)
+        str(parse_name(row["method"])[0]): _entry(row, kept, store.url)
         for row in table.drop_duplicates("method").to_dict("records")
     }
     if len(entries) < table["method"].nunique():
         raise UserError("the sweep tuned one method twice: a preset holds a method once")
     if not entries:
-        raise UserError(f"no trial of '{store.path}' completed: there is nothing to apply")
+        raise UserError(f"no trial of '{store.url}' completed: there is nothing to apply")
     return presets.write(name or store.name, entries, root), entries
 
 

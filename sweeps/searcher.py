@@ -16,8 +16,13 @@ from ray.tune.search import Searcher
 from bench.record.attempt import Attempt, lost
 from bench.runner.cell import Job
 from bench.runner.executors.parcels import packed
-from bench.runner.executors.ray_nodes import beside_driver
-from bench.runner.executors.ray_trial import CellTrainable, Courier, Mailbox, quiet_run
+from bench.runner.executors.ray_trial import (
+    CellTrainable,
+    Courier,
+    Mailbox,
+    beside_the_driver,
+    quiet_run,
+)
 from bench.runner.nodes import Machine
 from sweeps.dispatcher import Dispatcher
 
@@ -103,7 +108,7 @@ def run(
     """
     # All first actors start together; later trials wait for one of them to be free.
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(dispatcher.limit)
-    mailbox = ray.remote(JobMailbox).options(**beside_driver(ray)).remote()
+    mailbox = beside_the_driver(ray, JobMailbox)
     courier = Courier(ray, mailbox, dispatcher.took)
     trainable = tune.with_resources(
         tune.with_parameters(

@@ -39,7 +39,7 @@ def read_trials(store: Store, spec: Spec) -> dict[str, list[dict[str, Any]]]:
     kept = json.loads(store.read(SWEEP))
     if kept["identity"] != json.loads(canonical(spec.identity())):
         raise UserError(
-            f"{store.path} holds another sweep: give this one another --name, or repeat the "
+            f"{store.url} holds another sweep: give this one another --name, or repeat the "
             "command that began it"
         )
     return {study["id"]: study["trials"] for study in kept["studies"]}

@@ -123,14 +123,14 @@ def _print_json(swept: Swept) -> None:
     typer.echo(
         json.dumps(
             {
-                "run": swept.store.path,
+                "run": swept.store.url,
                 "executed": swept.executed,
                 "studies": {
                     s.id: {"method": s.label, "trials": len(s.trials), "work": s.work}
                     for s in swept.studies
                 },
                 "tuned": _rows(swept),
-                "report": f"{swept.store.path}/report.html",
+                "report": f"{swept.store.url}/report.html",
             }
         )
     )
@@ -159,4 +159,4 @@ def _print(swept: Swept) -> None:
             console.print(f"{study.label}: no trial completed; see the reasons in trials.parquet")
     if not swept.executed:
         console.print("Nothing to do: every cell is stored.")
-    console.print(f"Report: {swept.store.path}/report.html", soft_wrap=True, highlight=False)
+    console.print(f"Report: {swept.store.url}/report.html", soft_wrap=True, highlight=False)

@@ -197,7 +197,7 @@ class Index:
         self._write_result(cell.id, stored)
         self._numbers[cell.id] = [*self._attempts(cell.id), number]
         if not attempt.lost:  # what its worker left is gone on from
-            self._files.remove(layout.work(cell.id))
+            self._forget(cell.id)
         return number
 
     def add_metrics(self, cell: str, rows: Iterable[MetricRow]) -> None:
@@ -234,6 +234,10 @@ class Index:
             if stored is not None and layout.metrics_file(cell) in files:
                 self._write_result(cell, stored)
         return new
+
+    def _forget(self, cell: str) -> None:
+        """A cell that has ended needs neither checkpoints nor shards any more."""
+        self._files.remove(layout.work(cell))
 
 
 def _present(data: bytes | None) -> bytes:

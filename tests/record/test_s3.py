@@ -98,6 +98,7 @@ def test_killed_and_continued_it_is_the_run_of_a_folder(bucket, suite, tmp_path)
         time.sleep(0.05)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
+    time.sleep(1.0)  # what the server had received when its sender died is still written
     done = results_in(bucket)
     assert 2 <= len(done) < 8
     continued = run(bucket, "--json", suite=suite)
@@ -141,6 +142,32 @@ def test_ray_workers_leave_their_shards_there(bucket, suite):
     store = open_run(f"{bucket}/small")
     assert (store.table("cells").status == "ok").all()
     assert not store.names("work")
+
+
+@pytest.mark.slow
+def test_a_sweep_and_a_plan_there(bucket, suite):
+    asked = [
+        "-t",
+        "gmm-paper",
+        "-r",
+        "inverse",
+        "-b",
+        "paper-nfe=60",
+        "--n",
+        256,
+        "--name",
+        "swept",
+    ]
+    few = ["--trials", 2, "--tuning-seeds", 1, "--seeds", 1, "--executor", "inline", "--no-track"]
+    first = bench("sweep", "dps", *asked, *few, "--root", bucket, "--json")
+    assert first.exit_code == 0 and json.loads(first.stdout)["run"] == f"{bucket}/swept"
+    again = bench("sweep", "dps", *asked, *few, "--root", bucket, "--json")
+    assert json.loads(again.stdout)["executed"] == 0
+    store = open_run(f"{bucket}/swept")
+    assert len(store.table("tuning")) == 1 and not store.has(lease.LEASE)
+    run(bucket, suite=suite)
+    planned = bench("plan", suite, "--root", bucket)
+    assert planned.exit_code == 0, planned.output
 
 
 def test_a_second_driver_is_refused_by_name(bucket):

@@ -18,7 +18,7 @@ from bench.record.attempt import lost
 from bench.runner.cell import Job
 from bench.runner.executors.base import Sink
 from bench.runner.executors.parcels import packed
-from bench.runner.executors.ray_nodes import beside_driver, check_nodes
+from bench.runner.executors.ray_nodes import check_nodes
 from bench.runner.nodes import Machine
 from bench.runner.stopping import listen
 
@@ -101,9 +101,9 @@ def _tune(ray: Any, jobs: list[Job], sink: Sink, workers: int, joined: bool) -> 
     What was begun in every round and never answered is lost; what was never begun stays pending.
     A cluster that was joined is used by all its cores, and by nodes like this one.
     """
-    from bench.runner.executors.ray_trial import Courier, Mailbox
+    from bench.runner.executors.ray_trial import Courier, Mailbox, beside_the_driver
 
-    mailbox = ray.remote(Mailbox).options(**beside_driver(ray)).remote()
+    mailbox = beside_the_driver(ray, Mailbox)
     courier = Courier(ray, mailbox, sink)
     for k in range(ROUNDS):
         left = [job for job in jobs if job.id not in courier.delivered]

@@ -69,11 +69,6 @@ def on_node(node: str) -> dict[str, Any]:
     return {"scheduling_strategy": NodeAffinitySchedulingStrategy(node_id=node, soft=False)}
 
 
-def beside_driver(ray: Any) -> dict[str, Any]:
-    """Options of Ray by which an actor runs on the driver's node, and is lost with that alone."""
-    return {"num_cpus": 0, **on_node(ray.get_runtime_context().get_node_id())}
-
-
 def check_nodes(ray: Any, cells: Iterable[Cell]) -> None:
     """Raise UserError, by name, unless every node that computes is as the driver."""
     driver = Machine.here()

@@ -55,6 +55,14 @@ class Mailbox:
         return self._letters.pop(cell, None)
 
 
+def beside_the_driver(ray: Any, mailbox: type[Mailbox]) -> Any:
+    """A mailbox on the driver's own node: on another one it would be lost with that node."""
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    return ray.remote(mailbox).options(num_cpus=0, scheduling_strategy=here).remote()
+
+
 class CellTrainable(tune.Trainable):  # type: ignore[misc]  # ray is untyped
     """One trial = one cell; the actor is reused and forgets everything between cells."""
 
