@@ -157,6 +157,9 @@ def clip(weights: str = "", name: str = "ViT-L-14-336-quickgelu") -> Encoder:
 PIXEL_SIDE = 8
 
 
+PIXELS = "pixels"
+
+
 def pixels(weights: str = "") -> Encoder:  # noqa: ARG001  # one signature for all
     """Antialiased 8x8 thumbnails: no weights, no semantics, always there."""
     dimension = 3 * PIXEL_SIDE**2
@@ -164,7 +167,7 @@ def pixels(weights: str = "") -> Encoder:  # noqa: ARG001  # one signature for a
     def prepare(picture: Tensor) -> Tensor:
         return resize(channels_first(picture), PIXEL_SIDE, PIXEL_SIDE)[0]
 
-    return Encoder("pixels", dimension, prepare, lambda x: x.flatten(1))
+    return Encoder(PIXELS, dimension, prepare, lambda x: x.flatten(1))
 
 
 def _prepared(shape: Preprocess, picture: Tensor) -> Tensor:
@@ -176,7 +179,7 @@ ENCODERS: dict[str, Callable[..., Encoder]] = {
     "inception-legacy": partial(inception, resizing="legacy"),
     "dinov2": dinov2,
     "clip": clip,
-    "pixels": pixels,
+    PIXELS: pixels,
 }
 
 

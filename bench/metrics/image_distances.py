@@ -13,7 +13,7 @@ from bench.metrics import feature_diversity as diversity
 from bench.metrics import geometry, libraries, manifold
 from bench.metrics.arrays import Array
 from bench.metrics.duplicates import copies_note
-from bench.metrics.encoders import Encoder
+from bench.metrics.encoders import PIXELS, Encoder
 from bench.metrics.frechet import INCEPTION_FLOOR, frechet_distance, moments, too_few
 from bench.metrics.intervals import (
     SMALLEST_GROUPS,
@@ -43,13 +43,24 @@ def own_rows(
     x: Array, y: Array | None, encoder: Encoder, groups: Groups | None
 ) -> Iterator[PictureMetric]:
     """Diversity, of which only `modes` looks at the reference, and the Inception score."""
-    yield PictureMetric("vendi", value=diversity.vendi_score(x))
+    yield _vendi(x, y, encoder)
     if len(x) > 1:
         yield PictureMetric("pairwise", value=diversity.pairwise_distance(x))
     if y is not None and len(y) > 1:
         yield _modes(x, y)
     if encoder.name == "inception-legacy":
         yield _inception_score(x, encoder, groups)
+
+
+def _vendi(x: Array, y: Array | None, encoder: Encoder) -> PictureMetric:
+    """Of features as they are; pixels have their mean in common, which is taken off."""
+    if encoder.name != PIXELS:
+        return PictureMetric("vendi", value=diversity.vendi_score(x))
+    if y is None:
+        note = "of pixels it needs a reference, whose mean is taken off"
+        return PictureMetric("vendi", note=note)
+    value = diversity.vendi_score(x - y.mean(0))
+    return PictureMetric("vendi", value=value, note="about the mean of the reference")
 
 
 def _modes(x: Array, y: Array) -> PictureMetric:

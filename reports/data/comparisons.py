@@ -1,12 +1,20 @@
-"""Who is better than whom, and how sure that is."""
+"""Who is better than whom, and how sure that is.
+
+All pairs at one budget are one family, and every p value that a page prints of one of them, in a
+sentence or in a table, is adjusted over that family (Holm): so the best method may be chosen on the
+data, and the same pair has the same p wherever it stands.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from itertools import combinations
 
-from reports.data.statistics import Difference, benjamini_hochberg, difference
+from reports.data.sign_flip import sign_flip, smallest_p
+from reports.data.statistics import Difference, difference, holm
 from reports.data.summary import Entry, ProblemKey, Summary
 
 SIGNIFICANT = 0.05
@@ -14,7 +22,7 @@ SIGNIFICANT = 0.05
 
 @dataclass(frozen=True)
 class Comparison:
-    """An entry against another one at the same budget; adjusted over its family."""
+    """An entry against another one; adjusted over its family."""
 
     entry: Entry
     other: Entry
@@ -26,6 +34,20 @@ class Comparison:
         """Whether the adjusted p value is below 0.05."""
         return self.adjusted < SIGNIFICANT
 
+    @property
+    def beyond_signs(self) -> bool:
+        """Whether it is clear by t alone: the exact test by signs could not say so, or did not."""
+        return self.clear and sign_flip(self.difference.gaps) >= SIGNIFICANT
+
+    @property
+    def unreachable(self) -> bool:
+        """Whether the exact test by signs has too few repetitions to reach 5 %."""
+        return smallest_p(len(self.difference.gaps)) >= SIGNIFICANT
+
+
+Pairs = Mapping[tuple[Entry, Entry], Comparison]
+"""Comparisons of one family, each in both orders."""
+
 
 def best_entry(entries: Iterable[Entry], metric: str, direction: str) -> Entry | None:
     """The entry with the best mean, whatever its interval; None without a direction."""
@@ -36,18 +58,27 @@ def best_entry(entries: Iterable[Entry], metric: str, direction: str) -> Entry |
     return max(known, key=lambda e: sign * e.estimate(metric).mean)
 
 
+def fair_entries(entries: Iterable[Entry], metric: str) -> tuple[Entry, ...]:
+    """Those that are compared: with a value, and without knowing the closed form."""
+    return tuple(e for e in entries if not e.is_closed_form and e.estimate(metric).known)
+
+
 def winner(entries: Iterable[Entry], metric: str, direction: str) -> Entry | None:
     """The best fair entry, if it is clearly better than every other one.
 
     "Clearly": every paired difference has an adjusted p value below 0.05.  Methods that know the
     closed form do not take part.
     """
-    fair = [e for e in entries if not e.is_closed_form and e.estimate(metric).known]
+    fair = fair_entries(entries, metric)
     top = best_entry(fair, metric, direction)
     if top is None or len(fair) < 2:
         return None
-    rivals = [(top, other) for other in fair if other is not top]
-    return top if all(c.clear for c in compare_pairs(rivals, metric)) else None
+    rivals = [other for other in fair if other is not top]
+    gaps = (difference(top.estimate(metric), other.estimate(metric)) for other in rivals)
+    if not all(gap.p < SIGNIFICANT for gap in gaps):  # adjusted, p is no smaller
+        return None
+    pairs = all_pairs(fair, metric)
+    return top if all(pairs[top, other].clear for other in rivals) else None
 
 
 def winners(summary: Summary, problem: ProblemKey, metric: str) -> list[Entry]:
@@ -57,12 +88,34 @@ def winners(summary: Summary, problem: ProblemKey, metric: str) -> list[Entry]:
     return [entry for entry in found if entry is not None]
 
 
+@lru_cache(maxsize=512)
+def all_pairs(entries: tuple[Entry, ...], metric: str) -> Pairs:
+    """Every pair of entries with a value, adjusted over all of them."""
+    found = compare_pairs(combinations(entries, 2), metric)
+    return {pair: c for one in found for pair, c in _both_ways(one)}
+
+
+def _both_ways(found: Comparison) -> list[tuple[tuple[Entry, Entry], Comparison]]:
+    gap = found.difference
+    back = replace(gap, mean=0.0 - gap.mean, gaps=tuple(-x for x in gap.gaps))
+    turned = Comparison(found.other, found.entry, back, found.adjusted)
+    return [((c.entry, c.other), c) for c in (found, turned)]
+
+
 def compare_pairs(pairs: Iterable[tuple[Entry, Entry]], metric: str) -> list[Comparison]:
     """Differences of a family of pairs, with p values adjusted over the family."""
     known = [p for p in pairs if all(e.estimate(metric).known for e in p)]
     gaps = [difference(a.estimate(metric), b.estimate(metric)) for a, b in known]
-    adjusted = benjamini_hochberg([gap.p for gap in gaps])
+    adjusted = holm([gap.p for gap in gaps])
     return [Comparison(a, b, gap, q) for (a, b), gap, q in zip(known, gaps, adjusted, strict=True)]
+
+
+def compared_with(
+    entry: Entry, others: Iterable[Entry], entries: Sequence[Entry], metric: str
+) -> list[Comparison]:
+    """An entry against others of its budget, as members of the family of all its entries."""
+    pairs = all_pairs(fair_entries(entries, metric), metric)
+    return [pairs[entry, other] for other in others if (entry, other) in pairs]
 
 
 Opponent = Callable[[list[Entry]], Entry | None]
@@ -72,14 +125,17 @@ Opponent = Callable[[list[Entry]], Entry | None]
 def against(
     summary: Summary, problem: ProblemKey, metric: str, opponent: Opponent
 ) -> list[Comparison]:
-    """Every method against the opponent at its own budget; one family over methods and budgets."""
-    pairs = []
+    """Every method against the opponent at its own budget, in the family of that budget."""
+    found: list[Comparison] = []
     for budget in summary.budgets(problem):
         entries = summary.of(problem, budget)
         other = opponent(entries)
-        rest = [e for e in entries if e is not other and e.is_contestant]
-        pairs += [(entry, other) for entry in rest if other is not None]
-    return compare_pairs(pairs, metric)
+        if other is None:
+            continue
+        for entry in entries:
+            if entry is not other and entry.is_contestant:
+                found += compared_with(entry, [other], entries, metric)
+    return found
 
 
 def untilted(entries: list[Entry]) -> Entry | None:

@@ -1,53 +1,66 @@
-"""Intervals over seeds and prompts, paired differences and adjusted p values.
+"""Intervals, paired differences, and p values: one test, and always the interval's own.
 
 All methods of a problem are run on common random numbers, so a difference between two of them is
-taken seed by seed: what the seeds share cancels.
+taken cell by cell, over the conditions and seeds that both have: what the cells share cancels, and
+what failed on one side is left out on both.
 
-Where a problem has several prompts, all samples of one have it in common, and more seeds do not
-average that out.  The means of the C prompts are C observations, with the t quantile of C - 1
-degrees of freedom; the wider of the interval over them and the one over seeds is given.
+mean +- t sqrt(V), with V over seeds, fits and prompts (`replicates`) and the t quantile of its
+degrees of freedom, however many there are; p < 0.05 where, and only where, 0 lies outside of the
+interval of a difference.  Of a fine-tuned method with one fit nothing is known about another fit:
+there is no interval and no test, unless the samples themselves are asked about (`as_drawn`).
+
+Cells without any spread, or with less than one time in a hundred by their own errors, have the
+interval of those.
 """
 
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from functools import cache
-from typing import Any, Literal
+from typing import Literal
 
-import numpy as np
 from scipy import stats
+
+from reports.data.replicates import NO_FIT, Row, Source, Spread, lone_fit, spread
 
 COVERAGE = 0.95
 """Coverage of every interval in a report."""
 
-SMALLEST_FOR_WILCOXON = 6
-"""With fewer pairs the signed-rank test cannot give p < 0.05, whatever the data."""
+IMPLAUSIBLE = 0.01
+"""Chance of so small a spread, by the cells' own errors, below which it is taken for luck."""
 
-Source = Literal["seeds", "prompts", "cell", "none"]
+SMALLEST_P = 1e-12
+"""No p value is smaller: the tails of t are not known to that far."""
+
+EQUAL = 1e-9
+"""Gaps that differ by less than this part of themselves do so by rounding."""
+
+Test = Literal["paired t", "t", "own errors", "one fit", "none"]
 
 
 @dataclass(frozen=True)
 class MeanInterval:
     """A mean with its standard error.
 
-    source says where the error comes from: the spread over seeds or over prompts, the one cell's
-    own standard error, or nowhere.  by_seed and by_prompt keep the values for paired differences.
-    note says what a reader has to know, above all why there is no value.
+    source says where the error comes from, or why there is none.  rows are the values that entered,
+    for paired differences; sentences: their conditions are drawn from many more.  note says what a
+    reader has to know, above all why there is no value.
     """
 
     mean: float
     error: float = math.nan
     freedom: float = math.inf
     source: Source = "none"
-    by_seed: Mapping[int, float] = field(default_factory=dict)
     note: str = ""
-    by_prompt: Mapping[str, float] = field(default_factory=dict)
+    rows: tuple[Row, ...] = ()
+    sentences: bool = False
 
     @property
     def known(self) -> bool:
-        """Whether there is a value at all."""
+        """Whether there is a finite value at all."""
         return math.isfinite(self.mean)
 
     @property
@@ -65,99 +78,191 @@ class MeanInterval:
         """Upper end of the interval."""
         return self.mean + self.half
 
+    @property
+    def by_seed(self) -> dict[int, float]:
+        """Means of the seeds."""
+        found: dict[int, list[float]] = defaultdict(list)
+        for row in self.rows:
+            found[row.seed].append(row.value)
+        return {seed: sum(values) / len(values) for seed, values in found.items()}
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many seeds, prompts and fits it is over."""
+        prompts = {row.condition for row in self.rows} if self.sentences else set()
+        found = {"seed": len(self.by_seed), "prompt": len(prompts), "fit": self.fits}
+        return {word: count for word, count in found.items() if count}
+
+    @property
+    def fits(self) -> int:
+        """How many fits a condition has, of a method that fits."""
+        return len({row.fit for row in self.rows} - {NO_FIT})
+
 
 @dataclass(frozen=True)
 class Difference:
-    """a - b with the half-width of its interval, the p value of "no difference" and the test."""
+    """a - b with its standard error, the number of pairs and the test.
+
+    gaps: the differences of the repetitions (seeds, fits or prompts) that make most of the error.
+    """
 
     mean: float
-    half: float
-    p: float
+    error: float
+    freedom: float
     pairs: int
-    test: Literal["paired t", "Wilcoxon", "unpaired", "none"]
+    test: Test
+    gaps: tuple[float, ...] = ()
+
+    @property
+    def half(self) -> float:
+        """Half-width of the interval; NaN when no error is known."""
+        return _quantile(self.freedom) * self.error
+
+    @property
+    def p(self) -> float:
+        """Two-sided p value of "no difference": below 0.05 where the interval leaves 0 out."""
+        return p_value(self.mean, self.error, self.freedom)
+
+
+def mean_of(rows: Sequence[Row], sentences: bool = False, note: str = "") -> MeanInterval:
+    """The mean of cells with its error; those without a value (NaN) are left out.
+
+    An infinite value makes the mean infinite, and an interval has none.
+    """
+    found = tuple(row for row in rows if not math.isnan(row.value))
+    if not found:
+        return MeanInterval(math.nan, note=note)
+    if any(math.isinf(row.value) for row in found):
+        total = sum(row.value for row in found)
+        return MeanInterval(total, note=note, rows=found, sentences=sentences)
+    whole = spread(found, sentences)
+    if lone_fit(found, sentences):
+        return MeanInterval(whole.mean, math.nan, math.inf, "one fit", note, found, sentences)
+    return MeanInterval(whole.mean, *_error(whole), note, found, sentences)
 
 
 def over_seeds(
     values: Mapping[int, float], errors: Mapping[int, float], note: str = ""
 ) -> MeanInterval:
-    """The mean over seeds with its error: mean +- t s / sqrt(k), for k >= 2 finite values.
+    """The mean over seeds of a problem with one condition: mean +- t s / sqrt(k)."""
+    rows = [Row("", seed, x, errors.get(seed, math.nan)) for seed, x in values.items()]
+    return mean_of(rows, note=note)
 
-    With a single seed the error is that of the cell itself, if it has one.  Seeds without a value
-    are left out of the mean; the caller says so in the note.
+
+def _error(found: Spread) -> tuple[float, float, Source]:
+    """Standard error, degrees of freedom, and where they come from."""
+    if _lucky(found):
+        return found.own, math.inf, "cell"
+    if not found.factors or _without_spread(found):
+        return math.nan, math.inf, "none"
+    return math.sqrt(found.variance), found.freedom, found.main.source
+
+
+def _lucky(found: Spread) -> bool:
+    """Whether there is no spread, or too little for the cells' own errors, which then stand."""
+    if not math.isfinite(found.own):
+        return False
+    if not found.factors:
+        return True
+    return found.variance < found.own**2 * _least(found.freedom)
+
+
+def _without_spread(found: Spread) -> bool:
+    scale = max(abs(found.mean), *(abs(gap) for gap in found.main.gaps))
+    return found.variance <= (EQUAL * scale) ** 2
+
+
+@cache
+def _least(freedom: float) -> float:
+    return float(stats.chi2.ppf(IMPLAUSIBLE, freedom)) / freedom
+
+
+def difference(a: MeanInterval, b: MeanInterval, as_drawn: bool = False) -> Difference:
+    """a - b over the cells that both have; without two in common, from both errors.
+
+    as_drawn: of the samples at hand, whatever another fit would give.
     """
-    found = {seed: value for seed, value in values.items() if math.isfinite(value)}
-    if not found:
-        return MeanInterval(math.nan, note=note)
-    x = np.array(list(found.values()))
-    if len(x) > 1:
-        error = float(x.std(ddof=1)) / math.sqrt(len(x))
-        return MeanInterval(float(x.mean()), error, len(x) - 1, "seeds", found, note)
-    own = errors.get(next(iter(found)), math.nan)
-    source: Source = "cell" if math.isfinite(own) else "none"
-    return MeanInterval(float(x[0]), own, math.inf, source, found, note)
+    if not as_drawn and "one fit" in (a.source, b.source):
+        gaps = _gaps(a.rows, b.rows)
+        gap = spread(gaps).mean if gaps else a.mean - b.mean
+        return Difference(gap, math.nan, math.inf, len(gaps), "one fit")
+    gaps = _gaps(a.rows, b.rows)
+    found = spread(gaps, a.sentences and b.sentences) if gaps else None
+    if found is None or not (found.factors or _single(a) or _single(b)):
+        return _apart(a, b)
+    return _paired(found)
 
 
-def over_prompts(found: MeanInterval, values: Mapping[str, float]) -> MeanInterval:
-    """An estimate with the interval of its prompts' means, for C >= 2, where that is the wider."""
-    known = {prompt: value for prompt, value in values.items() if math.isfinite(value)}
-    if len(known) < 2 or not found.known:
-        return found
-    x = np.array(list(known.values()))
-    error = float(x.std(ddof=1)) / math.sqrt(len(x))
-    own = replace(found, error=error, freedom=len(x) - 1, source="prompts", by_prompt=known)
-    return replace(found, by_prompt=known) if found.half >= own.half else own
+def _single(value: MeanInterval) -> bool:
+    return len(value.rows) == 1 or not spread(value.rows, value.sentences).factors
 
 
-def difference(a: MeanInterval, b: MeanInterval) -> Difference:
-    """a - b, paired by seed and by prompt where at least two are shared, else from both errors.
+def _gaps(a: Sequence[Row], b: Sequence[Row]) -> list[Row]:
+    """Differences of the cells that both have; several fits on both sides are paired in order."""
+    several = [len({row.fit for row in rows}) > 1 for rows in (a, b)]
+    theirs: dict[tuple[str, int], list[Row]] = defaultdict(list)
+    for row in b:
+        theirs[row.condition, row.seed].append(row)
+    return [
+        Row(*key, row.value - other.value, math.hypot(row.own, other.own), fit)
+        for row in a
+        for key in [(row.condition, row.seed)]
+        for other in theirs.get(key, ())
+        if not all(several) or row.fit == other.fit
+        for fit in [row.fit if several[0] else other.fit if several[1] else NO_FIT]
+    ]
 
-    Of two ways to pair, the one with the wider interval.
-    """
-    ways = _gaps(a.by_seed, b.by_seed), _gaps(a.by_prompt, b.by_prompt)
-    gaps = [found for found in ways if len(found) >= 2]
-    if gaps:
-        return max(map(paired, gaps), key=lambda gap: gap.half)
-    shared = a.by_seed.keys() & b.by_seed.keys()
+
+def _paired(found: Spread) -> Difference:
+    """Mean of gaps; those that are all the same leave the cells' own errors, if there are any."""
+    if not found.factors:
+        known = math.isfinite(found.own)
+        return Difference(found.mean, found.own, math.inf, 1, "own errors" if known else "none")
+    gaps, pairs = found.main.gaps, len(found.main.gaps)
+    if not _without_spread(found):
+        error = math.sqrt(found.variance)
+        return Difference(found.mean, error, found.freedom, pairs, "paired t", gaps)
+    if found.mean == 0:
+        return Difference(0.0, 0.0, found.freedom, pairs, "paired t", gaps)
+    test: Test = "own errors" if math.isfinite(found.own) else "none"
+    return Difference(found.mean, found.own, math.inf, pairs, test, gaps)
+
+
+def _apart(a: MeanInterval, b: MeanInterval) -> Difference:
+    """From both errors, over the conditions that both have, with Welch's degrees of freedom."""
+    if a.rows and b.rows:
+        shared = {row.condition for row in a.rows} & {row.condition for row in b.rows}
+        a, b = (mean_of([r for r in v.rows if r.condition in shared], v.sentences) for v in (a, b))
     error = math.hypot(a.error, b.error)
-    gap, freedom = a.mean - b.mean, min(a.freedom, b.freedom)
+    gap = a.mean - b.mean
     if not math.isfinite(error):
-        return Difference(gap, math.nan, math.nan, len(shared), "none")
-    return Difference(
-        gap, _quantile(freedom) * error, _t_test(gap, error, freedom), len(shared), "unpaired"
-    )
+        return Difference(gap, math.nan, math.inf, 0, "none")
+    parts = [v.error**4 / v.freedom for v in (a, b)]
+    freedom = error**4 / sum(parts) if sum(parts) > 0 else math.inf
+    own = {a.source, b.source} == {"cell"}
+    return Difference(gap, error, freedom, 0, "own errors" if own else "t")
 
 
-def _gaps(a: Mapping[Any, float], b: Mapping[Any, float]) -> np.ndarray:
-    """Differences of what both have, in order."""
-    return np.array([a[key] - b[key] for key in sorted(a.keys() & b.keys())])
+def p_value(mean: float, error: float, freedom: float, sides: int = 2) -> float:
+    """Of a t test, never below SMALLEST_P; NaN without an error, 1 for two that are the same."""
+    if error == 0:
+        return 1.0 if mean == 0 else math.nan
+    if not math.isfinite(mean) or not math.isfinite(error):
+        return math.nan
+    far = abs(mean) if sides == 2 else mean
+    return max(float(sides * stats.t.sf(far / error, freedom)), SMALLEST_P)
 
 
-def paired(gaps: np.ndarray) -> Difference:
-    """Mean of paired gaps with its t interval; Wilcoxon's p value from six pairs on, else t's."""
-    k = len(gaps)
-    mean, error = float(gaps.mean()), float(gaps.std(ddof=1)) / math.sqrt(k)
-    half = _quantile(k - 1) * error
-    if k >= SMALLEST_FOR_WILCOXON and np.any(gaps != 0):
-        return Difference(mean, half, float(stats.wilcoxon(gaps).pvalue), k, "Wilcoxon")
-    return Difference(mean, half, _t_test(mean, error, k - 1), k, "paired t")
-
-
-def benjamini_hochberg(p: Sequence[float]) -> list[float]:
-    """P values adjusted for the false discovery rate; NaN stays NaN and is not counted."""
-    values = np.asarray(p, dtype=float)
-    adjusted, finite = values.copy(), np.isfinite(values)
-    if finite.any():
-        adjusted[finite] = stats.false_discovery_control(values[finite], method="bh")
-    return [float(value) for value in adjusted]
+def holm(p: Sequence[float]) -> list[float]:
+    """P values adjusted for the family-wise error (Holm 1979); NaN stays NaN and is not counted."""
+    known = sorted((value, k) for k, value in enumerate(p) if not math.isnan(value))
+    adjusted, largest = [math.nan] * len(p), 0.0
+    for rank, (value, k) in enumerate(known):
+        largest = max(largest, min(1.0, (len(known) - rank) * value))
+        adjusted[k] = largest
+    return adjusted
 
 
 @cache
 def _quantile(freedom: float) -> float:
     return float(stats.t.ppf(0.5 + COVERAGE / 2, freedom))
-
-
-def _t_test(mean: float, error: float, freedom: float) -> float:
-    """Two-sided p value; without any spread the difference is either nil or beyond doubt."""
-    if error == 0:
-        return 1.0 if mean == 0 else 0.0
-    return float(2 * stats.t.sf(abs(mean) / error, freedom))

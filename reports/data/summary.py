@@ -1,7 +1,9 @@
 """From cells to entries: what one method did at one budget on one problem.
 
-Conditions are averaged within a seed, seeds give the interval.  Only cells that ended `ok` count;
-the others stay in the entry and are named wherever a number is missing because of them.
+Conditions count alike; seeds, fits and sentences give the interval.  Only cells that ended `ok`
+count; the others stay in the entry and are named wherever a number is missing because of them.
+
+A method under several `fit_seed`s is one method with several fits: to train again is to repeat it.
 """
 
 from __future__ import annotations
@@ -15,9 +17,21 @@ from typing import Any
 
 import pandas as pd
 
-from reports.data.statistics import MeanInterval, over_prompts, over_seeds
+from reports.data.counts import own_error
+from reports.data.replicates import Row, numbered
+from reports.data.statistics import MeanInterval, mean_of
 
 KEYS = ["task", "reward", "strength", "method", "budget"]
+
+LABEL = r"[-+\d.]*"
+"""Conditions that are no sentences: numbers, or none at all."""
+
+FIT_SEED = re.compile(r"(?<=[:,])fit_seed=\d+,?")
+
+
+def without_fit_seed(label: str) -> str:
+    """A method's label, whichever fit it is."""
+    return FIT_SEED.sub("", label).rstrip(",:")
 
 
 def slug(text: str) -> str:
@@ -138,6 +152,22 @@ class Entry:
         count = self.done["n"].sum()
         return float(self.done[column].sum() / count) if count else math.nan
 
+    @cached_property
+    def fits(self) -> int:
+        """How many fits a condition has at most; 0 for a method that does not fit."""
+        own = self.done[self.done["fit"] != ""]
+        return int(own.groupby("condition")["fit"].nunique().max()) if len(own) else 0
+
+    @property
+    def untested_fit(self) -> bool:
+        """Whether it has one fit, so that nothing is known about another one."""
+        return any(found.source == "one fit" for found in self.estimates.values())
+
+    @property
+    def fit_label(self) -> str:
+        """'one fit' or '3 fits'; empty for a method that does not fit."""
+        return {0: "", 1: "one fit"}.get(self.fits, f"{self.fits} fits")
+
     @property
     def underused(self) -> bool:
         """Whether matching left budget unused; an exact draw has nothing to spend it on."""
@@ -243,8 +273,9 @@ def summarise(cells: pd.DataFrame, metrics: pd.DataFrame) -> Summary:
 
 
 def _entries(cells: pd.DataFrame, metrics: pd.DataFrame) -> Iterator[Entry]:
-    whole = cells[["cell", "seed", "condition", "status"]].rename(columns={"condition": "whole"})
-    joined: pd.DataFrame = metrics.merge(whole, on="cell")
+    cells = cells.assign(method=cells["method"].map(without_fit_seed))
+    whole = cells[["cell", "seed", "condition", "fit", "status"]]
+    joined: pd.DataFrame = metrics.merge(whole.rename(columns={"condition": "whole"}), on="cell")
     # Runs from before cells of many conditions say it of the cell alone.
     under = joined["condition"].where(joined["condition"] != "", joined["whole"])
     values: pd.DataFrame = joined.assign(condition=under).query("status == 'ok'")
@@ -291,29 +322,31 @@ def _estimates(values: pd.DataFrame) -> dict[str, MeanInterval]:
 
 
 def _estimate(group: pd.DataFrame) -> MeanInterval:
-    """Average over conditions within a seed, then over seeds; over prompts if that is wider."""
-    seeds: list[Any] = list(group.groupby("seed"))
-    means = {int(seed): float(g["value"].mean()) for seed, g in seeds}
-    errors = {int(seed): math.hypot(*g["standard_error"]) / len(g) for seed, g in seeds}
-    notes = [note for note in dict.fromkeys(group["note"]) if note]
-    infinite = sum(math.isinf(value) for value in group["value"])
-    notes += [f"infinite in {infinite} of {len(group)} cells"] if infinite else []
-    notes += _held_out(group)
-    found = over_seeds(means, errors, "; ".join(notes))
-    return over_prompts(found, _by_prompt(group))
+    """Over seeds, fits and sentences: labels are all there are, and no sample of any more."""
+    which = numbered(zip(group["condition"], group["fit"], strict=True))
+    own = map(own_error, group["value"], group["standard_error"], group["n"])
+    columns = (group["condition"], group["seed"], group["value"], own, which)
+    rows = [Row(str(c), int(s), float(x), e, f) for c, s, x, e, f in zip(*columns, strict=True)]
+    sentences = not group["condition"].str.fullmatch(LABEL).any()
+    notes = [*dict.fromkeys(group["note"]), _infinite(rows), _held_out(group)]
+    return mean_of(rows, sentences, "; ".join(filter(None, notes)))
 
 
-def _held_out(group: pd.DataFrame) -> list[str]:
+def _infinite(rows: list[Row]) -> str:
+    """What there is to say about values that no mean can hold."""
+    known = [row.value for row in rows if not math.isnan(row.value)]
+    finite = [value for value in known if math.isfinite(value)]
+    if len(finite) == len(known):
+        return ""
+    rest = f"; the mean of the others is {sum(finite) / len(finite):.3g}" if finite else ""
+    return f"infinite in {len(known) - len(finite)} of {len(rows)} cells, and so is the mean{rest}"
+
+
+def _held_out(group: pd.DataFrame) -> str:
     """What is known of the conditions that a fit did not see."""
     unseen = group[group["held_out"]]
     if unseen.empty:
-        return []
+        return ""
     count, mean = unseen["condition"].nunique(), unseen["value"].mean()
     seen = group[~group["held_out"]]["value"].mean()
-    return [f"{mean:.3g} under the {count} held-out conditions, {seen:.3g} under those of the fit"]
-
-
-def _by_prompt(group: pd.DataFrame) -> dict[str, float]:
-    """Means by condition, of sentences: labels are all there are, and no sample of any more."""
-    said = group[~group["condition"].str.fullmatch(r"[-+\d.]*")]
-    return {str(prompt): float(g["value"].mean()) for prompt, g in said.groupby("condition")}
+    return f"{mean:.3g} under the {count} held-out conditions, {seen:.3g} under those of the fit"

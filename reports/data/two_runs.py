@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from reports.data.run import load_run
-from reports.data.statistics import Difference, MeanInterval, benjamini_hochberg, difference
+from reports.data.statistics import Difference, MeanInterval, difference, holm
 from reports.data.summary import Entry, Summary, summarise
 
 Key = tuple[str, str, float, str, str]
@@ -18,8 +18,8 @@ Key = tuple[str, str, float, str, str]
 def compare_runs(run_a: Path, run_b: Path) -> pd.DataFrame:
     """One row per task, reward, strength, method, budget and metric that either run has.
 
-    difference is b - a, paired by seed where seeds are shared; adjusted is its p value adjusted
-    over the whole table; same_cells says whether both runs hold the very same cells.
+    difference is b - a, over the cells that both have; adjusted is its p value adjusted over the
+    whole table (Holm); same_cells says whether both runs hold the very same cells.
     """
     a, b = (summarise(r.cells, r.metrics) for r in map(load_run, (run_a, run_b)))
     entries_a, entries_b = _by_key(a), _by_key(b)
@@ -30,7 +30,7 @@ def compare_runs(run_a: Path, run_b: Path) -> pd.DataFrame:
     ]
     table = pd.DataFrame(rows)
     if len(table):
-        table["adjusted"] = benjamini_hochberg(list(table["p"]))
+        table["adjusted"] = holm(list(table["p"]))
     return table
 
 

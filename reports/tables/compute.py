@@ -21,7 +21,7 @@ from reports.tables.headline import (
     underused_note,
     use_cell,
 )
-from reports.text.leaders import listed
+from reports.text.labels import listed
 from reports.text.numbers import DASH, rows, scientific, seconds, short, signed_percent, size
 
 SIGNS = {"forward": "fwd", "backward": "bwd", "jvp": "jvp"}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from reports.data.comparisons import Comparison, Opponent, against, best_baseline, untilted
+from reports.data.sign_flip import repetitions_needed, smallest_p
 from reports.data.statistics import MeanInterval
 from reports.data.summary import Entry, ProblemKey, Summary
 from reports.figures.palette import MethodLooks
@@ -15,12 +16,13 @@ from reports.text.labels import budget_label
 from reports.text.numbers import DASH, decimals, fixed, probability
 
 Family = dict[tuple[str, str], Comparison]
-"""The comparisons with one kind of opponent, by method and budget; adjusted together."""
+"""The comparisons with one kind of opponent, by method and budget."""
 
 TEST_NAMES = {
-    "paired t": "paired t test over {} seeds",
-    "Wilcoxon": "Wilcoxon signed-rank test over {} seeds",
-    "unpaired": "one seed or none in common: test on the cells' own standard errors",
+    "paired t": "paired t test over {} repetitions (seeds, fits or prompts)",
+    "t": "no cells in common: t test of two means",
+    "own errors": "one seed, or no spread at all: test on the cells' own standard errors",
+    "one fit": "a method of one fit: no test, since another fit may differ by more than seeds do",
     "none": "one seed and no standard errors: no test",
 }
 
@@ -57,7 +59,7 @@ def _columns() -> list[Column]:
     def pair(over: str) -> list[Column]:
         return [
             Column("difference", "with its 95 % interval", over),
-            Column("p", "adjusted over all methods and budgets of this table", over),
+            Column("p", "adjusted over all pairs of methods at this budget", over),
         ]
 
     baseline = "against the best baseline"
@@ -101,5 +103,22 @@ def _notes(families: list[Family]) -> list[str]:
         for test, pairs in used.items()
         if pairs
     ]
-    adjusted = "p values are adjusted over methods and budgets (Benjamini–Hochberg)"
-    return [*said, f"{adjusted}; bold: clearly better at 5 %"]
+    adjusted = "p values are adjusted over all pairs at a budget (Holm)"
+    told = f"{adjusted}; bold: clearly better at 5 %; intervals are of one difference alone"
+    return [*said, told, *_signs(families)]
+
+
+def _signs(families: list[Family]) -> list[str]:
+    """What the exact test by signs has to say about what t calls clear."""
+    clear = [c for family in families for c in family.values() if c.beyond_signs]
+    short = sorted({len(c.difference.gaps) for c in clear if c.unreachable})
+    notes = [
+        f"with {k} repetitions the exact test by signs cannot go below {smallest_p(k):.2g}: what "
+        f"is clear here rests on the law of t; {repetitions_needed(0.05)} repetitions would do"
+        for k in short
+        if k
+    ]
+    denied = [f"`{c.entry.method}`" for c in clear if not c.unreachable]
+    names = ", ".join(grid.unique(denied))
+    doubt = f"the exact test by signs does not confirm what is clear by t of {names}"
+    return [*notes, *([doubt] if denied else [])]

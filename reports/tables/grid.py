@@ -109,10 +109,17 @@ def unique(notes: Iterable[str]) -> list[str]:
 
 
 def _explain(value: MeanInterval) -> str:
+    over = " and ".join(
+        f"{count} {word}{'s' if count > 1 else ''}" for word, count in value.counts.items()
+    )
+    spread_over = f"95 % interval over {over}"
     sources = {
-        "seeds": f"95 % interval over {len(value.by_seed)} seeds",
-        "prompts": f"95 % interval over {len(value.by_prompt)} prompts",
-        "cell": "one seed: 95 % interval from the cell's own standard error",
-        "none": "one seed, and no standard error of its own: no interval",
+        "seeds": spread_over,
+        "prompts": spread_over,
+        "fits": spread_over,
+        "cell": f"{over}: 95 % interval from the cells' own standard errors",
+        "one fit": f"one fit, {len(value.by_seed)} seeds: no interval, as another fit may "
+        "differ by more than seeds do",
+        "none": f"{over}, and no standard error of its own: no interval",
     }
     return "; ".join(unique([sources[value.source] if value.known else "", value.note]))

@@ -17,6 +17,7 @@ from reports.text.credibility import credibility_notes
 from reports.text.labels import ARROWS, budget_label
 from reports.text.numbers import DASH, decimals, fixed, percent, scientific, seconds, short
 from reports.text.price import price_note
+from reports.text.replication import replication_notes
 
 Made = tuple[Column, Callable[[Entry], TableCell]]
 """A column and what it shows of an entry."""
@@ -62,7 +63,7 @@ def method_column(looks: MethodLooks) -> Made:
 def method_cell(entry: Entry, looks: MethodLooks) -> TableCell:
     """The method's dot and label, and what kind of row it is."""
     state = entry.status if entry.status != "ok" else "incomplete" if entry.trouble else ""
-    tags = grid.unique([entry.about.tag, state])
+    tags = grid.unique([entry.about.tag, entry.fit_label, state])
     colour = looks[entry.method].colour
     return grid.text(entry.method, colour=colour, tags=tuple(tags), tip=entry.trouble, code=True)
 
@@ -144,22 +145,8 @@ def _notes(summary: Summary, problem: ProblemKey, metrics: list[str]) -> list[st
         f"`{e.method}` at `{budget_label(e.budget)}`: {e.trouble}" for e in entries if e.trouble
     ]
     believed = credibility_notes(summary, problem, metrics)
-    ends = [_single(entries), price_note(entries), underused_note(entries)]
+    ends = [*replication_notes(entries), price_note(entries), underused_note(entries)]
     return grid.unique([*said, *believed, *troubles, *ends])
-
-
-def _single(entries: list[Entry]) -> str:
-    """Where an interval does not come from the spread over seeds, the reader has to know."""
-    sources = {found.source for e in entries for found in e.estimates.values() if found.known}
-    said = (
-        (
-            {"cell", "none"},
-            "values of a single seed carry the interval of the cell's own standard error, if it "
-            "has one",
-        ),
-        ({"prompts"}, "intervals are over prompts where those differ by more than the seeds do"),
-    )
-    return "; ".join(text for known, text in said if sources & known)
 
 
 def underused_note(entries: list[Entry]) -> str:

@@ -103,7 +103,7 @@ def _values(summary: Summary, problem: ProblemKey, entries: list[Entry], metric:
 
 
 def _label(entry: Entry) -> Text:
-    note = entry.about.tag if entry.status == "ok" else entry.status
+    note = (entry.about.tag or entry.fit_label) if entry.status == "ok" else entry.status
     return Text(f"  {entry.method}") + Text(f"  {note}" if note else "", style="dim")
 
 

@@ -9,9 +9,10 @@ import numpy as np
 from reports.data.comparisons import floor_ratio
 from reports.data.statistics import difference
 from reports.data.summary import Entry, ProblemKey, Summary
-from reports.text.labels import budget_label
-from reports.text.leaders import leader, listed, more_compute
+from reports.text.labels import budget_label, listed
+from reports.text.leaders import leader, more_compute
 from reports.text.numbers import decimals, fixed, plus_minus, short
+from reports.text.robustness import other_units
 
 AT_THE_FLOOR = 1.5
 NEAR = 2.0
@@ -38,6 +39,7 @@ def findings(summary: Summary, problem: ProblemKey) -> list[str]:
         *leads,
         _beyond(summary, problem, same[-1], unread) if unread else "",
         more_compute(summary, problem, same),
+        other_units(summary, problem, "reward") if summary.has(problem, "reward") else "",
     ]
     return [sentence for sentence in sentences if sentence]
 
@@ -102,7 +104,7 @@ def _climbers(known: Ratios, exact: Entry) -> list[str]:
 
 def _instead(entry: Entry, exact: Entry) -> str:
     """How the reward compares with that of the law itself."""
-    gap = difference(entry.estimate("reward"), exact.estimate("reward"))
+    gap = difference(entry.estimate("reward"), exact.estimate("reward"), as_drawn=True)
     if not math.isfinite(gap.half) or abs(gap.mean) <= gap.half:
         return "same"
     return "climb" if gap.mean > 0 else "short"
@@ -160,7 +162,9 @@ def _beyond(summary: Summary, problem: ProblemKey, budget: str, metric: str) -> 
     if prior is None or not prior.estimate(metric).known:
         return ""
     rest = [e for e in summary.of(problem, budget) if e is not prior and e.estimate(metric).known]
-    gaps = [(e, difference(e.estimate(metric), prior.estimate(metric))) for e in rest]
+    gaps = [
+        (e, difference(e.estimate(metric), prior.estimate(metric), as_drawn=True)) for e in rest
+    ]
     found = [e for e, gap in gaps if gap.mean > np.nan_to_num(gap.half) and _rose(e, prior)]
     if not found:
         return ""
@@ -174,7 +178,7 @@ def _beyond(summary: Summary, problem: ProblemKey, budget: str, metric: str) -> 
 
 
 def _rose(entry: Entry, prior: Entry) -> bool:
-    gap = difference(entry.estimate("reward"), prior.estimate("reward"))
+    gap = difference(entry.estimate("reward"), prior.estimate("reward"), as_drawn=True)
     return gap.mean > float(np.nan_to_num(gap.half))
 
 

@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import math
 
-from reports.data.comparisons import best_baseline, best_entry, compare_pairs, winner
-from reports.data.statistics import difference
+from reports.data.comparisons import (
+    best_baseline,
+    best_entry,
+    compare_pairs,
+    compared_with,
+    winner,
+)
+from reports.data.ranking import probability_best
 from reports.data.summary import Entry, ProblemKey, Summary
-from reports.text.labels import budget_label
+from reports.text.labels import budget_label, listed
 from reports.text.numbers import decimals, plus_minus, probability, short
+from reports.text.robustness import left_out
 
 
 def leader(summary: Summary, problem: ProblemKey, budget: str, metric: str) -> str:
@@ -24,27 +31,38 @@ def leader(summary: Summary, problem: ProblemKey, budget: str, metric: str) -> s
     most = "highest" if direction == "higher" else "lowest"
     return (
         f"At `{budget_label(budget)}` the {most} {metric} is that of `{top.method}`, "
-        f"{plus_minus(value, decimals([value]))}, "
+        f"{plus_minus(value, decimals([value]))}{_chance(top, entries, metric, direction)}, "
         f"{_lead(top, entries, metric, direction)}{_cost(top, entries, metric, direction)}{judged}."
+        f"{left_out(entries, metric, direction)}"
     )
+
+
+def _chance(top: Entry, entries: list[Entry], metric: str, direction: str) -> str:
+    """How probable it is that the highest of so many is the best: the highest is too high."""
+    chance = probability_best(top, entries, metric, direction)
+    if math.isnan(chance):
+        return ""
+    percentage = f"{min(max(chance, 0.01), 0.99):.0%}".replace("%", "\u2009%")
+    beyond = "over " if chance > 0.99 else ""
+    return f" (the best with probability {beyond}{percentage})"
 
 
 def _lead(top: Entry, entries: list[Entry], metric: str, direction: str) -> str:
     """How clear the lead is, against everybody and against the best baseline."""
     if winner(entries, metric, direction) is top:
         return "clearly ahead of every other method"
-    rivals = compare_pairs([(top, other) for other in entries if other is not top], metric)
+    rivals = compared_with(top, [e for e in entries if e is not top], entries, metric)
     if not any(math.isfinite(c.difference.p) for c in rivals):
         return "though without intervals no lead can be tested"
     unclear = [c.other for c in rivals if not c.clear]
     text = f"which these seeds cannot tell from {listed([f'`{e.method}`' for e in unclear])}"
     baseline = best_baseline(metric, direction)([e for e in entries if e is not top])
-    found = compare_pairs([(top, baseline)] if baseline else [], metric)
-    if not found or not found[0].clear:
+    found = next((c for c in rivals if c.other is baseline and c.clear), None)
+    if found is None:
         return text
-    p = probability(found[0].adjusted)
+    p = probability(found.adjusted)
     equals = p if p.startswith("<") else f"= {p}"
-    return f"{text}, but clearly ahead of the best baseline `{found[0].other.method}` (p {equals})"
+    return f"{text}, but clearly ahead of the best baseline `{found.other.method}` (p {equals})"
 
 
 def _cost(top: Entry, entries: list[Entry], metric: str, direction: str) -> str:
@@ -67,10 +85,9 @@ def _judged(top: Entry, entries: list[Entry], judge: str) -> str:
         return ""
     if by_judge is top:
         return "; the held-out judge, which nobody optimises, puts it first too"
-    gap = difference(by_judge.estimate(judge), top.estimate(judge))
-    if math.isfinite(gap.half) and gap.mean > gap.half:
+    if any(c.clear for c in compared_with(by_judge, [top], entries, judge)):
         return f"; the held-out judge clearly prefers `{by_judge.method}`"
-    return f"; the held-out judge puts `{by_judge.method}` first, within its interval"
+    return f"; the held-out judge puts `{by_judge.method}` first, but not clearly"
 
 
 def more_compute(summary: Summary, problem: ProblemKey, budgets: list[str]) -> str:
@@ -80,6 +97,7 @@ def more_compute(summary: Summary, problem: ProblemKey, budgets: list[str]) -> s
     first, last = ({e.method: e for e in summary.of(problem, b)} for b in (budgets[0], budgets[-1]))
     both = [m for m, e in first.items() if m in last and e.is_contestant]
     found = compare_pairs([(last[m], first[m]) for m in both], "reward")
+    found = [c for c in found if math.isfinite(c.difference.p)]
     flat = [f"`{c.entry.method}`" for c in found if not (c.clear and c.difference.mean > 0)]
     if not flat:
         return ""
@@ -88,11 +106,6 @@ def more_compute(summary: Summary, problem: ProblemKey, budgets: list[str]) -> s
         f"Between `{budgets[0]}` and `{budgets[-1]}`, more compute does not clearly raise the "
         f"reward of {listed(flat)}; {rest}."
     )
-
-
-def listed(parts: list[str]) -> str:
-    """`a, b and c`."""
-    return " and ".join(filter(None, [", ".join(parts[:-1]), *parts[-1:]]))
 
 
 def closed_form_note(summary: Summary) -> str:

@@ -110,7 +110,7 @@ def _against_prior(summary: Summary, entries: list[Entry], judges: Sequence[str]
         prior = _prior(summary, entry)
         if prior is None:
             continue
-        reward = difference(entry.estimate("reward"), prior.estimate("reward"))
+        reward = difference(entry.estimate("reward"), prior.estimate("reward"), as_drawn=True)
         if not _above(reward):
             continue
         verdicts = _verdicts(summary, entry, prior, judges)
@@ -153,7 +153,7 @@ def _over_strengths(summary: Summary, problem: ProblemKey, judges: Sequence[str]
 def _over_optimised(
     summary: Summary, less: Entry, more: Entry, judges: Sequence[str], start: str
 ) -> Iterator[Flag]:
-    reward = difference(more.estimate("reward"), less.estimate("reward"))
+    reward = difference(more.estimate("reward"), less.estimate("reward"), as_drawn=True)
     for verdict in _verdicts(summary, more, less, judges) if _above(reward) else ():
         if verdict.worse:
             text = (
@@ -198,7 +198,7 @@ def _verdicts(summary: Summary, entry: Entry, other: Entry, judges: Sequence[str
     found = [
         Verdict(
             "the judge" if m == main else f"`{m}`",
-            difference(entry.estimate(m), other.estimate(m)),
+            difference(entry.estimate(m), other.estimate(m), as_drawn=True),
             summary.info[m].direction,
         )
         for m in both
@@ -242,7 +242,7 @@ def _less_diverse(summary: Summary, entry: Entry) -> Iterator[Flag]:
         if not known or not own.known:
             continue
         lows = [min(e.estimate(metric).low, e.estimate(metric).mean) for e in known]
-        gaps = [difference(own, e.estimate(metric)) for e in known]
+        gaps = [difference(own, e.estimate(metric), as_drawn=True) for e in known]
         if all(own.mean < low for low in lows) and all(map(_below, gaps)):
             base = known[0].estimate(metric)
             text = (
@@ -260,7 +260,7 @@ def _drifted(summary: Summary, entry: Entry) -> Iterator[Flag]:
         own, base = entry.estimate(metric), prior.estimate(metric)
         if not own.known or not base.known:
             continue
-        gap = difference(own, base)
+        gap = difference(own, base, as_drawn=True)
         moved = abs(gap.mean) > DRIFT_SHARE * abs(base.mean)
         if moved and (_above(gap) or _below(gap)):
             text = (
@@ -278,7 +278,7 @@ def _disagreeing(summary: Summary, entry: Entry) -> Iterator[Flag]:
         own, base = entry.estimate(metric), prior.estimate(metric)
         if not own.known or not base.known:
             continue
-        gap = difference(own, base)
+        gap = difference(own, base, as_drawn=True)
         if _above(gap) and gap.mean > DRIFT_SHARE * abs(base.mean):
             text = (
                 f"`{entry.method}`{_at(entry)}: the members of the reward disagree by "

@@ -9,7 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reports.data.statistics import MeanInterval, benjamini_hochberg, difference, over_seeds
+from reports.data.replicates import Row
+from reports.data.sign_flip import repetitions_needed, sign_flip, smallest_p
+from reports.data.statistics import MeanInterval, difference, holm, mean_of, over_seeds
 from reports.figures.curves import window
 from reports.figures.end_labels import spread
 from reports.figures.palette import looks
@@ -59,37 +61,76 @@ def test_common_noise_cancels_in_a_paired_difference() -> None:
     assert a.low < b.high, "the separate intervals overlap"
 
 
-def test_six_pairs_use_the_signed_rank_test() -> None:
-    a = over_seeds({s: 1.0 + 0.1 * s for s in range(6)}, {})
-    b = over_seeds(dict.fromkeys(range(6), 0.0), {})
+@given(st.lists(st.floats(-5, 5), min_size=2, max_size=12))
+def test_p_and_interval_say_the_same_for_every_k(gaps: list[float]) -> None:
+    a = over_seeds(dict(enumerate(gaps)), {})
+    b = over_seeds(dict.fromkeys(range(len(gaps)), 0.0), {})
     gap = difference(a, b)
-    # All six differences are positive: p = 2 / 2^6.
-    assert (gap.test, gap.pairs) == ("Wilcoxon", 6)
-    assert gap.p == pytest.approx(2 / 64)
+    if math.isfinite(gap.half) and abs(abs(gap.mean) - gap.half) > 1e-9 * gap.half:
+        assert (gap.p < 0.05) == (abs(gap.mean) > gap.half)
+        assert gap.p > 0
+
+
+def test_the_exact_test_by_signs_by_hand() -> None:
+    # Of the 8 patterns of +-1 +-2 +-3, two have a sum of 6 in absolute value, four at least 4.
+    assert sign_flip([1.0, 2.0, 3.0]) == pytest.approx(2 / 8)
+    assert sign_flip([-1.0, 2.0, 3.0]) == pytest.approx(4 / 8)
+    assert sign_flip([0.1] * 6) == smallest_p(6) == 2 / 64
+    assert repetitions_needed(0.05) == 6
+    assert 0 < sign_flip([1.0 + k for k in range(40)]) < 1e-4
 
 
 def test_single_seeds_are_compared_by_their_own_errors() -> None:
     gap = difference(over_seeds({0: 1.0}, {0: 0.3}), over_seeds({0: 0.0}, {0: 0.4}))
-    assert gap.test == "unpaired"
+    assert gap.test == "own errors"
     assert gap.half == pytest.approx(1.959964 * 0.5, rel=1e-6)
     assert gap.p == pytest.approx(math.erfc(2 / math.sqrt(2)), rel=1e-6)
 
 
-def test_benjamini_hochberg_by_hand() -> None:
-    # Sorted .005 .01 .03 .04 times 4/rank: .02 .02 .04 .04, then monotone from the right.
-    assert benjamini_hochberg([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.02, 0.04, 0.04, 0.02])
+def test_gaps_without_any_spread_have_the_error_of_their_cells_and_never_a_p_of_zero() -> None:
+    one, other = ({0: 0.75, 1: 0.75}, {0: 0.70, 1: 0.70})
+    gap = difference(over_seeds(one, {0: 0.05, 1: 0.05}), over_seeds(other, {0: 0.05, 1: 0.05}))
+    assert gap.test == "own errors" and gap.half == pytest.approx(1.959964 * 0.05)
+    assert gap.p == pytest.approx(math.erfc(1 / math.sqrt(2)), rel=1e-6)
+    unknown = difference(over_seeds(one, {}), over_seeds(other, {}))
+    assert unknown.test == "none" and math.isnan(unknown.p) and math.isnan(unknown.half)
+    same = difference(over_seeds(one, {}), over_seeds(one, {}))
+    assert (same.mean, same.half, same.p) == (0, 0, 1)
+    far = difference(over_seeds({0: 1e9}, {0: 1e-9}), over_seeds({0: 0.0}, {0: 1e-9}))
+    assert 0 < far.p < 1e-9
 
 
-def test_benjamini_hochberg_leaves_unknown_p_values_out() -> None:
-    adjusted = benjamini_hochberg([0.01, NAN, 0.5])
+def test_a_condition_that_failed_is_left_out_on_both_sides() -> None:
+    """Conditions at 0 and 10; the second method has lost seed 1 of the hard one."""
+    hard = {"0": 0.0, "1": 10.0}
+    a = [Row(c, s, level + 0.5 + 0.01 * s) for c, level in hard.items() for s in range(3)]
+    b = [Row(c, s, level) for c, level in hard.items() for s in range(3) if (c, s) != ("1", 1)]
+    gap = difference(mean_of(a), mean_of(b))
+    assert gap.mean == pytest.approx(0.51, abs=0.003)
+    assert mean_of(b).mean == pytest.approx(5.0), "conditions count alike, whatever failed"
+    assert mean_of(a).mean == pytest.approx(5.51)
+
+
+def test_an_infinite_value_is_counted_as_what_it_is() -> None:
+    found = over_seeds({0: 1.0, 1: math.inf, 2: 2.0}, {})
+    assert found.mean == math.inf and not found.known and math.isnan(found.half)
+
+
+def test_holm_by_hand() -> None:
+    # Sorted .005 .01 .03 .04 times 4 3 2 1: .02 .03 .06 .04, then monotone from the left.
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+
+
+def test_holm_leaves_unknown_p_values_out() -> None:
+    adjusted = holm([0.01, NAN, 0.5])
     assert adjusted[0] == pytest.approx(0.02)
     assert math.isnan(adjusted[1])
-    assert benjamini_hochberg([]) == []
+    assert holm([]) == []
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=30))
 def test_adjusting_never_lowers_a_p_value_nor_changes_the_order(p: list[float]) -> None:
-    adjusted = benjamini_hochberg(p)
+    adjusted = holm(p)
     assert all(q >= x - 1e-15 for q, x in zip(adjusted, p, strict=True))
     order = np.argsort(p, kind="stable")
     assert np.all(np.diff(np.array(adjusted)[order]) >= -1e-12)
