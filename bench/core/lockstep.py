@@ -69,6 +69,7 @@ class Lane:
         self.request: Call | Gradient | None = None
         self.apart = self.stopped = self.done = False
         self._answer: Any = None
+        self._random = torch.get_rng_state()
         self._turn, self._back = threading.Semaphore(0), threading.Semaphore(0)
 
     def joined(
@@ -112,10 +113,17 @@ class Lane:
         return answer
 
     def wake(self, answer: Any = None) -> None:
-        """Give the lane its turn, until it asks again or is done."""
-        self._answer = answer
+        """Give the lane its turn, until it asks again or is done.
+
+        It has torch's random numbers to itself, as every lane has from where they began: what draws
+        past `Problem.noise`, against the contract, does not depend on the others at least.
+        """
+        outside, self._answer = torch.get_rng_state(), answer
+        torch.set_rng_state(self._random)
         self._turn.release()
         self._back.acquire()
+        self._random = torch.get_rng_state()
+        torch.set_rng_state(outside)
 
     def run(self, work: Callable[[Lane], None], gradient: bool) -> None:
         """The body of the lane's thread."""
@@ -200,13 +208,13 @@ class Lockstep(Generic[T]):
             found: list[Any] = asked[0].joint(asked, everybody)
             return found
         except torch.OutOfMemoryError as error:
-            failed, self.width = _Failed(error), max(1, (len(asked) + 1) // 2)
+            said, self.width = str(error), max(1, (len(asked) + 1) // 2)
         except Exception as error:
             return [_Failed(error)] * len(asked)
-        # outside the handler, which keeps tensors alive
-        return (
-            self._answered(asked, everybody) if calls and len(asked) > 1 else [failed] * len(asked)
-        )
+        # outside the handler, and with an error of its own for each: a traceback keeps tensors
+        if calls and len(asked) > 1:
+            return self._answered(asked, everybody)
+        return [_Failed(torch.OutOfMemoryError(said)) for _ in asked]
 
 
 def _thread(lane: Lane, work: Callable[[Lane], None]) -> threading.Thread:

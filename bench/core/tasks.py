@@ -190,6 +190,13 @@ class Task(Generic[P]):
             raise UserError(f"{type(self).__name__} has no training data: define data or draw_data")
         return data[torch.randint(len(data), (n,), generator=generator)]
 
+    def draw_data_under(self, condition: Condition, n: int, generator: torch.Generator) -> Tensor:
+        """n points of what the flow makes under a condition, for a fit that is for many of them.
+
+        By default those of `draw_data`; a task whose flow hears labels says which have them.
+        """
+        return self.draw_data(n, generator)
+
     def oracle(self, reward: Reward[Any], strength: float) -> Oracle | None:
         """The closed-form answer for strength * reward, if it is quadratic and the task exact."""
         return None

@@ -27,6 +27,7 @@ CELLS: dict[str, Unknown] = {
     "reward": "",
     "strength": 1.0,
     "condition": "",
+    "conditions": "[]",
     "method": "",
     "method_name": "",
     "method_summary": "",
@@ -77,7 +78,10 @@ CELLS: dict[str, Unknown] = {
     "attempt": 0.0,
     "finished": "",
 }
-"""One row per planned cell, whatever its status; work of all samples, costs per sample."""
+"""One row per planned cell, whatever its status; work of all samples, costs per sample.
+
+conditions: of a cell of many, as a JSON list; `condition` then only names the first.
+"""
 
 METRICS: dict[str, Unknown] = {
     "cell": "",

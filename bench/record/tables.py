@@ -121,6 +121,7 @@ def cell_row(row: Planned, ending: Ending) -> dict[str, Any]:
         "reward": row.reward_label,
         "strength": cell.strength,
         "condition": _condition(row),
+        "conditions": json.dumps(list(map(spelled, cell.conditions)), ensure_ascii=False),
         "method": row.method_label,
         "method_name": cell.method,
         **asdict(row.about),

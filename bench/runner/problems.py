@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -130,15 +131,19 @@ def make_fit_problem(cell: Cell, instances: Instances, meter: Meter) -> FitProbl
     under each condition that the cell holds.
     """
     turn = Turn(cell.each[0].condition)
-    parts = [_fit_part(one, instances, meter, turn) for one in cell.each]
+    many = bool(cell.conditions)
+    parts = [_fit_part(one, instances, meter, turn, many) for one in cell.each]
     if len(parts) == 1:
         return parts[0]
     conditions = [one.condition for one in cell.each]
     return replace(parts[0], conditions=conditions, parts=tuple(parts))
 
 
-def _fit_part(cell: Cell, instances: Instances, meter: Meter, turn: Turn) -> FitProblem:
-    """The problem of a fit under one condition; what it trains hears the one whose turn it is."""
+def _fit_part(cell: Cell, instances: Instances, meter: Meter, turn: Turn, many: bool) -> FitProblem:
+    """The problem of a fit under one condition; what it trains hears the one whose turn it is.
+
+    many: the fit is for more than that, and its data are those of each.
+    """
     task, instances = instances.task, instances.under(cell)
     with suppress(UserError):  # reading or encoding data, once, belongs to no fit
         task.draw_data(1, torch.Generator().manual_seed(0))
@@ -152,7 +157,8 @@ def _fit_part(cell: Cell, instances: Instances, meter: Meter, turn: Turn) -> Fit
         return metered_clone(module, meter, turn, key, cost, instances.place)
 
     own = task.own_samples
-    draw = task.draw_data if own is None else OwnData(problem, own, cell.batch).draw
+    given = partial(task.draw_data_under, cell.condition) if many else task.draw_data
+    draw = given if own is None else OwnData(problem, own, cell.batch).draw
 
     def data(n: int, step: int) -> Tensor:
         label = f"{cell.seed}/{cell.task}/data/{step}".encode()

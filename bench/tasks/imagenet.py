@@ -229,13 +229,20 @@ class ImageNet(Task[ImageNetParams]):
 
     def draw_data(self, n: int, generator: torch.Generator) -> Tensor:
         """Latents of encoded pictures of the classes asked for, each drawn anew from its code."""
+        return self._drawn(tuple(self._labels), n, generator)
+
+    def draw_data_under(self, condition: Condition, n: int, generator: torch.Generator) -> Tensor:
+        """Of one class."""
+        return self._drawn((condition["label"],), n, generator)
+
+    def _drawn(self, labels: tuple[int, ...], n: int, generator: torch.Generator) -> Tensor:
         if not self.params.pictures:
             raise UserError(
                 "imagenet256 has no pictures to train on: encode a folder of them with 'bench "
                 "prepare latents' and give it as pictures=FOLDER"
             )
         self._pictures.require(latents.digest(self._code.folder), self.event_shape)
-        return self._pictures.draw(n, tuple(self._labels), generator)
+        return self._pictures.draw(n, labels, generator)
 
     def render(self, x: Tensor) -> Tensor:
         """Clamped to [-1, 1] and rounded to 8 bits."""

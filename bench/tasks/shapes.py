@@ -151,6 +151,14 @@ class Shapes(Task[ShapesParams]):
         codes = _codes()
         return codes.pick(torch.randint(len(codes.mean), (n,), generator=generator), generator)
 
+    def draw_data_under(self, condition: Condition, n: int, generator: torch.Generator) -> Tensor:
+        """Of renders of the prompt's class, which is what the flow hears of it."""
+        label, codes = shapes.label_of(condition), _codes()
+        if label is None:
+            return self.draw_data(n, generator)
+        rows = (_real("train", ROWS).label == label).nonzero()[:, 0].to(codes.mean.device)
+        return codes.pick(rows[torch.randint(len(rows), (n,), generator=generator)], generator)
+
     @torch.no_grad()
     def reference(
         self, reward: Reward[Any], strength: float, condition: Condition, n: int, seed: int

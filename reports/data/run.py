@@ -6,6 +6,7 @@ that everything downstream sees one schema.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -84,6 +85,13 @@ def tidy_cells(cells: pd.DataFrame) -> pd.DataFrame:
     names = full["method"].str.partition(":")[0] if len(full) else full["method"]
     full["method_name"] = full["method_name"].where(full["method_name"] != "", names)
     return full.astype({"seed": int, "n": int, "attempt": int})
+
+
+def conditions_of(cells: pd.DataFrame) -> list[list[str]]:
+    """The conditions of every cell: its one, or the many that it holds."""
+    many = cells["conditions"] if "conditions" in cells else ["[]"] * len(cells)
+    pairs = zip(cells["condition"], many, strict=True)
+    return [json.loads(own) or [str(one)] for one, own in pairs]
 
 
 def tidy_metrics(metrics: pd.DataFrame) -> pd.DataFrame:

@@ -22,6 +22,7 @@ import numpy as np
 from bench.core.units import UNITS
 from reports.data.comparisons import fair_entries, leading, unmarked, winner
 from reports.data.replicates import NO_FIT, Row
+from reports.data.run import conditions_of
 from reports.data.statistics import mean_of
 from reports.data.summary import Entry, ProblemKey, Summary
 
@@ -92,8 +93,8 @@ def _absent(entry: Entry, rows: Sequence[Row]) -> list[tuple[str, int, int]]:
 
     Of several fits that share a seed those that are not there; of a fit for every seed a new one.
     """
-    keys = zip(entry.cells["condition"], entry.cells["seed"], strict=True)
-    planned = Counter((str(c), int(s)) for c, s in keys)
+    cells = zip(conditions_of(entry.cells), entry.cells["seed"], strict=True)
+    planned = Counter((c, int(s)) for conditions, s in cells for c in conditions)
     fits = {row.fit for row in rows}
     there = {(row.condition, row.seed, row.fit) for row in rows}
     if len(fits) > 1 and max(planned.values()) == 1:

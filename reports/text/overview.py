@@ -6,12 +6,13 @@ import json
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from itertools import chain
 
 import pandas as pd
 
 from bench.core.units import UNITS
 from bench.record.statuses import STATUSES
-from reports.data.run import RunTables
+from reports.data.run import RunTables, conditions_of
 from reports.data.summary import Entry, Summary
 from reports.figures.palette import MethodLooks
 from reports.tables import grid
@@ -50,7 +51,7 @@ def compared_facts(run: RunTables, summary: Summary) -> Facts:
         ("rewards", "; ".join(problems)),
         ("budgets", ", ".join(f"`{b}`" for b in budgets) + " per returned sample"),
         ("counted in", "; ".join(units)),
-        ("conditions", ", ".join(grid.unique(cells["condition"]))),
+        ("conditions", ", ".join(grid.unique(chain(*conditions_of(cells))))),
         ("seeds", ", ".join(map(str, sorted(set(cells["seed"]))))),
         ("samples", "; ".join(_sizes(cells))),
     ]

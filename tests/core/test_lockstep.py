@@ -5,6 +5,7 @@ import torch
 
 from bench.core.conditions import RowConditions
 from bench.core.lockstep import Lockstep
+from bench.core.rows import in_rows
 
 NAME = ("flow",)
 
@@ -206,3 +207,54 @@ def test_calls_that_do_not_fit_are_shared_by_fewer_runs():
     assert fn.rows == [4] * 4
     with pytest.raises(torch.OutOfMemoryError):
         Lockstep().run([work(2), work(5)])
+
+
+def test_random_numbers_of_a_run_do_not_depend_on_the_others():
+    def work(calls):
+        def run(lane):
+            flow = lane.joined(NAME, Doubled(), spread=True)
+            drawn = []
+            for _ in range(calls):
+                drawn.append(torch.randn(2))
+                flow(start(0))
+            return torch.stack(drawn)
+
+        return run
+
+    torch.manual_seed(3)
+    before = torch.get_rng_state()
+    found = Lockstep().run([work(k) for k in (3, 1, 2)])
+    assert torch.equal(torch.get_rng_state(), before)
+    assert torch.equal(found[0][:1], found[1])
+    assert torch.equal(found[0][:2], found[2])
+
+
+def test_a_gradient_that_does_not_fit_is_everybodys_error_and_makes_calls_smaller():
+    """Whoever halves its own rows then, as `in_rows` does, finds that they fit."""
+    sizes = []
+
+    class Heavy(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            sizes.append(len(x))
+            return x * 2
+
+        @staticmethod
+        def backward(ctx, slope):
+            if len(slope) > 2:
+                raise torch.OutOfMemoryError
+            return 2 * slope
+
+    def work(lane):
+        flow = lane.joined(NAME, Heavy.apply, spread=True)
+
+        def slope(rows):
+            x = rows.detach().requires_grad_()
+            return torch.autograd.grad(flow(x).sum(), x)[0]
+
+        return in_rows(slope, start(0, 4), key="heavy")
+
+    for found in Lockstep().run([work, work]):
+        assert torch.equal(found, torch.full((4, 3), 2.0))
+    assert sizes[0] == 8
+    assert sizes[-1] == 2

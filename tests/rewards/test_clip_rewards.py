@@ -7,6 +7,7 @@ import pytest
 import torch
 import torchvision.transforms.v2.functional as tv
 
+from bench.core.conditions import RowConditions
 from bench.core.finite import finite_scores
 from bench.core.flops import counted, price_unbuilt
 from bench.core.params import UserError
@@ -200,3 +201,14 @@ def test_a_clip_that_was_never_loaded_has_the_price_of_one_that_was(path):
     (make,) = reward.unbuilt(task)
     model = reward.model(x)
     assert price_unbuilt(make).forward(1) == counted(lambda: model.image(x)) > 0
+
+
+@pytest.mark.parametrize("name", ["hpsv2", "pickscore", "clip", "aesthetic", "image-reward"])
+def test_rows_under_two_prompts_score_what_each_does_alone(name, rewards):
+    """Values and gradients; a CLIP looks at all pictures at once, and reads each prompt once."""
+    reward, x = rewards[name], PICTURES["random"].clone().requires_grad_()
+    scores = reward.score_rows(x, RowConditions(("a cat", "two dogs on a sofa"), (1, 1)))
+    alone = torch.cat([reward(x[:1], "a cat"), reward(x[1:], "two dogs on a sofa")])
+    assert torch.allclose(scores, alone, atol=1e-6)
+    slopes = [torch.autograd.grad(r.sum(), x)[0] for r in (scores, alone)]
+    assert torch.allclose(*slopes, rtol=1e-4, atol=1e-6)

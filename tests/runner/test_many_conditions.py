@@ -24,6 +24,7 @@ from bench.runner.pilots import Pilots, pilot
 from bench.runner.run import run_suite
 from methods.steering.dps import DPS
 from reports.data.run import load_run
+from reports.data.sensitivity import with_failures
 from reports.data.summary import summarise
 from tests.worlds.pipeline_flows import REWARD, counted, task_name
 from tests.worlds.silent import Silent
@@ -206,7 +207,12 @@ def test_tables_and_report_are_those_of_one_prompt_cells(tmp_path):
     entries = [summarise(found.cells, found.metrics).entries for found in runs]
     for first, second in zip(*entries, strict=True):
         reward, other = (entry.estimate("reward") for entry in (first, second))
-        assert reward.by_prompt.keys() == other.by_prompt.keys()
+        assert {row[:2] for row in reward.rows} == {row[:2] for row in other.rows}
+        assert reward.half == pytest.approx(other.half, rel=1e-3, nan_ok=True)
+        assert (
+            with_failures(second, entries[1], "reward", "higher").estimate("reward").rows
+            == other.rows
+        )
         assert reward.mean == pytest.approx(other.mean, abs=1e-5)
 
 

@@ -6,6 +6,8 @@ import torch
 from bench.core import plugins
 from bench.core.metering import Meter
 from bench.core.params import UserError
+from bench.models import shapes_judge
+from bench.models.shapes_prompts import parse
 from bench.plan.expand import expand
 from bench.plan.suite import build_suite
 from bench.record.store import Store
@@ -190,3 +192,15 @@ def test_a_killed_fit_goes_on_with_the_prompt_that_is_next(tmp_path):
     for name, rows in whole.work.items():
         if name not in ("seconds", "peak_bytes"):
             assert again.work[name] == rows, name
+
+
+def test_data_of_a_fit_for_many_labels_are_those_of_each():
+    """The flow of `shapes` hears the noun: pairs of another class are none of its own."""
+    given = content(["itm:iterations=2,batch=2"], 2)
+    row = expand(build_suite({**given, "tasks": ["shapes"], "rewards": ["prompt"]}))[0]
+    instances = instances_of(row.fit.cell)
+    problem = make_fit_problem(row.fit.cell, instances, Meter())
+    for part, noun in zip(problem.each, ("circle", "triangle"), strict=True):
+        shown = instances.task.decode(part.data(64, 0)).detach()
+        found = shapes_judge.measure(shown).agreement(parse(f"a {noun}"))
+        assert found.mean() > 0.8, noun

@@ -18,11 +18,15 @@ from bench.models.dit import DiTFlow
 from bench.models.latent_shards import LatentShards
 from bench.models.network_files import read_network
 from bench.plan.binding import bind, lacking
+from bench.plan.expand import expand
 from bench.plan.prediction import sample_work
 from bench.plan.suite import build_suite
 from bench.reading.encoding import encode_folder
 from bench.record.store import Store
+from bench.record.tables import rows_agree
+from bench.runner.cell import Job
 from bench.runner.executors.inline import Inline
+from bench.runner.measuring import unpack_samples
 from bench.runner.run import run_suite
 from bench.tasks.imagenet import ImageNet
 from tests.worlds.picture_files import save
@@ -296,3 +300,31 @@ def test_classes_that_do_not_exist(files):
     x = torch.zeros(1, *task.event_shape)
     with pytest.raises(UserError, match="no class 281"):
         task.flow.velocity(x, torch.zeros(1), task.conditions("report")[0])
+
+
+@pytest.mark.parametrize("more", [{}, {"cfg": "plain", "guidance": 2.0}])
+@pytest.mark.parametrize(
+    "method", ["mfm-g:steps=5,draws=2", "dps:steps=5", "fk:steps=5,particles=2"]
+)
+def test_labels_share_a_cell_and_the_calls_of_the_network(method, more, files):
+    """The network hears a label per row, guided or told its guidance; rewards read sentences."""
+    given = {
+        "name": "labels",
+        "tasks": [named(files, classes="3|7|1", **more)],
+        "rewards": ["callable:function=tests.worlds.brightness:brightness,gradient=true"],
+        "methods": [method],
+        "seeds": 1,
+        "n": N,
+    }
+    (many,), ones = (expand(build_suite({**given, "conditions_per_cell": per})) for per in (3, 1))
+    if many.status == "skipped":
+        assert "flow map" in many.reason and more
+        return
+    together = Job(many.cell, metrics=("reward",)).run()
+    apart = [Job(one.cell, metrics=("reward",)).run() for one in ones]
+    assert together.status == "ok", together.log
+    x, *rest = (unpack_samples(a.samples).x for a in (together, *apart))
+    assert (x - torch.cat(rest)).abs().max() < 1e-5 * x.abs().max()
+    assert rows_agree(many, together)
+    said = [row.condition for row in together.metrics]
+    assert said == [spelled(one.cell.condition) for one in ones]
