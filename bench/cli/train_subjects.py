@@ -162,7 +162,9 @@ class OwnSubject:
 
         recipe = replace(recipe_for(self.data), teacher=self.teacher)
         if self.teacher:
-            recipe = replace(recipe, flow_steps=0)
+            recipe = replace(recipe, flow_steps=0, start="random")
+        if ":" in str(dict(self.changes).get("network", "")):
+            recipe = replace(recipe, start="random")
         found = _changed(recipe, self.changes)
         assert isinstance(found, OwnRecipe)
         return found

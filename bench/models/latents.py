@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from bench.core.flops import Unbuilt
 from bench.core.params import UserError
+from bench.models import tensor_files
 from bench.models.autoencoder import Code
 from bench.models.external import file_digest
 
@@ -173,6 +174,11 @@ def _read(folder: Path, _size: int, _changed: int) -> LatentAutoencoder:
         raise UserError(
             f"the weights of the autoencoder {folder} do not fit its {CONFIG}: "
             f"{'; '.join(odd[:5])}; take both from one model"
+        )
+    if why := tensor_files.not_finite(net):
+        raise UserError(
+            f"the weights of the autoencoder {folder} are none to compute with: {why}; fetch the "
+            "file again"
         )
     return LatentAutoencoder(net)
 

@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from bench.core.params import UserError
+from bench.models import tensor_files
 from bench.models.external import file_digest
 from bench.models.latent_decoder import LatentDecoder
 from bench.models.pipeline_inputs import Config
@@ -191,10 +192,14 @@ class PipelineFolder:
     def _read(self, what: str, cls: Any, where: Path, **given: Any) -> Any:
         try:
             with torch.random.fork_rng(devices=[]):  # some networks are drawn before they are read
-                return cls.from_pretrained(where, local_files_only=True, **given)
+                found = cls.from_pretrained(where, local_files_only=True, **given)
         except (OSError, ValueError, RuntimeError, TypeError) as error:
             text = " ".join(str(error).split())[:300]
             raise UserError(f"{what} of {self.path} cannot be loaded ({text}): {AGAIN}") from error
+        why = tensor_files.not_finite(found) if isinstance(found, nn.Module) else ""
+        if why:
+            raise UserError(f"{what} of {self.path} cannot be computed with ({why}): {AGAIN}")
+        return found
 
     def _class(self, part: str) -> Any:
         library, name = self.index[part]

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 HEADER_BYTES = 8
 """A safetensors file begins with the length of its JSON header, little-endian."""
@@ -126,6 +126,14 @@ def unsound(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> list[s
     """
     found = ((name, _fault(state[name], wanted[name])) for name in sorted(state.keys() & wanted))
     return [f"{name} {why}" for name, why in found if why]
+
+
+def not_finite(module: nn.Module) -> str:
+    """The first tensor of a loaded network that holds NaN or infinity, and what; "" for none."""
+    for name, value in module.state_dict().items():
+        if why := _fault(value, value):
+            return f"{name} {why}"
+    return ""
 
 
 def _fault(value: Tensor, own: Tensor) -> str:

@@ -177,6 +177,10 @@ def train_map(
     if recipe.start == "flow":
         if flow is None:
             raise UserError("there is no flow of ours to start the map from: take start=random")
+        if ":" in recipe.network:
+            raise UserError(
+                f"nobody knows which weights of {recipe.network} see what: take start=random"
+            )
         start_from_flow(net, flow)
     config = TrainConfig(recipe.map_steps, seed=seed, ema=recipe.map_ema, **recipe.optimising)
     objective = map_losses(source, teacher, recipe)

@@ -63,7 +63,7 @@ class OwnRecipe(Recipe):
         return {"flow": plain["flow"] + rows * self.flow_steps, "map": plain["map"] + rows * asked}
 
 
-POINTS = OwnRecipe(flow_steps=6000, map_steps=8000, batch=512, map_width=128, flow_width=128)
+POINTS = OwnRecipe(6000, 3000, 512, 128, flow_width=128, start="flow")
 SMALL_PICTURES = OwnRecipe(6000, 18000, 256, 384, context_power=1.3)
 PICTURES = OwnRecipe(
     20_000, 40_000, 64, 64, flow_width=64, depth=2, learning_rate=3e-4, network="unet"

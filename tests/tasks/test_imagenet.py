@@ -282,6 +282,14 @@ def test_weights_that_lack_a_tensor_are_refused_and_not_filled_in(files, tmp_pat
     assert "missing decoder.conv_out.weight" in said(files, {"autoencoder": str(folder)})
 
 
+def test_an_autoencoder_that_holds_nan_is_refused(files, tmp_path):
+    folder = write_autoencoder(tmp_path / "nan")
+    state = load_file(folder / latents.WEIGHTS)
+    state["decoder.conv_out.weight"][0, 0, 0, 0] = float("nan")
+    save_file(state, folder / latents.WEIGHTS, {"format": "pt"})
+    assert "decoder.conv_out.weight holds NaN" in said(files, {"autoencoder": str(folder)})
+
+
 def test_rows_say_which_weights_of_a_training_were_taken(files, tmp_path):
     assert task_of(files).doubt(None) == ""
     state = load_file(files / "mfm.safetensors")

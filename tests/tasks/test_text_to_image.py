@@ -6,6 +6,7 @@ import weakref
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch.nn import Module
 
 from bench.conformance.check import check_task
@@ -185,6 +186,16 @@ def test_damaged_weights_are_named(tmp_path):
     (weights,) = (where / "unet").glob("*.safetensors")
     weights.write_bytes(weights.read_bytes()[:200])
     assert "unet of" in refusal(lambda: task_of("sd15", where).flow)
+
+
+def test_weights_that_diverged_are_named(tmp_path):
+    where = edited("sd15", tmp_path / "a", "model_index.json")
+    (weights,) = (where / "unet").glob("*.safetensors")
+    state = load_file(weights)
+    state["conv_in.weight"][0, 0, 0, 0] = float("inf")
+    save_file(state, weights, {"format": "pt"})
+    said = refusal(lambda: task_of("sd15", where).flow)
+    assert "unet of" in said and "conv_in.weight holds infinity" in said
 
 
 @pytest.mark.parametrize(

@@ -273,6 +273,10 @@ def test_a_network_of_ones_own(points, tmp_path):
     trained(tmp_path / "mine", *data_of(points), "--network", own_class)
     task = Trained.create(path=str(tmp_path / "mine"))
     assert task.flow.velocity(torch.zeros(3, 2), torch.zeros(3), 1).shape == (3, 2)
+    with pytest.raises(UserError, match=r"nobody knows which weights of .*: take start=random"):
+        CliRunner().invoke(app, ["train", *command(
+            tmp_path / "other", *data_of(points), "--network", own_class, start="flow"
+        )], catch_exceptions=False, standalone_mode=False)  # fmt: skip
 
 
 @pytest.mark.parametrize(
