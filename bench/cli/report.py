@@ -30,11 +30,11 @@ def report(
     ] = None,
 ) -> None:
     """(Re)build the HTML report, also while the run is going on."""
-    folder, waiting = _built(run)
+    folder, waiting = built(run)
     typer.echo(f"Report: {folder / 'report.html'}")
     while watch is not None and waiting:
         time.sleep(watch)
-        folder, waiting = _built(run)
+        folder, waiting = built(run)
         typer.echo(f"{waiting} cells to go" if waiting else "every cell has ended")
     if markdown is not None:
         from reports.tables.markdown import markdown as tables
@@ -47,7 +47,7 @@ def report(
         typer.echo(f"Export: {len(write_files(folder, export))} files in {export}")
 
 
-def _built(run: Path) -> tuple[Path, int]:
+def built(run: Path) -> tuple[Path, int]:
     """Write tables and page from what is stored; the run's folder, and how many cells wait."""
     from bench.plan.expand import expand
     from bench.plan.suite import build_suite
