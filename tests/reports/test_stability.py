@@ -29,7 +29,7 @@ def test_the_table_holds_unmarked_rows_with_their_chances(tmp_path) -> None:
     summary = summary_of(load_run(folder))
     problem = summary.problems[0]
     found = stability_grid(summary, problem, looks(summary.colours))
-    assert found is not None and [g.title for g in found.groups][0] == "paper-nfe=500, by frechet"
+    assert found is not None and found.groups[0].title == "paper-nfe=500, by frechet"
     rows = {line.cells[0].text: line.cells for line in found.groups[0].lines}
     assert "dps" not in rows, "it maximises"
     entries = unmarked(fair_entries(summary.of(problem, "paper-nfe=500"), "frechet"))
