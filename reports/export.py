@@ -107,8 +107,7 @@ def pair_table(material: Material) -> pd.DataFrame:
 def as_csv(table: pd.DataFrame) -> str:
     """CSV in which no text is a formula to a spreadsheet."""
     safe = table.apply(lambda column: column.map(_harmless))
-    text: str = safe.to_csv(index=False, lineterminator="\n")
-    return text
+    return str(safe.to_csv(index=False, lineterminator="\n"))
 
 
 def _harmless(value: object) -> object:

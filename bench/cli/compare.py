@@ -21,19 +21,29 @@ def compare(
     second: Annotated[str, typer.Argument(help="Another run folder, or its URL.")],
     as_json: AsJson = False,
 ) -> None:
-    """Tables of two runs side by side."""
+    """Two runs side by side: what is identical, what is not, and what differs in their making."""
     from bench.record.copies import folder_of
     from bench.record.store import open_run
-    from reports.data.two_runs import compare_runs as table
 
     with folder_of(open_run(first)) as a, folder_of(open_run(second)) as b:
-        frame = table(a, b)
+        show(a, b, as_json)
+
+
+def show(first: Path, second: Path, as_json: bool) -> None:
+    """The table, the count of verdicts, and the provenance that differs."""
+    from reports.data.two_runs import compare_runs, counted, provenance
+
+    frame = compare_runs(first, second)
     if as_json:
         typer.echo(frame.to_json(orient="records"))
         return
     console = wide_console(160)
-    for problem, rows in frame.groupby(["task", "reward", "strength"], sort=False):
+    changed = frame[frame["verdict"] != "identical"] if len(frame) else frame
+    for problem, rows in changed.groupby(["task", "reward", "strength"], sort=False):
         console.print(_table(problem, rows.dropna(axis="columns", how="all")))
+    typer.echo(counted(frame))
+    for term, a, b in provenance(first, second):
+        typer.echo(f"{term} differs: {a or 'not recorded'} | {b or 'not recorded'}")
 
 
 def _table(problem: tuple[Any, ...], rows: pd.DataFrame) -> Table:

@@ -38,11 +38,11 @@ def report(
     ] = None,
 ) -> None:
     """(Re)build the HTML report, also while the run is going on."""
-    url, waiting = _built(run)
+    url, waiting = built(run)
     typer.echo(f"Report: {url}")
     while watch is not None and waiting:
         time.sleep(watch)
-        url, waiting = _built(run)
+        url, waiting = built(run)
         typer.echo(f"{waiting} cells to go" if waiting else "every cell has ended")
     if markdown is None and export is None:
         return
@@ -61,7 +61,7 @@ def report(
             typer.echo(f"Export: {len(write_files(folder, export))} files in {export}")
 
 
-def _built(run: str) -> tuple[str, int]:
+def built(run: str) -> tuple[str, int]:
     """Write tables and page from what is stored; where the page is, and how many cells wait."""
     from bench.cli.execution import write_report
     from bench.plan.expand import expand

@@ -74,6 +74,7 @@ CELLS: dict[str, Unknown] = {
     "threads": NAN,
     "version": "",
     "torch": "",
+    "python": "",
     "info": "{}",
     "attempt": 0.0,
     "finished": "",

@@ -224,7 +224,8 @@ def told(found: Comparison, metric: str) -> str:
     p = probability(found.adjusted)
     return (
         f"{names}: {sign}{short(gap.mean)} ± {short(gap.half)}, p {p if p[0] == '<' else f'= {p}'} "
-        f"(adjusted over all pairs, {gap.pairs} repetitions): {verdict}."
+        f"(adjusted over all pairs; the interval is of this one alone; {gap.pairs} repetitions): "
+        f"{verdict}."
     )
 
 

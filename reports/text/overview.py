@@ -19,7 +19,7 @@ from reports.tables import grid
 from reports.tables.compute import matched
 from reports.tables.grid import Column, RowGroup, TableGrid, TableRow
 from reports.text.labels import budget_label
-from reports.text.numbers import DASH
+from reports.text.numbers import DASH, seconds
 
 Facts = list[tuple[str, str]]
 """Term and description."""
@@ -150,6 +150,14 @@ def _where(cells: pd.DataFrame) -> str:
     return ", ".join(ran) or "cell " + ", ".join(cells["cell"])
 
 
+def _computing(cells: pd.DataFrame) -> str:
+    """Of all cells together, with loading and evaluation, and of fits where there are any."""
+    fits = cells.drop_duplicates("fit")["fit_seconds_total"]
+    total, fitted = float(cells["cell_seconds"].sum()), float(fits.sum())
+    told = f"{seconds(total)} in all cells, with loading and evaluation" if total > 0 else ""
+    return told + (f"; {seconds(fitted)} in fits" if told and fitted > 0 else "")
+
+
 def reproduction(run: RunTables) -> Facts:
     """Versions and machine."""
     cells = run.cells
@@ -157,8 +165,10 @@ def reproduction(run: RunTables) -> Facts:
     facts = [
         ("tiltbench", ", ".join(grid.unique(cells["version"]))),
         ("torch", ", ".join(grid.unique(cells["torch"]))),
+        ("python", ", ".join(grid.unique(cells["python"]))),
         ("device", ", ".join(grid.unique(cells["device"]))),
         ("threads per cell", ", ".join(map(str, threads))),
         ("cells", str(len(cells))),
+        ("computing", _computing(cells)),
     ]
     return [(term, text) for term, text in facts if text]

@@ -12,7 +12,7 @@ import pytest
 from rich.console import Console
 
 from reports.data.summary import Summary
-from reports.data.two_runs import compare_runs
+from reports.data.two_runs import compare_runs, counted, provenance
 from reports.html import write_page
 from reports.tables.terminal import console, headline
 from tests.worlds import report_page
@@ -109,6 +109,30 @@ def test_a_run_equals_itself(run: Path) -> None:
     assert (known["difference"] == 0).all()
     assert known["same_cells"].all()
     assert (known["adjusted"] == 1).all()
+    assert set(known["verdict"]) == {"identical"}
+    total = int((table["verdict"] != "no value").sum())
+    assert counted(table) == f"{total} of {total} metrics of rows identical"
+    assert provenance(run, run) == []
+
+
+def test_compare_tells_rounding_from_another_result_and_names_what_differs(
+    run: Path, tmp_path: Path
+) -> None:
+    folder = make_run(tmp_path / "other")
+    metrics, cells = (pd.read_parquet(folder / f"{n}.parquet") for n in ("metrics", "cells"))
+    noise = np.random.default_rng(0).standard_normal(len(metrics)) * 1e-6
+    dps = metrics["cell"].isin(cells[cells["method"] == "dps"]["cell"])
+    shift = np.where(dps & (metrics["metric"] == "reward"), 3.0, 0.0)
+    reward = metrics["metric"] == "reward"
+    changed = metrics["value"] + np.where(reward, noise, 0.0) + shift
+    metrics.assign(value=changed).to_parquet(folder / "metrics.parquet")
+    cells.assign(torch="9.9").to_parquet(folder / "cells.parquet")
+    table = compare_runs(run, folder)
+    found = table[table["metric"] == "reward"].groupby("method")["verdict"].agg(set)
+    assert found["dps"] == {"different"}
+    assert found["mfm-gf"] <= {"within interval", "different"} and "identical" not in found["exact"]
+    assert set(table[table["metric"] == "diversity"]["verdict"]) == {"identical"}
+    assert provenance(run, folder) == [("torch", "2.15.0", "9.9")]
 
 
 def test_compare_finds_what_one_run_lacks(run: Path, tmp_path: Path) -> None:

@@ -76,7 +76,7 @@ function pairText({ names, rows }, a, b) {
   if (half === null || p === null) return `${gap}, and no test: one seed without errors, or a single fit.`;
   const verdict = p < 0.05 ? "clearly different" : "these seeds cannot tell them apart";
   const shown = p < 0.001 ? "< 0.001" : `= ${p.toFixed(3)}`;
-  return `${gap} ± ${small(half)}, p ${shown} (adjusted, ${count} repetitions): ${verdict}.`;
+  return `${gap} ± ${small(half)}, p ${shown} (adjusted over all pairs; the interval is of this one alone; ${count} repetitions): ${verdict}.`;
 }
 
 function small(x) {

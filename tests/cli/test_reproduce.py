@@ -1,0 +1,45 @@
+"""`bench reproduce`: the recorded suite again, in another place, and what came out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+from bench.cli.main import app
+from bench.core.params import UserError
+
+RUN = (
+    *("run", "-t", "gmm-paper", "-r", "inverse", "-m", "prior", "-m", "dps"),
+    *("-b", "paper-nfe=20", "--seeds", "2", "--set", "n=64", "--name", "small"),
+    *("--executor", "inline", "--no-track"),
+)
+
+
+def call(*words: str) -> str:
+    done = CliRunner().invoke(app, list(words), catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    return done.output
+
+
+def test_a_run_is_reproduced_to_the_last_digit_and_a_changed_one_is_noticed(tmp_path: Path) -> None:
+    call(*RUN, "--root", str(tmp_path / "runs"))
+    first = tmp_path / "runs" / "small"
+    again = ("reproduce", str(first), "--executor", "inline", "--root", str(tmp_path / "again"))
+    said = call(*again)
+    count = said.split(" metrics of rows identical")[0].split()[-3:]
+    assert count[0] == count[2] and int(count[0]) > 0, said
+    assert "differs" not in said, "the same versions on the same machine"
+    metrics = pd.read_parquet(first / "metrics.parquet")
+    metrics.assign(value=metrics["value"] + 1).to_parquet(first / "metrics.parquet")
+    assert "0 of" in call("compare", str(first), str(tmp_path / "again" / "small"))
+    assert call("report", str(first), "--watch", "1").endswith("report.html\n"), "nothing waits"
+
+
+def test_a_run_is_not_reproduced_onto_itself(tmp_path: Path) -> None:
+    call(*RUN, "--root", str(tmp_path))
+    words = ["reproduce", str(tmp_path / "small"), "--executor", "inline", "--root", str(tmp_path)]
+    with pytest.raises(UserError, match="name another place with --root"):
+        CliRunner().invoke(app, words, catch_exceptions=False)
