@@ -21,7 +21,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from importlib import import_module
 from itertools import pairwise
 from pathlib import Path
@@ -245,6 +245,23 @@ class Bench:
         )
         yield Row("the same step in a plain loop", f"{1e3 * plain:.4g} ms, ours {own / plain:.2f}")
 
+    def compiled(self) -> Iterator[Row]:
+        """What compiling would change."""
+        parts = parts_of(self.world, self.sizes, "bfloat16")
+        for name, role in (("transformer", "flow"), ("reward", "reward")):
+            part, rows = parts[role], self.load.n * DRAWS
+            x, fused = part.input(rows, self.device), replace(part, run=torch.compile(part.run))
+            told = self._against(part.forward, fused.forward, x)
+            yield Row(f"{name}, {rows} rows, forward compiled", told)
+
+    def _against(
+        self, usual: Callable[[Tensor], object], other: Callable[[Tensor], object], x: Tensor
+    ) -> str:
+        """Seconds of another way to compute the same, beside those of the usual one."""
+        before = seconds(lambda: usual(x), self.load.repeat)
+        after = seconds(lambda: other(x), self.load.repeat)
+        return f"{1e3 * after:.4g} ms = {after / before:.2f} of as it is"
+
     def many(self) -> Iterator[Row]:
         """N = 64 in pieces that fit."""
         method, n = MFMGradient.create(steps=5, draws=MANY), self.load.wide_n
@@ -423,7 +440,7 @@ def measured(bench: Bench) -> Iterator[Row]:
         yield from guarded(make)
         if bench.on_card:
             torch.cuda.empty_cache()
-    for make in (bench.methods, bench.agreement, bench.waits):
+    for make in (bench.methods, bench.agreement, bench.waits, bench.compiled):
         yield from guarded(make)
 
 

@@ -66,14 +66,15 @@ def plan(
 def _with_hours(rows: list[dict[str, Any]], planned: list[Planned]) -> list[str]:
     """Give every row that is left its FLOPs and hours by stored rates; what to say of them all.
 
-    Nothing where no rates are stored.
+    Rates that somebody measured are enough to be asked about every suite; the shipped ones speak
+    of suites alone whose networks are known.
     """
     from bench.models.external import rates_folder
     from bench.plan.binding import bind
     from bench.plan.hours import counted, estimated
-    from bench.plan.rates import read_rates
+    from bench.plan.rates import known_rates
 
-    rates, left = read_rates(rates_folder()), []
+    rates, left = known_rates(rates_folder()), []
     for row, told in zip(planned, rows, strict=True):
         left += [row] if told["status"] == "pending" else []
     if not rates or not left:
@@ -91,6 +92,8 @@ def _with_hours(rows: list[dict[str, Any]], planned: list[Planned]) -> list[str]
 def _said(total: Estimate, rates: list[Rates]) -> list[str]:
     """A sentence for every device whose rates are stored."""
     lacking = " and ".join(sorted(total.unknown))
+    if not total.flops and all(known.shipped for known in rates):
+        return []
     if not total.flops:
         return [f"Hours are not known: nobody says of which shape the networks of {lacking} are."]
     without = f", without {lacking}, of whose networks nobody says the shape" if lacking else ""

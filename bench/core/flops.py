@@ -24,6 +24,7 @@ from torch.utils._pytree import tree_map_only
 from torch.utils.flop_counter import FlopCounterMode
 
 from bench.core.accelerator import settle
+from bench.core.integrate import same_everywhere
 
 FEW, MORE = 3, 6
 """Rows of the two counted calls."""
@@ -68,7 +69,7 @@ def price(
     """
     grad = torch.is_grad_enabled()
     modes = tuple(
-        (tuple(a.shape[1:]), a.dtype, grad and a.requires_grad, _shared(a))
+        (tuple(a.shape[1:]), a.dtype, grad and a.requires_grad, a.dim() == 1 and same_everywhere(a))
         if isinstance(a, Tensor)
         else ()
         for a in args
@@ -137,11 +138,6 @@ def _differentiable(value: Any) -> Any:
 def _counted(fn: Callable[..., Tensor], args: tuple[Any, ...], trained: Sequence[Tensor]) -> Price:
     few, more = (_count(fn, args, rows, trained) for rows in (FEW, MORE))
     return Price(_line(few[0], more[0]), _line(few[1], more[1]))
-
-
-def _shared(value: Tensor) -> bool:
-    """Whether a vector of times (or labels) is one and the same for every row."""
-    return value.dim() == 1 and torch.equal(value[1:], value[:-1])
 
 
 def _line(few: float, more: float) -> Affine:

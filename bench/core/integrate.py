@@ -31,8 +31,19 @@ def uniform_grid(steps: int, start: float = 0.0, end: float = 1.0) -> list[float
 
 
 def filled(t: float, like: Tensor) -> Tensor:
-    """A (batch,) tensor holding the time t, on the device and dtype of `like`."""
-    return torch.full((like.shape[0],), t, device=like.device, dtype=like.dtype)
+    """A (batch,) tensor holding the time t, on the device and dtype of `like`.
+
+    One number seen from every row, so that `same_everywhere` need not look.
+    """
+    return torch.full((1,), t, device=like.device, dtype=like.dtype).expand(like.shape[0])
+
+
+def same_everywhere(value: Tensor) -> bool:
+    """Whether a vector, one entry a row, holds a single number.
+
+    Reading one from an accelerator makes the host wait, which a vector of `filled` spares.
+    """
+    return len(value) < 2 or value.stride() == (0,) or bool((value == value[:1]).all())
 
 
 @contextmanager

@@ -37,7 +37,8 @@ class NoiseSource:
         joined = blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
         start = rows.start - first * BLOCK
         chosen = torch.from_numpy(joined[start : start + len(rows)])
-        return chosen.to(device=self.device, dtype=self.dtype)
+        # The host need not wait for an accelerator to take them.
+        return chosen.to(device=self.device, dtype=self.dtype, non_blocking=True)
 
     def _block(
         self, name: str, step: int, shape: tuple[int, ...], block: int

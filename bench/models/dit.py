@@ -176,8 +176,7 @@ class _Conditioned(nn.Module):
         if not isinstance(label, Tensor) and label not in range(null + 1):
             raise UserError(f"there is no class {label!r}: labels run from 0 to {null - 1}")
         self._check_guidance(guidance)
-        labels = torch.as_tensor(label, dtype=torch.long, device=like.device)
-        return labels.expand(like.shape), torch.as_tensor(guidance).to(like).expand(like.shape)
+        return _per_row(label, like, torch.long), _per_row(guidance, like, like.dtype)
 
     def _check_guidance(self, guidance: float | Tensor) -> None:
         # the table's nearest row would quietly stand for another scale
@@ -185,6 +184,13 @@ class _Conditioned(nn.Module):
         if not isinstance(guidance, Tensor) and guidance not in trained:
             known = ", ".join(f"{scale:g}" for scale in trained)
             raise UserError(f"guidance {guidance:g} is not one that was trained: {known}")
+
+
+def _per_row(value: float | Tensor, like: Tensor, dtype: torch.dtype) -> Tensor:
+    """A number, or one for each row, as (batch,) of a dtype; a number is written there at once."""
+    if isinstance(value, Tensor):
+        return value.to(like.device, dtype).expand(like.shape)
+    return torch.full((1,), value, device=like.device, dtype=dtype).expand(like.shape)
 
 
 class DiTMap(_Conditioned):

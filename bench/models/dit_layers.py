@@ -55,9 +55,15 @@ def modulation(hidden: int, parts: int) -> nn.Sequential:
     return nn.Sequential(nn.SiLU(), nn.Linear(hidden, parts * hidden))
 
 
-def layer_norm(x: Tensor) -> Tensor:
-    """LayerNorm without parameters."""
-    return functional.layer_norm(x, x.shape[-1:], eps=EPSILON)
+def normalised(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
+    """LayerNorm without parameters, then modulation, in the precision of shift and scale.
+
+    That is the one in which the network multiplies: a linear map reads the result, and would round
+    it.  Autocast would norm in float32, and the passes through memory cost more than the products.
+    """
+    with torch.autocast(x.device.type, enabled=False):
+        normed = functional.layer_norm(x.to(shift.dtype), x.shape[-1:], eps=EPSILON)
+        return torch.addcmul(shift[:, None], normed, 1 + scale[:, None])
 
 
 def sinusoidal_features(t: Tensor) -> Tensor:
@@ -95,8 +101,8 @@ class PatchEmbedder(nn.Module):
         self.proj = nn.Conv2d(channels, hidden, patch, stride=patch)
 
     def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.proj(x).flatten(2).mT
-        return out
+        # Left transposed, every sum and norm of the whole network would walk memory in strides.
+        return self.proj(x).flatten(2).mT.contiguous()  # type: ignore[no-any-return]
 
 
 class TimeEmbedder(nn.Module):
@@ -134,7 +140,8 @@ class GuidanceEmbedder(nn.Module):
         self.embedding_table = nn.Embedding(len(scales), hidden)
 
     def forward(self, guidance: Tensor) -> Tensor:
-        distance = (guidance[:, None] - guidance.new_tensor(self.scales)).abs()
+        # Numbers, and no tensor of them, which would have to travel to the device in every call.
+        distance = torch.stack([(guidance - scale).abs() for scale in self.scales], dim=-1)
         out: Tensor = self.embedding_table(distance.argmin(-1))
         return out
 
@@ -149,7 +156,7 @@ class RMSNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         wide = x.to(torch.promote_types(x.dtype, torch.float32))
         rms = (wide.square().mean(-1, keepdim=True) + EPSILON).rsqrt()
-        return x * rms.to(x.dtype) * self.scale
+        return x * rms.to(x.dtype) * self.scale.to(x.dtype)
 
 
 class Attention(nn.Module):
@@ -192,9 +199,9 @@ class DiTBlock(nn.Module):
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
         shift, scale, gate, *of_mlp = self.adaLN_modulation(condition).chunk(6, dim=-1)
-        x = x + gate[:, None] * self.attn(modulate(layer_norm(x), shift, scale))
+        x = x + gate[:, None] * self.attn(normalised(x, shift, scale))
         shift, scale, gate = of_mlp
-        out: Tensor = x + gate[:, None] * self.mlp(modulate(layer_norm(x), shift, scale))
+        out: Tensor = x + gate[:, None] * self.mlp(normalised(x, shift, scale))
         return out
 
 
@@ -208,5 +215,5 @@ class FinalLayer(nn.Module):
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
         shift, scale = self.adaLN_modulation(condition).chunk(2, dim=-1)
-        out: Tensor = self.linear(modulate(layer_norm(x), shift, scale))
+        out: Tensor = self.linear(normalised(x, shift, scale))
         return out

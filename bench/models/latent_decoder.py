@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import torch
@@ -13,6 +14,10 @@ class LatentDecoder(nn.Module):
 
     scale, shift: numbers, or tensors (1, channels, 1, 1).  dtype: of the decoder inside; the
     pictures have the latents'.  rows: latents that are decoded at once.
+
+    Where autocast asks for bfloat16, a copy of the decoder whose weights are rounded decodes:
+    convolutions would round them anyway, and norms in between need no float32 tensors then (on an
+    H100 three quarters of the time and 24 GiB for 39; channels last is slower there).
     """
 
     scale: Tensor
@@ -29,6 +34,8 @@ class LatentDecoder(nn.Module):
         super().__init__()
         self.vae = vae if vae.dtype == dtype else vae.to(dtype)
         self.dtype, self.rows = dtype, rows
+        # In a tuple, so that it is no part of this module's state.
+        self._narrow: tuple[Any] | None = None
         self.register_buffer("scale", torch.as_tensor(scale), persistent=False)
         self.register_buffer("shift", torch.as_tensor(shift), persistent=False)
 
@@ -37,6 +44,24 @@ class LatentDecoder(nn.Module):
         return torch.cat([self._piece(piece) for piece in torch.split(z, self.rows)])
 
     def _piece(self, z: Tensor) -> Tensor:
-        inside = (z / self.scale + self.shift).to(self.dtype)
-        picture: Tensor = self.vae.decode(inside, return_dict=False)[0]
-        return picture.to(z.dtype)
+        inside = z / self.scale + self.shift
+        if self.dtype != torch.bfloat16 and _asked_for_bfloat16(z):
+            with torch.autocast(z.device.type, enabled=False):
+                return self._decoded(self._rounded(z.device), inside.bfloat16()).to(z.dtype)
+        return self._decoded(self.vae, inside.to(self.dtype)).to(z.dtype)
+
+    @staticmethod
+    def _decoded(vae: Any, inside: Tensor) -> Tensor:
+        picture: Tensor = vae.decode(inside, return_dict=False)[0]
+        return picture
+
+    def _rounded(self, device: torch.device) -> Any:
+        """The decoder in bfloat16, made once; what it was made from keeps its weights."""
+        if self._narrow is None:
+            self._narrow = (copy.deepcopy(self.vae).bfloat16(),)
+        return self._narrow[0].to(device)
+
+
+def _asked_for_bfloat16(z: Tensor) -> bool:
+    kind = z.device.type
+    return torch.is_autocast_enabled(kind) and torch.get_autocast_dtype(kind) == torch.bfloat16

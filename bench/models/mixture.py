@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from bench.core.integrate import same_everywhere
 from bench.core.paths import Interpolant, Linear, expand
 from bench.core.quadratic import Quadratic, Tilt, tilt_gaussian
 
@@ -128,7 +129,7 @@ class Mixture:
         gain = beta * self.eigenvalues / spectrum
         mean = self.means + torch.einsum("kij,bkj->bki", self.basis, gain * rotated)
         # One matrix serves the whole batch when all times agree, which is the usual case.
-        shared = slice(0, 1) if bool((t == t[0]).all()) else slice(None)
+        shared = slice(0, 1) if same_everywhere(t) else slice(None)
         alpha = self.interpolant.alpha(t)[shared, None, None]
         spread = (alpha**2 * self.eigenvalues / spectrum[shared]).sqrt()
         return Posterior(log_joint.log_softmax(-1), mean, self.basis * spread[..., None, :])

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from bench.core.integrate import same_everywhere
+
 
 def time_features(*times: Tensor) -> Tensor:
     """Sines and cosines of each time (batch,) at half-periods 2, 1, 1/2, 1/4: (batch, 9 * times).
@@ -83,7 +85,7 @@ class Modulated(nn.Module):
             known = [none if label is None else label]
             known.append(torch.ones_like(times[0]) if scale is None else scale)
         # Sampling shares its times over the batch: one row of conditioning then serves all.
-        if all(bool((value == value[:1]).all()) for value in (*times, *known)):
+        if all(map(same_everywhere, (*times, *known))):
             times, known = [t[:1] for t in times], [value[:1] for value in known]
         embedded: Tensor = self.embed(time_features(*times))
         if self.labels is not None:

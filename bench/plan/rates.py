@@ -18,6 +18,9 @@ from bench.core.params import UserError
 from bench.core.units import Kind, Role
 from bench.core.work import PLACE, Work
 
+SHIPPED = Path(__file__).parent / "measured"
+"""Rates that come with this package; a file of one's own about the same device goes before them."""
+
 Flops = Mapping[tuple[Role, Kind], float]
 """FLOPs of a row."""
 
@@ -29,6 +32,11 @@ class Rates:
     device: str
     file: str
     rates: Mapping[str, Mapping[str, Mapping[str, float]]]
+
+    @property
+    def shipped(self) -> bool:
+        """Whether they came with this package."""
+        return Path(self.file).parent == SHIPPED
 
     def seconds(self, work: Work, flops: Flops, dtype: str) -> float | None:
         """Of computing `work` at these FLOPs a row; None if a rate that it needs is missing.
@@ -48,6 +56,13 @@ class Rates:
 def read_rates(folder: Path) -> list[Rates]:
     """All that are stored in a folder, by file name; UserError for a file that holds none."""
     return [_read(path) for path in sorted(folder.glob("*.json"))]
+
+
+def known_rates(own: Path) -> list[Rates]:
+    """Those of one's own folder, then those that are shipped of other devices."""
+    mine = read_rates(own)
+    measured = {rates.device for rates in mine}
+    return mine + [rates for rates in read_rates(SHIPPED) if rates.device not in measured]
 
 
 def _read(path: Path) -> Rates:

@@ -8,7 +8,8 @@ Probability of improvement:    P(X > Y) + P(X = Y) / 2, conditions with like wei
 The error is that of a bootstrap that draws seeds anew, for all conditions together, since the seed
 is what was repeated; with (k / (k - 1))^(1/2) for what k redrawn seeds lack in spread, and the t
 quantile of k - 1.  Redrawing both sides of a probability of improvement counts their interaction
-twice: its intervals are too wide, and cover 99 % for five seeds and 98 % for ten.  With fewer than five seeds there are too few to draw from, and no interval.
+twice: its intervals are too wide, and cover 99 % for five seeds and 98 % for ten.  With fewer than
+five seeds there are too few to draw from, and no interval.
 """
 
 from __future__ import annotations

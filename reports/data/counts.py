@@ -23,7 +23,9 @@ def own_error(value: float, standard_error: float, n: float) -> float:
         return math.nan
     for unit in (1.0, n):
         count = value * n / unit
-        if value <= unit and abs(count - round(count)) < WHOLE:
+        # A population counts as fewer samples than it has, and not as a whole number of them.
+        whole = abs(count - round(count)) < WHOLE or value in (0.0, unit)
+        if value <= unit and whole:
             share = (count + AGREEMENT / 2) / (n + AGREEMENT)
             return unit * math.sqrt(share * (1 - share) / (n + AGREEMENT))
     return math.nan

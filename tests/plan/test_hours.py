@@ -14,7 +14,7 @@ from bench.models.dit import DiT, DiTMap
 from bench.plan.binding import bind
 from bench.plan.expand import expand
 from bench.plan.hours import Counted, counted, estimated
-from bench.plan.rates import Rates, read_rates, write_rates
+from bench.plan.rates import Rates, known_rates, read_rates, write_rates
 from bench.plan.suite import build_suite
 from tests.worlds.tiny_dit import TINY
 from tests.worlds.tiny_imagenet import write_autoencoder, write_map
@@ -25,9 +25,16 @@ REWARD = "callable:function=tests.worlds.brightness:brightness,gradient=true"
 
 
 @pytest.fixture
-def cache(tmp_path, monkeypatch):
+def beside_shipped(tmp_path, monkeypatch):
     monkeypatch.setenv("TILTBENCH_CACHE", str(tmp_path / "cache"))
     return tmp_path / "cache" / "rates"
+
+
+@pytest.fixture
+def cache(beside_shipped, tmp_path, monkeypatch):
+    """Where rates of one's own lie, as if none came with the package."""
+    monkeypatch.setattr("bench.plan.rates.SHIPPED", tmp_path / "nothing")
+    return beside_shipped
 
 
 @pytest.fixture
@@ -127,3 +134,17 @@ def test_a_fit_counts_once_however_many_cells_wait_for_it():
     once = {row.fit.id: sum(row.fit.predicted.vector) for row in fitted}
     assert found.flops == pytest.approx(own + sum(once.values())) and fits == set(once)
     assert found.hours["f"] == pytest.approx(found.flops / 3600)
+
+
+def test_shipped_rates_speak_of_suites_whose_networks_are_known(beside_shipped, imagenet):
+    shown = planned(imagenet, reward=REWARD)
+    assert "on NVIDIA H100 80GB HBM3" in shown
+    assert "Hours" not in planned("digits", reward="template"), "nobody asked"
+
+
+def test_rates_of_ones_own_go_before_the_shipped_ones(beside_shipped):
+    (theirs,) = known_rates(beside_shipped)
+    assert theirs.shipped
+    stored(beside_shipped, device=theirs.device)
+    (mine,) = known_rates(beside_shipped)
+    assert mine.device == theirs.device and not mine.shipped

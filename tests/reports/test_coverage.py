@@ -222,6 +222,15 @@ def test_counts_have_no_p_of_zero_and_keep_their_level(share: float, k: int) -> 
     assert min(p) > 0 and np.mean(np.array(p) < 0.05) <= 0.065
 
 
+def test_a_share_of_a_fractional_number_of_samples_keeps_the_error_of_a_share() -> None:
+    # A population of 32 that counts as 1.5 samples, all of which agree: (1.5 + 2) / (1.5 + 4).
+    share = 3.5 / 5.5
+    wanted = math.sqrt(share * (1 - share) / 5.5)
+    assert own_error(1.0, 0.0, 1.5) == pytest.approx(wanted, rel=1e-12)
+    assert own_error(0.0, 0.0, 1.5) == pytest.approx(wanted, rel=1e-12)
+    assert math.isnan(own_error(0.7, 0.0, 1.5))
+
+
 def test_the_error_of_a_count_covers_also_where_all_agree() -> None:
     """192 of 192: not beyond doubt; 57 modes of 64; and nothing is invented for other values."""
     assert own_error(1.0, 0.0, 192) == pytest.approx(math.sqrt(2 * 194) / 196 / math.sqrt(196))
