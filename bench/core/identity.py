@@ -2,10 +2,10 @@
 
 A result that is stored under it is found again by the same object, in another session too, and is
 made again by one that answers differently.  What counts: values, tensors to the last bit, the
-compiled code of functions with their closures, defaults and the globals that they read, classes of
-a notebook with their bases and attributes, networks with weights and structure.  Of a module beside
-the notebook its source counts, of an installed one its name.  Where an object was made, and in
-which order, does not.
+compiled code of functions with their closures, defaults and the globals that they read, classes
+with their bases and attributes, networks with weights and structure.  So it is in a notebook and in
+the modules beside it; of what is installed the name counts.  Where an object was made, and in which
+order, does not.
 
 What cannot be told is refused (`NoIdentity`): random generators, open files, sockets, locks.  An
 object may instead say what it is, in an attribute `identity`.
@@ -57,9 +57,6 @@ PLAIN = (
 
 STATEFUL = (torch.Generator, np.random.Generator, np.random.RandomState)
 """Objects whose answers depend on what was asked before."""
-
-LOADED = (Tensor, nn.Module, *STATEFUL)
-"""Globals of a module of which its source does not say what they are by now."""
 
 OWN_PACKAGES = frozenset({"bench", "methods", "rewards", "sweeps", "reports"})
 
@@ -195,19 +192,46 @@ def _network(value: nn.Module) -> Parts:
 
 
 def _function(value: types.FunctionType) -> Parts:
-    """Of an installed function the name; else its code and all values that it reads."""
+    """Of an installed function the name; else its code; with either, all values that it holds."""
     source = _source(value.__module__)
-    own = [value.__qualname__] if source else []
     cells = zip(value.__code__.co_freevars, value.__closure__ or (), strict=True)
     closure = [Named(name, _content(cell)) for name, cell in cells]
-    defaults = [value.__defaults__, value.__kwdefaults__, vars(value)]
-    if source is not None and source.startswith("installed"):
-        return [b"function", source, *own, *closure, *defaults]
-    names = dict.fromkeys(_global_names(value.__code__))
-    read = [Named(n, value.__globals__[n]) for n in names if n in value.__globals__]
+    held = [*closure, value.__defaults__, value.__kwdefaults__, vars(value)]
     if source is not None:
-        read = [part for part in read if isinstance(part.value, LOADED)]
-    return [b"function", source, *own, value.__code__, *closure, *defaults, *read]
+        return [b"function", source, value.__qualname__, *held]
+    return [b"function", value.__code__, *held, *_read(value.__code__, value.__globals__)]
+
+
+def _read(code: types.CodeType, known: Mapping[str, Any]) -> Iterator[object]:
+    """Globals that a function reads; of a local module the attributes that its code names."""
+    names = set(_names(code))
+    for name in dict.fromkeys(_global_names(code)):
+        value = known.get(name, _ABSENT)
+        if isinstance(value, types.ModuleType):
+            yield from _of_module(value, names)
+        elif value is not _ABSENT:
+            yield Named(name, value)
+    for name in dict.fromkeys(_imported(code)):
+        loaded = sys.modules.get(name)
+        yield from [_module(name)] if loaded is None else _of_module(loaded, names)
+
+
+def _of_module(module: types.ModuleType, names: set[str]) -> Iterator[object]:
+    """What a function that mentions some names may read of a module."""
+    if _source(module.__name__) is not None:
+        yield _module(module.__name__)
+        return
+    for key in sorted(names & vars(module).keys()):
+        yield Named(f"{module.__name__}.{key}", vars(module)[key])
+
+
+_ABSENT = object()
+
+
+def _module(name: str) -> bytes:
+    """Of a local module all of its source, of an installed one its name."""
+    local = not _is_ours(name) and is_local(name)
+    return f"module {name} {digest_of(name) if local else ''}".encode()
 
 
 def _code(value: types.CodeType) -> Parts:
@@ -230,13 +254,16 @@ def _class(value: type) -> Parts:
 
 
 def _source(module: str | None) -> str | None:
-    """What stands for the code of a module: its name, or its source; None in a notebook."""
+    """What stands for the code of an installed module; None where the code itself counts.
+
+    That is in a notebook and in the modules beside it.  Their files may have been edited since they
+    were imported: what runs is what was loaded.
+    """
     loaded = sys.modules.get(module or "")
     if module is None or module == "__main__" or loaded is None:
         return None
-    if module in sys.builtin_module_names or _is_ours(module) or not is_local(module):
-        return f"installed {module}" if _has_origin(loaded) else None
-    return f"local {module} {digest_of(module)}"
+    known = module in sys.builtin_module_names or _is_ours(module) or not is_local(module)
+    return f"installed {module}" if known and _has_origin(loaded) else None
 
 
 def _is_ours(module: str) -> bool:
@@ -260,12 +287,29 @@ def _content(cell: types.CellType) -> object:
 
 def _global_names(code: types.CodeType) -> Iterator[str]:
     """Names of globals that a function reads, those of its inner functions too."""
-    for step in dis.get_instructions(code):
+    steps = (step for inner in _codes(code) for step in dis.get_instructions(inner))
+    for step in steps:
         if step.opname in ("LOAD_GLOBAL", "LOAD_NAME") and not hasattr(builtins, str(step.argval)):
             yield str(step.argval)
+
+
+def _imported(code: types.CodeType) -> Iterator[str]:
+    """Modules that a function imports itself."""
+    steps = (step for inner in _codes(code) for step in dis.get_instructions(inner))
+    yield from (str(step.argval) for step in steps if step.opname == "IMPORT_NAME")
+
+
+def _names(code: types.CodeType) -> Iterator[str]:
+    """Every name that a function's code mentions, attributes among them."""
+    yield from (name for inner in _codes(code) for name in inner.co_names)
+
+
+def _codes(code: types.CodeType) -> Iterator[types.CodeType]:
+    """The code of a function and of its inner functions."""
+    yield code
     for constant in code.co_consts:
         if isinstance(constant, types.CodeType):
-            yield from _global_names(constant)
+            yield from _codes(constant)
 
 
 def _attributes(value: object) -> Iterator[Named]:
@@ -304,7 +348,7 @@ KINDS: tuple[tuple[type | tuple[type, ...], Callable[[Any], Parts]], ...] = (
     (types.CodeType, _code),
     (types.MethodType, lambda v: [b"method", v.__func__, v.__self__]),
     ((types.BuiltinFunctionType, np.ufunc), lambda v: [b"builtin", *_builtin(v)]),
-    (types.ModuleType, lambda v: [b"module", _source(v.__name__) or v.__name__]),
+    (types.ModuleType, lambda v: [_module(v.__name__)]),
     (functools.partial, lambda v: [b"partial", v.func, list(v.args), v.keywords]),
     (property, lambda v: [b"property", v.fget, v.fset, v.fdel]),
     ((staticmethod, classmethod), lambda v: [type(v).__name__.encode(), v.__func__]),

@@ -1,5 +1,6 @@
 """The identity of an object: the same in another session, another one whenever answers change."""
 
+import importlib
 import subprocess
 import sys
 import textwrap
@@ -112,6 +113,57 @@ def test_a_change_changes_what_it_reaches_and_nothing_else(change):
     assert CELL.count(old) == 1
     found = run(CELL.replace(old, new), *NAMES)
     assert {name for name in NAMES if found[name] != FIRST[name]} == reached
+
+
+HELPERS = """
+import torch
+SHARP = 2.0
+NET = torch.nn.Linear(2, 1)
+def unused(x): return x
+def inner(x): return SHARP * x
+def score(x): return inner(x).sum(1)
+class Base:
+    def run(self, x): return inner(x)
+"""
+
+USES = """
+import helpers_of_test as h
+from helpers_of_test import Base, score
+def by_attribute(x): return h.score(x)
+def by_import(x):
+    from helpers_of_test import NET
+    return NET(x)
+class Mine(Base): pass
+"""
+
+
+@pytest.fixture
+def helpers(tmp_path, monkeypatch):
+    """Writes and loads a module beside a notebook; gives the identities of what uses it."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+    def found(source, reload=True):
+        (tmp_path / "helpers_of_test.py").write_text(source)
+        importlib.invalidate_caches()
+        if reload:
+            sys.modules.pop("helpers_of_test", None)
+        return run(USES, "score", "by_attribute", "by_import", "Mine", "h.NET")
+
+    torch.manual_seed(0)
+    yield found
+    sys.modules.pop("helpers_of_test", None)
+
+
+def test_a_module_beside_the_notebook_counts_as_it_was_loaded(helpers):
+    first = helpers(HELPERS)
+    edited = HELPERS.replace("SHARP = 2.0", "SHARP = 3.00")
+    stale = helpers(edited, reload=False)
+    assert stale == first
+    new = helpers(edited)
+    assert all(new[name] != first[name] for name in ("score", "by_attribute", "Mine"))
+    assert new["by_import"] != first["by_import"]
+    other = helpers(edited.replace("unused(x): return x", "unused(x): return -x"))
+    assert all(other[name] == new[name] for name in ("score", "by_attribute", "Mine"))
 
 
 def test_a_closure_counts_with_what_it_holds():
