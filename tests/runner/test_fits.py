@@ -88,7 +88,7 @@ def registered(monkeypatch):
     monkeypatch.setattr(Drift, "fits", 0)
     for name in ("Drift", "Diverging"):
         point = EntryPoint(name.lower(), f"{__name__}:{name}", "bench.methods")
-        monkeypatch.setitem(plugins.points("methods"), name.lower(), point)
+        monkeypatch.setitem(plugins._installed("methods"), name.lower(), [point])
 
 
 def content(*methods, budgets=("none",), **more):

@@ -75,7 +75,7 @@ class Adrift(Shift):
 def registered(monkeypatch):
     for name in ("Shift", "Timid", "Adrift"):
         point = EntryPoint(name.lower(), f"tests.worlds.toy_sweeps:{name}", "bench.methods")
-        monkeypatch.setitem(plugins.points("methods"), name.lower(), point)
+        monkeypatch.setitem(plugins._installed("methods"), name.lower(), [point])
 
 
 TOY = small_sweep(
