@@ -67,7 +67,17 @@ def test_every_row_has_a_cell_of_its_own():
     for row in fitted:
         assert row.cell.fit == row.fit.id
         assert row.fit.cell.condition == row.cell.condition
-    # One fit for a condition, whatever the seed and the budget of sampling.
+        assert row.fit.cell.seed == row.cell.seed == row.cell.method_params["fit_seed"]
+    # One fit for a condition and a seed, whatever the budget of sampling.
+    repeated = {(str(row.cell.condition), row.cell.seed) for row in fitted}
+    assert len({row.fit.id for row in fitted}) == len(repeated)
+
+
+def test_seeds_share_a_fit_that_is_named():
+    rows = expand(build_suite({**SHAPES, "methods": ["itm:fit_seed=2"]}))
+    fitted = [row for row in rows if row.fit is not None]
+    assert {row.fit.cell.seed for row in fitted} == {2}
+    assert len({row.cell.seed for row in fitted}) > 1
     assert len({row.fit.id for row in fitted}) == len({str(r.cell.condition) for r in fitted})
 
 
