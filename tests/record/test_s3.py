@@ -146,8 +146,9 @@ def test_ray_workers_leave_their_shards_there(bucket, suite):
 
 @pytest.mark.slow
 def test_a_sweep_and_a_plan_there(bucket, suite):
-    asked = ["-t", "gmm-paper", "-r", "inverse", "-b", "paper-nfe=60", "--n", 256, "--name", "swept"]
+    asked = ["-t", "gmm-paper", "-r", "inverse", "-b", "paper-nfe=60", "--n", 256]
     few = ["--trials", 2, "--tuning-seeds", 1, "--seeds", 1, "--executor", "inline", "--no-track"]
+    few += ["--name", "swept"]
     first = bench("sweep", "dps", *asked, *few, "--root", bucket, "--json")
     assert first.exit_code == 0 and json.loads(first.stdout)["run"] == f"{bucket}/swept"
     again = bench("sweep", "dps", *asked, *few, "--root", bucket, "--json")
