@@ -110,10 +110,10 @@ class RunFiles:
                 data: bytes = file.read()
         except (FileNotFoundError, NotADirectoryError) as error:
             raise FileNotFoundError(path) from error
-        except OSError as error:
+        except troubles() as error:
+            said = getattr(error, "strerror", None) or error
             raise UserError(
-                f"cannot read {path} ({error.strerror or error}): mend the file or its folder, "
-                "then repeat the command"
+                f"cannot read {path} ({said}): mend the file or its folder, then repeat the command"
             ) from error
         return data
 

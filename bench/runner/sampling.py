@@ -25,6 +25,7 @@ from bench.core.methods import Method
 from bench.core.parts import Cost
 from bench.core.problem import Problem
 from bench.core.returned import checked_samples
+from bench.core.seeding import seed_all
 from bench.core.tasks import Task
 from bench.core.units import DEFAULT, UNITS, Kind, Role
 from bench.core.values import Samples
@@ -141,6 +142,7 @@ class Sampling:
 
     def _apart(self, cell: Cell, spread: frozenset[Role], lane: Lane) -> Samples:
         """The samples of one condition, on a ledger of their own."""
+        seed_all(cell.id)
         return self._sampled(cell, self.instances.under(cell), partial(LaneMeter, lane, spread))
 
     def _sampled(self, cell: Cell, instances: Instances, meter: Callable[..., Meter]) -> Samples:

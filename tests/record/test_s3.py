@@ -146,6 +146,7 @@ def test_ray_workers_leave_their_shards_there(bucket, suite):
 
 @pytest.mark.slow
 def test_a_sweep_and_a_plan_there(bucket, suite):
+<<<<<<< HEAD
     asked = [
         "-t",
         "gmm-paper",
@@ -158,7 +159,11 @@ def test_a_sweep_and_a_plan_there(bucket, suite):
         "--name",
         "swept",
     ]
+=======
+    asked = ["-t", "gmm-paper", "-r", "inverse", "-b", "paper-nfe=60", "--n", 256]
+>>>>>>> wp-cluster
     few = ["--trials", 2, "--tuning-seeds", 1, "--seeds", 1, "--executor", "inline", "--no-track"]
+    few += ["--name", "swept"]
     first = bench("sweep", "dps", *asked, *few, "--root", bucket, "--json")
     assert first.exit_code == 0 and json.loads(first.stdout)["run"] == f"{bucket}/swept"
     again = bench("sweep", "dps", *asked, *few, "--root", bucket, "--json")
