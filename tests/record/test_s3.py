@@ -146,22 +146,7 @@ def test_ray_workers_leave_their_shards_there(bucket, suite):
 
 @pytest.mark.slow
 def test_a_sweep_and_a_plan_there(bucket, suite):
-<<<<<<< HEAD
-    asked = [
-        "-t",
-        "gmm-paper",
-        "-r",
-        "inverse",
-        "-b",
-        "paper-nfe=60",
-        "--n",
-        256,
-        "--name",
-        "swept",
-    ]
-=======
     asked = ["-t", "gmm-paper", "-r", "inverse", "-b", "paper-nfe=60", "--n", 256]
->>>>>>> wp-cluster
     few = ["--trials", 2, "--tuning-seeds", 1, "--seeds", 1, "--executor", "inline", "--no-track"]
     few += ["--name", "swept"]
     first = bench("sweep", "dps", *asked, *few, "--root", bucket, "--json")
