@@ -81,17 +81,18 @@ def _rows(problem: _Problem) -> list[Planned]:
     sizes = dict.fromkeys(len(share.seen) for share in shares)
     rows = {n: [_row(problem, base, m, b, n) for m, b in methods] for n in sizes}
     spread = [row for s in shares for made in rows[len(s.seen)] for row in s.spread(made)]
-    return [_of_seed(row, seed) for row in spread for seed in seeds]
+    own_fits = block.fits == "per-seed"
+    return [_of_seed(row, seed, own_fits) for row in spread for seed in seeds]
 
 
-def _of_seed(row: Planned, seed: int) -> Planned:
-    """The row at a seed, which has a fit of its own unless the method's label says which.
+def _of_seed(row: Planned, seed: int, own_fits: bool) -> Planned:
+    """The row at a seed, with a fit of its own if wanted, unless the method's label says which.
 
     To train again is to repeat a method that trains: seeds that share a fit say nothing of another.
     """
     cell, fit = replace(row.cell, seed=seed), row.fit
-    shared = "fit_seed" in parse_name(row.method_label)[1]
-    if fit is None or shared or "fit_seed" not in fit.cell.method_params:
+    named = "fit_seed" in parse_name(row.method_label)[1]
+    if fit is None or not own_fits or named or "fit_seed" not in fit.cell.method_params:
         return replace(row, cell=cell)
     own = {"fit_seed": seed}
     again = replace(fit.cell, seed=seed, method_params={**fit.cell.method_params, **own})

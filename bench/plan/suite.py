@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 from pydantic import (
@@ -70,6 +70,10 @@ class Judges(BaseModel):
         return f"target reward; tuning {tuned}; held out {', '.join(self.held_out)}"
 
 
+Fits = Literal["per-seed", "shared"]
+"""Whether every seed trains anew, as a repetition should, or all seeds sample one fit."""
+
+
 class Block(BaseModel):
     """A grid: every task x reward x method x budget x seed.  Missing keys come from the suite."""
 
@@ -80,6 +84,7 @@ class Block(BaseModel):
     methods: list[str]
     budgets: list[str] = Field(default_factory=lambda: ["none"])
     seeds: int | list[int] = 3
+    fits: Fits = "per-seed"
     n: int = Field(256, gt=1)
     conditions_per_cell: int = Field(default=1, gt=0)
     held_out_conditions: int = Field(default=0, ge=0)

@@ -49,6 +49,9 @@ class Store(RunFiles):
             raise self._damaged_suite() from error
         if not isinstance(content, dict):
             raise self._damaged_suite()
+        for block in content.get("blocks", ()):
+            if isinstance(block, dict):  # from before a seed had a fit of its own
+                block.setdefault("fits", "shared")
         return content
 
     def _damaged_suite(self) -> UserError:

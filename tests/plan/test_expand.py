@@ -73,10 +73,14 @@ def test_every_row_has_a_cell_of_its_own():
     assert len({row.fit.id for row in fitted}) == len(repeated)
 
 
-def test_seeds_share_a_fit_that_is_named():
-    rows = expand(build_suite({**SHAPES, "methods": ["itm:fit_seed=2"]}))
+@pytest.mark.parametrize(
+    ("asked", "seed"),
+    [({"methods": ["itm:fit_seed=2"]}, 2), ({"methods": ["itm"], "fits": "shared"}, 0)],
+)
+def test_seeds_share_a_fit_that_is_named_or_if_they_are_told_to(asked, seed):
+    rows = expand(build_suite({**SHAPES, **asked}))
     fitted = [row for row in rows if row.fit is not None]
-    assert {row.fit.cell.seed for row in fitted} == {2}
+    assert {row.fit.cell.seed for row in fitted} == {seed}
     assert len({row.cell.seed for row in fitted}) > 1
     assert len({row.fit.id for row in fitted}) == len({str(r.cell.condition) for r in fitted})
 

@@ -311,3 +311,15 @@ def test_a_killed_fit_goes_on_from_its_last_checkpoint(tmp_path):
         assert one[column] == other[column]
     assert other["fit_flops_total"] == pytest.approx(one["fit_flops_total"], rel=1e-12)
     assert not list(killed.glob("fits/work/*")), "checkpoints of a fit that has ended"
+
+
+def test_a_run_from_before_seeds_had_fits_of_their_own_is_planned_as_it_was(tmp_path):
+    suite = content("drift", fits="shared")
+    store, outcome = run(tmp_path, suite)
+    assert Drift.fits == 1 and outcome.statuses == {"ok": 2}
+    stored = store.suite()
+    for block in stored["blocks"]:
+        del block["fits"]
+    store.save_suite(stored)
+    again = expand(build_suite(Store(str(tmp_path), "fits").suite()))
+    assert [row.id for row in again] == [row.id for row in outcome.plan]
