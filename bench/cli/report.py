@@ -49,7 +49,7 @@ def report(
     from bench.record.copies import folder_of
     from bench.record.store import open_run
 
-    with folder_of(open_run(run), samples=export is not None) as folder:
+    with folder_of(open_run(str(run)), samples=export is not None) as folder:
         if markdown is not None:
             from reports.tables.markdown import markdown as tables
 
@@ -64,6 +64,7 @@ def report(
 def built(run: str) -> tuple[str, int]:
     """Write tables and page from what is stored; where the page is, and how many cells wait."""
     from bench.cli.execution import write_report
+    from bench.core.params import UserError
     from bench.plan.expand import expand
     from bench.plan.suite import build_suite
     from bench.record import layout
@@ -71,12 +72,19 @@ def built(run: str) -> tuple[str, int]:
     from bench.record.tables import ending_of, write_tables
     from bench.runner.run import pilots_of
 
-    store = open_run(run)
-    plan = expand(build_suite(store.suite()), pilots_of(store))
-    write_tables(store, plan)
+    store, waiting = open_run(str(run)), 0
+    try:
+        plan = expand(build_suite(store.suite()), pilots_of(store))
+    except UserError as error:
+        # A run that a notebook made of its own objects cannot be planned without them.
+        if not store.has(layout.table("results")):
+            raise
+        typer.echo(f"The tables are those that were stored with the run: {error}.")
+    else:
+        write_tables(store, plan)
+        waiting = sum(ending_of(store.index, row).status == "pending" for row in plan)
     write_report(store, fresh=True)
     _say_damage(store)
-    waiting = sum(ending_of(store.index, row).status == "pending" for row in plan)
     return f"{store.url}/{layout.REPORT}", waiting
 
 

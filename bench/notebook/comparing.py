@@ -116,7 +116,12 @@ def _run(
         raise UserError(f"compare reads its tables on this machine, and {root} is not on it")
     with _undisturbed(), CellProgress(quiet) as progress:
         outcome = run_suite(
-            suite, store, lambda: EXECUTORS[executor](None, workers), progress, retry_failed
+            suite,
+            store,
+            lambda: EXECUTORS[executor](None, workers),
+            progress,
+            retry_failed,
+            may_replace=True,  # one folder holds all that is asked of a task and a reward
         )
         if outcome.executed == 0:
             progress.say(f"Nothing to do: all {outcome.cached} cells are stored in {store.path}.")

@@ -14,7 +14,8 @@ from bench.core.params import UserError, nearest
 from bench.record import layout
 from bench.record.store import Store
 from bench.runner.run import Outcome
-from reports.data.comparisons import best_entry, compare_pairs, winner
+from reports.data.comparisons import best_entry, compare_pairs, deciding, unmarked, winner
+from reports.data.marks import marked
 from reports.data.run import tidy_cells, tidy_metrics
 from reports.data.statistics import MeanInterval
 from reports.data.summary import Entry, ProblemKey, Summary, summarise
@@ -132,16 +133,21 @@ class Comparison:
         Path(to).write_text(self.page, encoding="utf-8")
         return Report(Path(to), self.page)
 
-    def best(self, metric: str = "reward", budget: str | None = None) -> Best:
+    def best(self, metric: str | None = None, budget: str | None = None) -> Best:
         """The best method by a metric, at a budget (default: the largest).
 
-        Methods that know the closed form do not take part.  Raises UserError for a metric that
-        nothing has, or that has no better direction.
+        Without a metric the distance to the law decides, where it is known, and else the reward,
+        and rows that collapsed or maximise do not take part while others are left.  Methods that
+        know the closed form never do.  Raises UserError for a metric that nothing has, or that has
+        no better direction.
         """
-        summary = self.summary
-        problem = summary.problems[0]
-        at = self._budget(summary, problem, budget)
-        entries = [e for e in summary.of(problem, at) if not e.is_closed_form]
+        plain = self.summary
+        problem, seen = plain.problems[0], marked(plain)
+        at = self._budget(plain, problem, budget)
+        honest = metric is None and bool(unmarked(_contestants(seen, problem, at)))
+        summary = seen if honest else plain
+        entries = unmarked(_contestants(summary, problem, at))
+        metric = metric or next(iter(deciding(summary, problem)), "reward")
         info = summary.info.get(metric)
         if info is None or info.direction == "none":
             usable = [m for m, i in summary.info.items() if i.direction != "none"]
@@ -160,7 +166,7 @@ class Comparison:
             estimate=top.estimate(metric),
             clear=winner(entries, metric, info.direction) is top,
             unclear=tuple(unclear),
-            sentence=leader(summary, problem, at, metric) or _alone(top, metric, at),
+            sentence=leader(summary, problem, at, metric) or _alone(summary, top, metric),
         )
 
     @staticmethod
@@ -186,12 +192,21 @@ class Comparison:
         return f"{self.table.to_string(index=False)}\nReport: {self.folder / layout.REPORT}"
 
 
-def _alone(entry: Entry, metric: str, budget: str) -> str:
-    """The only method that has a value."""
-    value = entry.estimate(metric)
-    return (
-        f"At `{budget_label(budget)}` only `{entry.method}` has a {metric}, "
-        f"{plus_minus(value, decimals([value]))}: there is nothing to compare it with."
+def _contestants(summary: Summary, problem: ProblemKey, budget: str) -> list[Entry]:
+    return [e for e in summary.of(problem, budget) if not e.is_closed_form]
+
+
+def _alone(summary: Summary, entry: Entry, metric: str) -> str:
+    """The only method that has a value, or whose value may be taken for the best."""
+    value, rivals = entry.estimate(metric), _contestants(summary, entry.problem, entry.budget)
+    marked_rows = [f"`{e.method}` is marked: {e.marks[0].text}" for e in rivals if e.marks]
+    return ". ".join(
+        (
+            f"At `{budget_label(entry.budget)}` only `{entry.method}` is to be judged by its "
+            f"{metric}, {plus_minus(value, decimals([value]))}: there is nothing to compare it "
+            "with",
+            *marked_rows,
+        )
     )
 
 

@@ -136,11 +136,13 @@ def run_suite(
     watcher: Watcher,
     retry_failed: bool = False,
     after_cell: Callable[[Planned, Attempt], None] | None = None,
+    may_replace: bool = False,
 ) -> Outcome:
     """Execute what is missing of a suite, fits first, and write its tables; may be Interrupted.
 
     `executor` is a factory so that nothing is started when there is nothing to do.  Raises
-    UserError while another driver runs it, and for the name of a run of another suite.
+    UserError while another driver runs it, and for the name of a run of another suite unless its
+    tables may be replaced.
     """
     try:
         store.open()
@@ -148,7 +150,8 @@ def run_suite(
         return _nothing_to_do(suite, store, error)
     with driving(store.folder) if store.local else leased(store):
         plan = expand(suite, pilots_of(store))
-        refuse_another(store, suite, plan)
+        if not may_replace:
+            refuse_another(store, suite, plan)
         store.save_suite(suite.model_dump(mode="json"))
         return _execute(plan, store, executor, watcher, retry_failed, after_cell)
 

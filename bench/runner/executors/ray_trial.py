@@ -12,6 +12,7 @@ from typing import Any
 
 from ray import tune
 
+from bench.core import plugins
 from bench.core.params import UserError
 from bench.record.attempt import Attempt
 from bench.runner.cell import Job
@@ -82,6 +83,7 @@ class CellTrainable(tune.Trainable):  # type: ignore[misc]  # ray is untyped
         import ray
 
         job: Job = self.jobs[self.cell]
+        plugins.add(*job.local)
         if objections := [*self.objections, *lacking(job.cell)]:
             return {"cell": self.cell, "refused": _refusal(ray, objections[0]), "done": True}
         limit = hard_limit(job.cell) or math.inf
