@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import socket
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -72,8 +73,9 @@ def cluster(address: str | None, workers: int) -> Iterator[Any]:
         # One of our own, also where somebody else's cluster runs on this machine.
         options |= {"address": "local", "num_cpus": workers, "include_dashboard": False}
     try:
+        _knock(address)
         ray.init(**options)
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError) as error:
         if not address:
             raise
         reason = str(error).strip().partition("\n")[0]
@@ -86,6 +88,17 @@ def cluster(address: str | None, workers: int) -> Iterator[Any]:
         yield ray
     finally:
         ray.shutdown()
+
+
+PATIENCE = 5.0
+"""Seconds until an address that does not answer is given up."""
+
+
+def _knock(address: str | None) -> None:
+    """Raise OSError where nothing listens at host:port: Ray itself would try for ten minutes."""
+    host, _, port = (address or "").rpartition(":")
+    if host and port.isdigit() and "/" not in host:
+        socket.create_connection((host, int(port)), timeout=PATIENCE).close()
 
 
 ROUNDS = 4
