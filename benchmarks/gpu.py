@@ -246,7 +246,10 @@ class Bench:
         yield Row("the same step in a plain loop", f"{1e3 * plain:.4g} ms, ours {own / plain:.2f}")
 
     def compiled(self) -> Iterator[Row]:
-        """What compiling would change."""
+        """What compiling would change, where it takes no compiler of C++."""
+        if not self.on_card:
+            yield Row("forward compiled", "needs a CUDA device")
+            return
         parts = parts_of(self.world, self.sizes, "bfloat16")
         for name, role in (("transformer", "flow"), ("reward", "reward")):
             part, rows = parts[role], self.load.n * DRAWS

@@ -19,7 +19,7 @@ from bench.record.store import Store
 
 TABLES = tuple(layout.table(name) for name in ("cells", "metrics", "samples", "results"))
 
-OF_A_RUN = (layout.SUITE, layout.PILOTS, *TABLES)
+OF_A_RUN = (layout.SUITE, layout.PILOTS, layout.PROJECTIONS, *TABLES)
 OF_AN_ATTEMPT = (
     *(layout.RESULT, layout.SAMPLES, layout.FITTED),
     *(layout.SCORES, layout.CURVE, layout.LOG),

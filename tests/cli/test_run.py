@@ -72,7 +72,7 @@ def test_the_version_and_bad_numbers_of_workers(tmp_path):
 
 def test_blocks_that_are_no_list_are_one_sentence():
     for blocks in (3, {"tasks": ["gmm"]}, ["gmm"]):
-        with pytest.raises(UserError, match="'blocks' must be a list of mappings"):
+        with pytest.raises(UserError, match="'blocks' should be a list of mappings"):
             build_suite({"name": "x", "blocks": blocks})
 
 
@@ -119,7 +119,7 @@ def test_ctrl_c_ends_with_a_sentence_and_the_same_command_continues(tmp_path):
     started.send_signal(signal.SIGINT)
     _, said = started.communicate(timeout=120)
     assert started.returncode == 130 and "Traceback" not in said
-    assert "Finished cells are stored; the same command continues." in said
+    assert "1 of 3 cells of 'slow' are done; the same command goes on" in said
     done = bench(tmp_path, f"{words} --json")
     told = json.loads(done.stdout)
     assert (told["executed"], told["cached"], told["statuses"]) == (2, 1, {"ok": 3})

@@ -81,7 +81,7 @@ BROKEN_REWARDS: dict[type[Bowl], set[str]] = {
     Overflows: {"score"},
     Doubles: {"score"},
     Standardises: {"batch size", "gradient"},
-    Shaky: {"repeatable", "batch size", "gradient"},
+    Shaky: {"repeatable", "batch size", "gradient", "rows of conditions"},
     FlatOnly: {"foreign shape"},
     WrongForm: {"quadratic"},
     LooseParams: {"parameters"},

@@ -51,8 +51,9 @@ def test_faults_of_scorers_are_found(tmp_path, name):
     scores, expected = SCORERS[name]
     found = failed(findings(tmp_path, scores))
     assert expected <= found, name
-    # Limits and order are two subjects: what breaks one may break the other, nothing else may.
-    assert found <= expected | {"argument order", "scale"} if expected else not found
+    # Limits, order and rows of several prompts: what breaks one may break another, nothing else may.
+    related = {"argument order", "scale", "rows of conditions"}
+    assert found <= expected | related if expected else not found
 
 
 def test_a_scorer_without_prompts_may_ignore_them(tmp_path):
@@ -72,9 +73,13 @@ def test_the_command_checks_a_served_scorer():
     assert {"score", "repeatable", "batch size", "argument order", "scale"} <= passed
 
 
+PAIRING = {"argument order", "rows of conditions"}
+"""What fails where pictures meet the prompts of others."""
+
+
 @pytest.mark.parametrize(
     ("paired", "broken"),
-    [("zip(pixels, prompts)", set()), ("zip(pixels, prompts[::-1])", {"argument order"})],
+    [("zip(pixels, prompts)", set()), ("zip(pixels, prompts[::-1])", PAIRING)],
 )
 def test_callables_are_checked_for_their_pairs_too(monkeypatch, paired, broken):
     module = types.ModuleType("paired_reward")

@@ -28,7 +28,7 @@ def run(folder, **changes):
 
 
 def contents(folder):
-    skip = ("report.html", "probe")
+    skip = ("report.html", "probe", "run.lock", "projections.json")
     return {
         str(p.relative_to(folder)): p.read_bytes()
         for p in folder.rglob("*")
