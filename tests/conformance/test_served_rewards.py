@@ -51,7 +51,7 @@ def test_faults_of_scorers_are_found(tmp_path, name):
     scores, expected = SCORERS[name]
     found = failed(findings(tmp_path, scores))
     assert expected <= found, name
-    # Limits, order and rows of several prompts: what breaks one may break another, nothing else may.
+    # Limits, order, rows of several prompts: what breaks one may break another, nothing else may.
     related = {"argument order", "scale", "rows of conditions"}
     assert found <= expected | related if expected else not found
 
