@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from bench.api import ESTIMATORS
-from sweeps.space import space_of
+from sweeps.space import axes_of
 from tests.docs.desk import ROOT, python
 from tests.worlds.notebooks import run_cells
 
@@ -39,7 +39,7 @@ def test_the_readme_compares(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     first, _ = python("README.md")
     (shown,) = run_cells([first])
-    assert "At `paper-nfe=100`" in shown and "<iframe" in shown
+    assert "At `paper-nfe=100`" in shown and "Report: " in shown
 
 
 def test_the_readme_s_own_method_is_a_plain_steering_rule():
@@ -57,12 +57,14 @@ def test_a_reward_of_pixels_gives_one_number_for_each():
     assert warmth(red, ["", ""]).tolist() == [2.0, 2.0]
 
 
-def test_a_search_narrows_the_parameters_of_a_method_that_has_them():
+def test_a_search_names_parameters_that_methods_have():
     from methods.steering.dps import DPS
 
     search = run(python("docs/sweeps.md")[0], ClassVar=typing.ClassVar)["search"]
-    narrowed = type("Narrowed", (DPS.Params,), {"search": {"guidance": search["guidance"]}})
-    axes = {axis.name: axis for axis in space_of(type("Own", (DPS,), {"Params": narrowed})).axes}
+    axes = {axis.name: axis for axis in axes_of("dps", DPS.Params(), {}, search)}
+    assert search.keys() <= axes.keys()
+    (other, values), = axes["noise_level"].when
+    assert set(values) <= set(axes[other].choices)
     assert (axes["guidance"].low, axes["guidance"].high, axes["guidance"].log) == (0.1, 10.0, True)
 
 

@@ -84,8 +84,8 @@ TRIED: dict[str, Run | Plan | Read] = {
     "bench train digits": MINUTES,
     "bench train --data pictures/ --labels folders --to mine": Run(TRAIN),
     "bench run -t trained:path=mine -r template -m mfm-gf -m dps -b paper-nfe=200": Run(TINY),
-    "bench run -t 'text-to-image:path=my-flux,prompts=a red fox' -r clip -m prior -m dps "
-    "-b paper-nfe=80": Plan(),
+    "bench run -t 'text-to-image:path=my-flux,prompts=a red fox' "
+    "-r callable:function=my_reward:warmth,gradient=true -m prior -m dps -b paper-nfe=80": Plan(),
     "bench run paper-imagenet --device cuda --dtype bfloat16": WEIGHTS,
     "bench run full --root s3://bucket/runs --address auto": CLUSTER,
     "bench export runs/quickstart": Run(),
