@@ -8,7 +8,6 @@ parser and the registered names for `bench`, the module's parser for `python`, t
 from __future__ import annotations
 
 import argparse
-import ast
 import importlib.util
 import re
 import runpy
@@ -47,7 +46,7 @@ class Wrong(Exception):
 
 
 def commands(text: str) -> Iterator[Words]:
-    """The commands of a shell text: continued lines joined, comments and variables before it gone."""
+    """The commands of a shell text, without comments and the variables set before them."""
     for line in text.replace("\\\n", " ").splitlines():
         yield from _of_line(line)
 
@@ -136,12 +135,12 @@ class _Taken(Exception):
 
 
 def _python(words: Words) -> None:
-    """`python -m MODULE ...` or `python FILE ...`: the file is there, and its parser takes the rest."""
+    """`python -m MODULE ...` or `python FILE ...`: it is there, and its parser takes the rest."""
     module = words[0] == "-m"
     name, arguments = (words[1], words[2:]) if module else (words[0], words[1:])
     found = importlib.util.find_spec(name) if module else None
     file = Path(found.origin or "") if found else ROOT / name
-    if module and found is None or not file.is_file():
+    if (module and found is None) or not file.is_file():
         raise Wrong(f"there is no module or file '{name}'")
     if "ArgumentParser(" in file.read_text(encoding="utf-8"):
         _reads(file, arguments)
@@ -192,13 +191,3 @@ PROGRAMS: dict[str, Callable[[Words], None]] = {
     "make": _make,
     "pip": _pip,
 }
-
-
-# -- Python ----------------------------------------------------------------------------------------
-
-
-def imported(source: str) -> None:
-    """Import whatever a block of Python imports: each name has to be there."""
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.ImportFrom | ast.Import):
-            exec(compile(ast.Module([node], []), "<block>", "exec"), {})
