@@ -6,7 +6,7 @@ export OMP_NUM_THREADS ?= 1
 export RAY_USAGE_STATS_ENABLED := 0
 export MLFLOW_DISABLE_TELEMETRY := true
 
-.PHONY: run test test-all lint format install bench parity clean
+.PHONY: run test test-all lint format install bench docs parity clean
 
 run: $(VENV)/.installed
 	$(BIN)/bench run
@@ -29,6 +29,10 @@ format: $(VENV)/.tested
 bench: $(VENV)/.tested
 	$(BIN)/python -m benchmarks
 
+# The site of the pages, in build/site; a warning, such as a link to nothing, is an error.
+docs: $(VENV)/.documented
+	$(BIN)/mkdocs build --strict
+
 # hpsv2 pins packages that the tests cannot live with, so its side has an environment of its own.
 parity: $(VENV)/.tested
 	test -x $(VENV)-hpsv2/bin/python || $(PYTHON) -m venv $(VENV)-hpsv2
@@ -45,6 +49,10 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 
 $(VENV)/.tested: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[images,test]'
+	touch $@
+
+$(VENV)/.documented: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
 	touch $@
 
 clean:

@@ -9,18 +9,17 @@ from __future__ import annotations
 
 import ast
 import json
-import re
 import sys
 from pathlib import Path
 from typing import Any
+
+from tests.worlds.fences import blocks
 
 
 def code_cells(notebook: Path) -> list[str]:
     """The sources of a notebook's code cells, or of a page's Python blocks."""
     if notebook.suffix == ".md":
-        return re.findall(
-            r"^```python\n(.*?)^```$", notebook.read_text(encoding="utf-8"), re.M | re.S
-        )
+        return blocks(notebook.read_text(encoding="utf-8"), "python")
     cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
     return ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
 
