@@ -402,9 +402,7 @@ def _groups(
         yield k, firsts[k], ranked.iloc[start:end]
 
 
-def _measured(
-    cells: pd.DataFrame, metrics: pd.DataFrame, which: NDArray[np.intp]
-) -> pd.DataFrame:
+def _measured(cells: pd.DataFrame, metrics: pd.DataFrame, which: NDArray[np.intp]) -> pd.DataFrame:
     """The metrics of the cells that ended ok, with the number of the entry that each is of."""
     kept = ["cell", "seed", "condition", "fit", "entry"]
     ended = cells.assign(entry=which)[(cells["status"] == "ok").to_numpy() & (which >= 0)][kept]
