@@ -264,7 +264,8 @@ def _samples(index: Index, ran: Mapping[str, Planned]) -> pd.DataFrame:
             found[cell] = scores.replace_schema_metadata(None)
     if not found:
         return pd.DataFrame(columns=["cell", "condition", "index", "held_out", "reward"])
-    joined = pa.concat_tables(found.values(), promote_options="permissive").to_pandas()
+    whole = pa.concat_tables(found.values(), promote_options="permissive")
+    joined: pd.DataFrame = whole.to_pandas()
     sizes = [scores.num_rows for scores in found.values()]
     under = [c for cell, size in zip(found, sizes, strict=True) for c in _under(ran[cell], size)]
     unseen = [_held_out(ran[cell]) for cell in found]

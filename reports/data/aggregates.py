@@ -57,7 +57,7 @@ def interquartile_means(stack: Values) -> NDArray[np.float64]:
     edges = np.clip(np.arange(x.shape[1] + 1) / x.shape[1], 0.25, 0.75)
     weight = np.diff(edges)
     middle, share = x[:, weight > 0], weight[weight > 0]
-    known = np.isfinite(middle).all(1)
+    known: NDArray[np.bool_] = np.asarray(np.isfinite(middle).all(1))
     means = 2 * np.where(known[:, None], middle, 0.0) @ share
     found: NDArray[np.float64] = np.where(known, means, math.nan)
     return found

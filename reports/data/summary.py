@@ -371,7 +371,7 @@ def summarise(cells: pd.DataFrame, metrics: pd.DataFrame) -> Summary:
 
 def _entries(cells: pd.DataFrame, metrics: pd.DataFrame) -> Iterator[Entry]:
     cells = cells.assign(method=cells["method"].map(without_fit_seed))
-    which = cells.groupby(KEYS, sort=False).ngroup().to_numpy()
+    which: NDArray[np.intp] = np.asarray(cells.groupby(KEYS, sort=False).ngroup(), dtype=np.intp)
     measured = _measured(cells, metrics, which)
     estimates, believed = _estimates(measured), _credibility(measured)
     for k, first, group in _groups(cells, which):
@@ -390,7 +390,8 @@ def _groups(
     """
     _, places, sizes = np.unique(which[which >= 0], return_index=True, return_counts=True)
     named = [*_Order.NEEDS, *(f"method_{f.name}" for f in fields(MethodInfo))]
-    firsts = cells[which >= 0].iloc[places][named].to_dict("records")
+    records = cells[which >= 0].iloc[places][named].to_dict("records")
+    firsts = [{str(name): value for name, value in each.items()} for each in records]
     order = _Order.of(cells)
     shown = sorted(range(len(firsts)), key=lambda k: order.key(firsts[k]))
     rank = np.full(len(firsts) + 1, -1)
