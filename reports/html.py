@@ -42,6 +42,7 @@ def page_text(run: RunTables) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
+    environment.policies["json.dumps_kwargs"] = {"sort_keys": True, "separators": (",", ":")}
     environment.filters |= {"code": code_spans, "budget_label": budget_label}
     return whole_characters(environment.get_template("report.html").render(_context(run)))
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, fields, replace
 from functools import cache
 from importlib.metadata import version
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 
 from bench.core import plugins
 from bench.core.cells import Planned, PlannedFit, canonical, digest
@@ -90,15 +91,23 @@ def write_tables(store: Store, plan: list[Planned]) -> None:
 def _tables(store: Store, plan: list[Planned]) -> dict[str, pd.DataFrame]:
     endings = [(row, ending_of(store.index, row)) for row in plan]
     ran = {row.id: row for row, ending in endings if ending.stored is not None}
-    rows = [cell_row(row, ending) for row, ending in endings]
-    cells = pd.DataFrame(rows, columns=list(columns.CELLS))
-    metrics = pd.DataFrame(list(_metric_rows(store.index, ran)), columns=list(columns.METRICS))
+    cells = _frame((cell_row(row, ending) for row, ending in endings), list(columns.CELLS))
+    metrics = _frame(_metric_rows(store.index, ran), list(columns.METRICS))
     return {
         "cells": cells,
         "metrics": metrics.astype({"value": "float64", "standard_error": "float64"}),
         "samples": _samples(store.index, ran),
         "results": _results(cells, metrics),
     }
+
+
+def _frame(rows: Iterable[Mapping[str, Any]], names: list[str]) -> pd.DataFrame:
+    """Rows as a table, filled column by column: a dictionary of every row takes more room."""
+    found: dict[str, list[Any]] = {name: [] for name in names}
+    for row in rows:
+        for name, values in found.items():
+            values.append(row[name])
+    return pd.DataFrame(found, columns=names)
 
 
 DECLARED = ("summary", "rank", "measures", "floor")
@@ -124,7 +133,7 @@ def cell_row(row: Planned, ending: Ending) -> dict[str, Any]:
         "conditions": json.dumps(list(map(spelled, cell.conditions)), ensure_ascii=False),
         "method": row.method_label,
         "method_name": cell.method,
-        **asdict(row.about),
+        **vars(row.about),
         "params": canonical(cell.method_params),
         "matched": canonical(row.matched),
         "budget": str(budget) if budget else "",
@@ -245,21 +254,23 @@ def _declarations(metric: str) -> dict[str, Any]:
 
 def _samples(index: Index, ran: Mapping[str, Planned]) -> pd.DataFrame:
     """One row per returned sample with its scores."""
-    frames: dict[str, pd.DataFrame] = {}
+    found: dict[str, pa.Table] = {}
     for cell in ran:
         try:
             scores = index.scores(cell)
         except Damaged:
             scores = None
         if scores is not None:
-            frames[cell] = scores
-    if not frames:
+            found[cell] = scores.replace_schema_metadata(None)
+    if not found:
         return pd.DataFrame(columns=["cell", "condition", "index", "held_out", "reward"])
-    joined, sizes = pd.concat(frames.values(), ignore_index=True), list(map(len, frames.values()))
-    under = [c for cell, size in zip(frames, sizes, strict=True) for c in _under(ran[cell], size)]
-    unseen = [_held_out(ran[cell]) for cell in frames]
+    whole = pa.concat_tables(found.values(), promote_options="permissive")
+    joined: pd.DataFrame = whole.to_pandas()
+    sizes = [scores.num_rows for scores in found.values()]
+    under = [c for cell, size in zip(found, sizes, strict=True) for c in _under(ran[cell], size)]
+    unseen = [_held_out(ran[cell]) for cell in found]
     whose = np.repeat(np.arange(len(sizes)), sizes)
-    joined.insert(0, "cell", np.repeat(list(frames), sizes))
+    joined.insert(0, "cell", np.repeat(list(found), sizes))
     joined.insert(1, "condition", under)
     joined.insert(2, "index", np.concatenate([np.arange(size) for size in sizes]))
     joined.insert(3, "held_out", [c in unseen[k] for c, k in zip(under, whose, strict=True)])

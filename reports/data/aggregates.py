@@ -15,7 +15,7 @@ five seeds there are too few to draw from, and no interval.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -45,13 +45,22 @@ def interquartile_mean(values: Values) -> float:
 
     NaN where more than a quarter is infinite on one side, or nothing is known.
     """
-    x = np.sort(values[~np.isnan(values)], axis=None)
-    if not len(x):
-        return math.nan
-    edges = np.clip(np.arange(len(x) + 1) / len(x), 0.25, 0.75)
+    x = values[~np.isnan(values)]
+    return float(interquartile_means(x[None, None])[0]) if len(x) else math.nan
+
+
+def interquartile_means(stack: Values) -> NDArray[np.float64]:
+    """The same of each of many arrays: (draws, conditions, seeds) to (draws,)."""
+    x = np.sort(stack.reshape(len(stack), -1))
+    if np.isnan(x).any():
+        return np.array([interquartile_mean(values) for values in stack])
+    edges = np.clip(np.arange(x.shape[1] + 1) / x.shape[1], 0.25, 0.75)
     weight = np.diff(edges)
-    middle, share = x[weight > 0], weight[weight > 0]
-    return float(2 * middle @ share) if np.isfinite(middle).all() else math.nan
+    middle, share = x[:, weight > 0], weight[weight > 0]
+    known: NDArray[np.bool_] = np.asarray(np.isfinite(middle).all(1))
+    means = 2 * np.where(known[:, None], middle, 0.0) @ share
+    found: NDArray[np.float64] = np.where(known, means, math.nan)
+    return found
 
 
 def profile(values: Values, thresholds: Sequence[float], direction: str) -> NDArray[np.float64]:
@@ -69,32 +78,45 @@ def profile_distance(ours: Values, theirs: Values, thresholds: Sequence[float]) 
 
 def improvement(ours: Values, theirs: Values, direction: str) -> float:
     """That a run of ours is better than one of theirs, equal ones by half; mean over conditions."""
+    return float(improvements(ours[None], theirs[None], direction)[0])
+
+
+def improvements(ours: Values, theirs: Values, direction: str) -> NDArray[np.float64]:
+    """The same of each of many pairs of arrays: (draws, conditions, seeds) to (draws,)."""
     sign = 1.0 if direction == "higher" else -1.0
-    found = [_above(sign * x, sign * y) for x, y in zip(ours, theirs, strict=True)]
-    known = [share for share in found if not math.isnan(share)]
-    return sum(known) / len(known) if known else math.nan
-
-
-def _above(x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
-    x, y = x[~np.isnan(x)], y[~np.isnan(y)]
-    if not len(x) or not len(y):
-        return math.nan
-    return float((x[:, None] > y).mean() + (x[:, None] == y).mean() / 2)
+    x, y = sign * ours[..., :, None], sign * theirs[..., None, :]
+    pairs = (~np.isnan(x) & ~np.isnan(y)).sum((-1, -2))
+    above = (x > y).sum((-1, -2)) + (x == y).sum((-1, -2)) / 2
+    some = pairs > 0
+    shares = np.where(some, above / np.maximum(pairs, 1), 0.0).sum(-1)
+    count = some.sum(-1)
+    found: NDArray[np.float64] = np.where(count > 0, shares / np.maximum(count, 1), math.nan)
+    return found
 
 
 def bootstrapped(
-    statistic: Callable[..., float], *values: Values, seed: int = 0, draws: int = DRAWS
+    statistic: Callable[..., NDArray[np.float64]],
+    *values: Values,
+    seed: int = 0,
+    draws: int = DRAWS,
 ) -> Aggregate:
-    """A statistic of (conditions, seeds) arrays, each with seeds drawn anew on its own."""
-    value = statistic(*values)
-    if min(x.shape[1] for x in values) < FEWEST_SEEDS:
+    """A statistic of (conditions, seeds) arrays, each with seeds drawn anew on its own.
+
+    statistic: of many at a time, (draws, conditions, seeds) each, to (draws,).
+    """
+    value = float(statistic(*(x[None] for x in values))[0])
+    fewest = min(x.shape[1] for x in values)
+    if fewest < FEWEST_SEEDS:
         return Aggregate(value, math.nan, math.nan)
-    rng, fewest = np.random.default_rng(seed), min(x.shape[1] for x in values)
-    found = [statistic(*(_redrawn(x, rng) for x in values)) for _ in range(draws)]
+    found = statistic(*_redrawn(values, np.random.default_rng(seed), draws))
     error = float(np.nanstd(found)) * math.sqrt(fewest / (fewest - 1))
     half = float(stats.t.ppf(0.5 + COVERAGE / 2, fewest - 1)) * error
     return Aggregate(value, value - half, value + half)
 
 
-def _redrawn(values: Values, rng: np.random.Generator) -> Values:
-    return values[:, rng.integers(values.shape[1], size=values.shape[1])]
+def _redrawn(values: Sequence[Values], rng: np.random.Generator, draws: int) -> Iterator[Values]:
+    """(draws, conditions, seeds) of each."""
+    sizes = [x.shape[1] for x in values]
+    picks = [[rng.integers(size, size=size) for size in sizes] for _ in range(draws)]
+    for x, own in zip(values, zip(*picks, strict=True), strict=True):
+        yield np.moveaxis(x[:, np.stack(own)], 0, 1)

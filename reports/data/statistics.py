@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Literal
 
-from scipy import stats
+from scipy import special, stats
 
 from reports.data.replicates import NO_FIT, Row, Source, Spread, lone_fit, spread
 
@@ -250,7 +250,8 @@ def p_value(mean: float, error: float, freedom: float, sides: int = 2) -> float:
     if not math.isfinite(mean) or not math.isfinite(error):
         return math.nan
     far = abs(mean) if sides == 2 else mean
-    return max(float(sides * stats.t.sf(far / error, freedom)), SMALLEST_P)
+    # The tail of t itself: `stats.t.sf` takes thirty times longer to check what it was handed.
+    return max(float(sides * special.stdtr(freedom, -far / error)), SMALLEST_P)
 
 
 def holm(p: Sequence[float]) -> list[float]:

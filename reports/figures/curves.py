@@ -85,8 +85,8 @@ def _panel(
 def _compute_axis(axis: Axes, entries: list[Entry], unit: str) -> None:
     """Logarithmic, with ticks where the budgets are."""
     axis.set_xscale("log")
-    first = [e.cells.iloc[0] for e in entries]
-    ticks = sorted({float(c["budget_amount"]) for c in first if c["budget_unit"] == unit})
+    first = [[e.cells[name].iloc[0] for name in ("budget_amount", "budget_unit")] for e in entries]
+    ticks = sorted({float(amount) for amount, name in first if name == unit})
     if ticks:
         axis.xaxis.set_major_locator(FixedLocator(ticks))
     axis.xaxis.set_minor_locator(NullLocator())

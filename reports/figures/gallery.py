@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+from collections import Counter
 from dataclasses import dataclass
 
 import matplotlib.image
@@ -91,16 +92,17 @@ def _gallery(
 
 def _common(entries: list[Entry]) -> tuple[int, str]:
     """The seed and condition that most methods have, the smallest of those."""
-    cells = pd.concat([e.done for e in entries])
-    counts = cells.groupby(["seed", "condition"])["method"].nunique()
-    seed, condition = counts[counts == counts.max()].index[0]
+    counts: Counter[tuple[int, str]] = Counter()
+    for entry in entries:
+        counts.update(set(zip(entry.done["seed"], entry.done["condition"], strict=True)))
+    seed, condition = min(counts, key=lambda key: (-counts[key], key))
     return int(seed), str(condition)
 
 
 def _shown(run: RunTables, entry: Entry, seed: int, condition: str) -> _Shown | None:
     done = entry.done
-    cells = done[(done["seed"] == seed) & (done["condition"] == condition)]
-    for cell, attempt in zip(cells["cell"], cells["attempt"], strict=True):
+    here = (done["seed"] == seed) & (done["condition"] == condition)
+    for cell, attempt in zip(done["cell"][here], done["attempt"][here], strict=True):
         arrays = stored_arrays(run.path, cell, attempt)
         if "x" in arrays or "rendered" in arrays:
             return _Shown(entry, cell, arrays)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import re
 from contextlib import AbstractContextManager
@@ -48,6 +49,11 @@ STYLE = {
 }
 
 
+STYLED = re.compile(r'(<\w+[^<>]*?) style="([^"<>]*)"')
+BETWEEN = re.compile(r">\s*\n\s*<")
+STEPS = re.compile(r" ?\n(?=[A-Za-z])")
+IDS = re.compile(r' id="([^"<>]*)"')
+USED = re.compile(r'(?:href="#|url\(#)([^")]+)')
 PLACES = re.compile(r'\b(?:d|x|y|points|transform|width|height)="[^"]*"')
 FINE = re.compile(r"(\d\.\d\d)\d+")
 
@@ -88,6 +94,26 @@ def to_svg(figure: Figure, name: str, alt: str) -> str:
     # HTML needs no namespaces, and without them the page names no address at all.
     text = re.sub(r' (xmlns(:xlink)?|version)="[^"]*"', "", text)
     # A hundredth of a point is finer than any screen; letters and pictures are left alone.
-    text = PLACES.sub(lambda found: FINE.sub(r"\1", found[0]), text)
+    text = PLACES.sub(lambda found: STEPS.sub("", FINE.sub(r"\1", found[0])), text)
+    text = _by_class(_without_unused_ids(BETWEEN.sub("><", text)))
     text = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{name}-", text)
     return text.replace("<svg ", f'<svg role="img" aria-label="{escape(alt)}" ', 1)
+
+
+def _without_unused_ids(text: str) -> str:
+    """Without the names that nothing in the figure refers to."""
+    used = set(USED.findall(text))
+    return IDS.sub(lambda found: found[0] if found[1] in used else "", text)
+
+
+def _by_class(text: str) -> str:
+    """Every style is said once, as a class of the same name in all figures that have it."""
+    rules: dict[str, str] = {}
+
+    def named(found: re.Match[str]) -> str:
+        name = "f" + hashlib.sha256(found[2].encode()).hexdigest()[:8]
+        rules[name] = f".{name}{{{found[2]}}}"
+        return f'{found[1]} class="{name}"'
+
+    text = STYLED.sub(named, text)
+    return text.replace("</style>", "".join(rules.values()) + "</style>", 1) if rules else text

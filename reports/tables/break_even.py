@@ -64,11 +64,9 @@ def _clearly_worse(one: Entry, other: Entry, metric: str, lower: bool) -> bool:
 
 
 def _differing(entries: list[Entry], with_map: bool) -> Pairs:
-    ordered = [
-        (b, a) if upfront(a, with_map) < upfront(b, with_map) else (a, b)
-        for a, b in combinations(entries, 2)
-    ]
-    return [(a, b) for a, b in ordered if upfront(a, with_map) > upfront(b, with_map)]
+    once = [(entry, upfront(entry, with_map)) for entry in entries]
+    pairs = combinations(once, 2)
+    return [(b, a) if x < y else (a, b) for (a, x), (b, y) in pairs if x < y or x > y]
 
 
 def _table(entries: list[Entry], crossing: Pairs, looks: MethodLooks, with_map: bool) -> TableGrid:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from reports.data.statistics import MeanInterval
 from reports.text.numbers import fixed
@@ -91,6 +93,22 @@ class TableGrid:
             runs[-1:] = [(column.over, runs[-1][1] + 1)] if same else [*runs[-1:], (column.over, 1)]
         return runs if any(over for over, _ in runs) else []
 
+    @cached_property
+    def usual(self) -> str:
+        """What most intervals of the table are over, said once below it and not in every cell.
+
+        "" where an interval says nothing, and so would seem to be one of them.
+        """
+        cells = (cell for group in self.groups for line in group.lines for cell in line.cells)
+        tips = Counter(cell.tip for cell in cells if cell.minor)
+        return "" if not tips or "" in tips else tips.most_common(1)[0][0]
+
+    @property
+    def said(self) -> list[str]:
+        """The notes, and what most intervals are over."""
+        usual = [f"±: {self.usual}, where a number says nothing else"]
+        return [*self.notes, *(usual if self.usual else [])]
+
 
 def text(content: str, **rest: object) -> TableCell:
     """A cell that sorts by its text."""
@@ -99,7 +117,8 @@ def text(content: str, **rest: object) -> TableCell:
 
 def number(content: str, value: float, **rest: object) -> TableCell:
     """A cell that sorts by its value; unknown values go last."""
-    key = float(f"{value:.7g}") if math.isfinite(value) else ""
+    known = float(f"{value:.7g}") if math.isfinite(value) else None
+    key = "" if known is None else int(known) if known.is_integer() else known
     return TableCell(content, sort=key, **rest)  # type: ignore[arg-type]
 
 

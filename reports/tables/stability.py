@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from reports.data.aggregates import Aggregate, bootstrapped, improvement, interquartile_mean
+from reports.data.aggregates import Aggregate, bootstrapped, improvements, interquartile_means
 from reports.data.comparisons import best_entry, deciding, fair_entries, unmarked
 from reports.data.ranking import RankStability, rank_stability
 from reports.data.resampling import Values
@@ -87,7 +87,7 @@ def _cells(
     stable: RankStability, k: int, baseline: Entry | None, metric: str, direction: str
 ) -> list[TableCell]:
     entry, chance = stable.entries[k], stable.chance[k]
-    middle = bootstrapped(interquartile_mean, _values(entry, metric), draws=DRAWS)
+    middle = bootstrapped(interquartile_means, _values(entry, metric), draws=DRAWS)
     first, last = likely_ranks(chance)
     ranks = f"{first}" if first == last else f"{first} to {last}"
     return [
@@ -106,7 +106,7 @@ def _improved(entry: Entry, baseline: Entry | None, metric: str, direction: str)
     if not shared:
         return grid.number(DASH, math.nan, tip="no condition in common")
     pair = [_values(e, metric, shared) for e in (entry, baseline)]
-    found = bootstrapped(lambda a, b: improvement(a, b, direction), *pair, draws=DRAWS)
+    found = bootstrapped(lambda a, b: improvements(a, b, direction), *pair, draws=DRAWS)
     return _aggregate(found, percent(found.value), tip=f"than `{baseline.method}`", share=True)
 
 

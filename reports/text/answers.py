@@ -256,5 +256,8 @@ def pair_rows(summary: Summary, problem: ProblemKey, budget: str, metric: str) -
 
 
 def _digits(value: float) -> float | None:
-    """Three significant digits; None for what is not known."""
-    return float(f"{value:.3g}") if math.isfinite(value) else None
+    """Three significant digits, whole where they are; None for what is not known."""
+    if not math.isfinite(value):
+        return None
+    found = float(f"{value:.3g}")
+    return int(found) if found.is_integer() else found

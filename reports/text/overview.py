@@ -127,6 +127,8 @@ def unfinished_grid(run: RunTables, summary: Summary, looks: MethodLooks) -> Tab
 
 
 def _unfinished(entry: Entry, looks: MethodLooks) -> list[TableRow]:
+    if len(entry.done) == len(entry.cells):
+        return []
     rest = entry.cells[entry.cells["status"] != "ok"]
     return [
         TableRow(

@@ -13,7 +13,9 @@ import pytest
 from reports.data.aggregates import (
     bootstrapped,
     improvement,
+    improvements,
     interquartile_mean,
+    interquartile_means,
     profile,
     profile_distance,
 )
@@ -154,7 +156,7 @@ def test_profiles_and_improvement_by_hand() -> None:
     assert improvement(ours, theirs, "higher") == pytest.approx((2.5 / 4 + 1 / 4) / 2)
     assert improvement(ours, theirs, "lower") == pytest.approx(1 - (2.5 / 4 + 1 / 4) / 2)
     assert profile_distance(ours, theirs, [2.5, 12.5]) == pytest.approx(0.25)
-    assert math.isnan(bootstrapped(interquartile_mean, ours).low), "two seeds"
+    assert math.isnan(bootstrapped(interquartile_means, ours).low), "two seeds"
 
 
 @pytest.mark.slow
@@ -164,8 +166,8 @@ def test_intervals_of_the_iqm_cover_95_and_those_of_improvement_98_to_99_percent
     rng, hits = RNG(k), {"iqm": 0, "improvement": 0}
     for _ in range(1000):
         x, y = rng.standard_normal((2, 4, k))
-        mean = bootstrapped(interquartile_mean, x, draws=100)
-        better = bootstrapped(lambda a, b: improvement(a, b, "higher"), x, y, draws=100)
+        mean = bootstrapped(interquartile_means, x, draws=100)
+        better = bootstrapped(lambda a, b: improvements(a, b, "higher"), x, y, draws=100)
         hits["iqm"] += mean.low <= 0 <= mean.high
         hits["improvement"] += better.low <= 0.5 <= better.high
     assert 920 <= hits["iqm"] <= 970 and 970 <= hits["improvement"] <= 995, hits

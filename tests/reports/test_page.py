@@ -78,6 +78,29 @@ def test_refused_metrics_are_dashes_with_the_reason(source: str, page: Page) -> 
     assert f"frechet (–): {why}" in page.text
 
 
+def test_what_intervals_are_over_is_said_once_per_table(source: str, page: Page) -> None:
+    usual = "95 % interval over 3 seeds"
+    assert f"±: {usual}, where a number says nothing else" in page.text
+    tables = re.findall(r'<table class="headline".*?</table>', source, re.DOTALL)
+    assert tables and not any(f'title="{usual}"' in table for table in tables)
+    # Of two seeds of three: that is not what the others are over.
+    assert 'title="95 % interval over 2 seeds"' in source
+
+
+def test_figures_name_and_style_nothing_twice(source: str) -> None:
+    figures = re.findall(r"<svg role=\"img\" aria-label.*?</svg>", source, re.DOTALL)
+    assert figures
+    for figure in figures:
+        ids = set(re.findall(r' id="([^"]*)"', figure))
+        assert ids == set(re.findall(r'(?:href="#|url\(#)([^")]+)', figure))
+        classes, rules = (
+            set(re.findall(r' class="(f\w+)"', figure)),
+            re.findall(r"\.(f\w+){", figure),
+        )
+        assert classes == set(rules) and len(rules) == len(classes)
+        assert not re.search(r"<\w+[^<>]* style=", figure)
+
+
 def test_the_reading_is_computed_from_the_ratios(page: Page) -> None:
     assert "does not sample the tilted law: it climbs the reward" in page.text or (
         "do not sample the tilted law: they climb the reward" in page.text
