@@ -30,7 +30,9 @@ def test_templates_are_forms_with_questions_of_their_own():
 
 
 def test_the_package_says_who_what_and_for_whom():
-    assert {"description", "readme", "license", "authors", "keywords", "classifiers"} <= set(PROJECT)
+    assert {"description", "readme", "license", "authors", "keywords", "classifiers"} <= set(
+        PROJECT
+    )
     lowest = re.findall(r"3\.\d+", PROJECT["requires-python"])
     assert f"Programming Language :: Python :: {lowest[0]}" in PROJECT["classifiers"]
     assert importlib.metadata.version(PROJECT["name"]) == PROJECT["version"]

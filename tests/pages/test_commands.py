@@ -11,8 +11,8 @@ import pytest
 from typer.testing import CliRunner
 
 from bench.cli.main import app
-from tests.docs.desk import ROOT, laid_out
-from tests.docs.tried import TRIED, Plan, Run
+from tests.pages.desk import ROOT, laid_out
+from tests.pages.tried import TRIED, Plan, Run
 from tests.worlds.fences import SHELL, blocks, inline
 from tests.worlds.typed_commands import PROGRAMS, Wrong, checked, commands, names_a_verb
 

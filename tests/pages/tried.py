@@ -1,4 +1,4 @@
-"""Which commands of the pages are run by their test, how small, and which are only read, and why."""
+"""Which commands of the pages are run by their test, how small, and which are read, and why."""
 
 from __future__ import annotations
 
