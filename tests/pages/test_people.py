@@ -30,7 +30,9 @@ def test_templates_are_forms_with_questions_of_their_own():
 
 
 def test_the_package_says_who_what_and_for_whom():
-    assert {"description", "readme", "license", "authors", "keywords", "classifiers"} <= set(PROJECT)
+    assert {"description", "readme", "license", "authors", "keywords", "classifiers"} <= set(
+        PROJECT
+    )
     lowest = re.findall(r"3\.\d+", PROJECT["requires-python"])
     assert f"Programming Language :: Python :: {lowest[0]}" in PROJECT["classifiers"]
     assert importlib.metadata.version(PROJECT["name"]) == PROJECT["version"]
@@ -45,3 +47,13 @@ def test_contributing_names_the_schema_where_it_is():
     for words in ("`SCHEMA_VERSION` in `bench/record/columns.py`", "`SCHEMA` in `sweeps/"):
         assert words in told
     assert "schema" in CELLS and isinstance(SCHEMA_VERSION, int) and isinstance(SCHEMA, int)
+
+
+def test_the_readme_has_a_row_for_every_suite():
+    from bench.plan.suite import shipped
+
+    told = (ROOT / "README.md").read_text(encoding="utf-8").partition("## What is counted")[0]
+    rows = " ".join(re.findall(r"^\| (`.*?) \|", told, re.MULTILINE))
+    first, *others = re.findall(r"`([^`]+)`", rows)
+    named = {first, *others} | {f"paper-imagenet{tail}" for tail in others if tail[0] == "-"}
+    assert set(shipped()) <= named

@@ -1,4 +1,4 @@
-"""Which commands of the pages are run by their test, how small, and which are only read, and why."""
+"""Which commands of the pages are run by their test, how small, and which are read, and why."""
 
 from __future__ import annotations
 
@@ -76,7 +76,9 @@ TRIED: dict[str, Run | Plan | Read] = {
     "bench report runs/quickstart": Run(),
     "bench compare runs/a runs/b": Run(before=two_runs),
     "bench reproduce runs/quickstart": Read("tests/cli/test_reproduce.py runs it"),
-    "bench sweep dps mfm-g -t gmm-paper -r inverse -b paper-nfe=200": Run(SWEEP),
+    "bench sweep dps mfm-g -t gmm-paper -r inverse -b paper-nfe=200": Read(
+        "docs/sweeps.md has it with a space and a number of trials, and is run"
+    ),
     "bench apply runs/sweep-1a2b3c4d --name tuned": Run(),
     "bench audit runs/quickstart --flops": Run(),
     "bench ui": Read("serves until Ctrl-C; tests/tracking starts and stops it"),

@@ -6,13 +6,12 @@
 import typing
 from pathlib import Path
 
-import pytest
 import torch
 
 from bench.api import ESTIMATORS
 from bench.core.params import build
 from sweeps.space import axes_of
-from tests.docs.desk import ROOT, python
+from tests.pages.desk import ROOT, python
 from tests.worlds.notebooks import run_cells
 
 ELSEWHERE = {"docs/python.md": "tests/notebook/test_notebooks.py"}
