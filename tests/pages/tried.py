@@ -42,14 +42,6 @@ SWEEP = (
     "--executor inline --no-track --trials 20 --n 100 --seeds 1 --tuning-seeds 1 "
     "--name sweep-1a2b3c4d"
 )
-TRAIN = " ".join(
-    f"--set {key}"
-    for key in (
-        "flow_steps=30", "map_steps=30", "batch=32", "map_width=16", "flow_width=16", "depth=1",
-        "classifier_steps=20",
-    )
-)  # fmt: skip
-
 HOURS = Read("hours: a suite of the page's tables; tests/plan holds its YAML")
 MEASURED = Read("its page's tables come from it; tests/cli and tests/reports run the verb")
 WEIGHTS = Read("needs published weights; tests/worlds has tiny ones for the same readers")
@@ -84,8 +76,8 @@ TRIED: dict[str, Run | Plan | Read] = {
     "bench ui": Read("serves until Ctrl-C; tests/tracking starts and stops it"),
     "bench run quickstart -m ./mine.py:MyRule -m mfm-gf": Run(f"{TINY} -b paper-nfe=100"),
     "bench train digits": MINUTES,
-    "bench train --data pictures/ --labels folders --to mine": Run(TRAIN),
-    "bench run -t trained:path=mine -r template -m mfm-gf -m dps -b paper-nfe=200": Run(TINY),
+    "bench train --data pictures/ --labels folders --to mine": MINUTES,
+    "bench run -t trained:path=mine -r template -m mfm-gf -m dps -b paper-nfe=200": MINUTES,
     "bench run -t 'text-to-image:path=my-flux,prompts=a red fox' "
     "-r callable:function=my_reward:warmth,gradient=true -m prior -m dps -b paper-nfe=80": Plan(),
     "bench run paper-imagenet --device cuda --dtype bfloat16": WEIGHTS,
