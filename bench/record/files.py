@@ -146,6 +146,7 @@ class RunFiles:
         try:
             if self.local:
                 return sorted(each.name for each in Path(self.path, folder).iterdir())
+            self.fs.invalidate_cache()  # workers write too
             return sorted(Path(p).name for p in self.fs.ls(f"{self.path}/{folder}", detail=False))
         except (FileNotFoundError, NotADirectoryError):
             return []

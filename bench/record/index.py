@@ -238,6 +238,13 @@ class Index:
                 self._write_result(cell, stored)
         return new
 
+    def forget_ended(self) -> None:
+        """Remove what cells left whose driver was killed right after their attempt was stored."""
+        for cell in self._files.names(layout.WORK):
+            stored = self.last(cell)
+            if stored is not None and not stored.attempt.lost:
+                self._forget(cell)
+
     def _forget(self, cell: str) -> None:
         """A cell that has ended needs neither checkpoints nor shards any more."""
         self._files.remove(layout.work(cell))

@@ -196,6 +196,7 @@ def _execute(
     outcome, index = Outcome(plan), store.index
     rows = {row.id: row for row in plan if row.status == "pending"}
     running: list[Executor] = []
+    index.forget_ended()
 
     def run(jobs: list[Job], row_of: Mapping[str, Planned]) -> None:
         def sink(attempt: Attempt) -> None:

@@ -188,3 +188,15 @@ def test_an_attempt_without_a_result_never_happened(one, tmp_path):
     store.write(layout.attempt(cell.id, 1, layout.SAMPLES), b"half")
     assert Store(str(tmp_path), "one").index.last(cell.id) is None
     assert Store(str(tmp_path), "one").index.save(cell, ended(cell.id)) == 2
+
+
+def test_what_a_killed_driver_left_of_an_ended_cell_is_removed(tmp_path):
+    suite = build_suite(CONTENT | {"seeds": 2})
+    store = Store(str(tmp_path), "stored")
+    store.open()
+    done, open_still = (row.cell for row in expand(suite) if row.cell.method == "prior")
+    store.index.save(done, ended(done.id))
+    for cell in (done, open_still):
+        store.write(f"{layout.work(cell.id)}/x.shard", b"kept")
+    Store(str(tmp_path), "stored").index.forget_ended()
+    assert store.names(layout.WORK) == [open_still.id]
