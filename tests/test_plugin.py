@@ -26,8 +26,8 @@ from bench.models.mixture import Mixture
 from bench.plan.binding import bind
 from methods.steering.mfm import MFMGradient
 from reports.data.comparisons import best_baseline
+from reports.data.entries import summarise
 from reports.data.run import load_run
-from reports.data.summary import summarise
 
 EXAMPLE = Path(__file__).parent.parent / "examples" / "plugin"
 

@@ -15,10 +15,11 @@ from bench.record import layout
 from bench.record.store import Store
 from bench.runner.run import Outcome
 from reports.data.comparisons import best_entry, compare_pairs, deciding, unmarked, winner
+from reports.data.entries import summarise
 from reports.data.marks import marked
 from reports.data.run import tidy_cells, tidy_metrics
 from reports.data.statistics import MeanInterval
-from reports.data.summary import Entry, ProblemKey, Summary, summarise
+from reports.data.summary import Entry, ProblemKey, Summary
 from reports.tables.terminal import headline
 from reports.text.labels import budget_label
 from reports.text.leaders import leader

@@ -19,10 +19,11 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from reports.data.comparisons import floor_ratio
+from reports.data.entries import summarise
 from reports.data.laws import law_reward
 from reports.data.run import RunTables
 from reports.data.statistics import difference
-from reports.data.summary import Entry, LawReward, Mark, Summary, summarise
+from reports.data.summary import Entry, LawReward, Mark, Summary
 
 COLLAPSED = 0.5
 MAXIMISES = 0.5

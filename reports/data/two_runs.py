@@ -9,9 +9,10 @@ from typing import Any
 
 import pandas as pd
 
+from reports.data.entries import summarise
 from reports.data.run import RunTables, load_run
 from reports.data.statistics import Difference, MeanInterval, difference, holm
-from reports.data.summary import Entry, Summary, summarise
+from reports.data.summary import Entry, Summary
 
 Key = tuple[str, str, float, str, str]
 

@@ -11,9 +11,10 @@ from rich.table import Table
 from rich.text import Text
 
 from reports.data.comparisons import winners
+from reports.data.entries import summarise
 from reports.data.marks import summary_of
 from reports.data.run import load_run, tidy_cells, tidy_metrics
-from reports.data.summary import Entry, ProblemKey, Summary, summarise
+from reports.data.summary import Entry, ProblemKey, Summary
 from reports.text.labels import ARROWS, budget_label
 from reports.text.numbers import decimals, percent, plus_minus, short
 

@@ -20,6 +20,7 @@ from reports.data.aggregates import (
     profile_distance,
 )
 from reports.data.comparisons import against, all_pairs, best_baseline, fair_entries
+from reports.data.entries import summarise
 from reports.data.equivalence import no_worse
 from reports.data.ranking import kendall, order_stability, probability_best, rank_stability, shrunk
 from reports.data.replicates import NO_FIT, Row
@@ -27,7 +28,7 @@ from reports.data.resampling import plausible_means, ranks, shared_seeds
 from reports.data.run import load_run
 from reports.data.sensitivity import failure_sensitivity, unit_sensitivity, with_failures
 from reports.data.statistics import MeanInterval, difference, mean_of, over_seeds
-from reports.data.summary import Entry, ProblemKey, Summary, summarise
+from reports.data.summary import Entry, ProblemKey, Summary
 from reports.text.findings import findings
 from reports.text.leaders import leader
 from reports.text.numbers import probability

@@ -9,9 +9,10 @@ import pandas as pd
 import pytest
 
 from reports.data.comparisons import all_pairs, fair_entries
+from reports.data.entries import summarise, without_fit_seed
 from reports.data.replicates import numbered
 from reports.data.run import load_run
-from reports.data.summary import Entry, Summary, summarise, without_fit_seed
+from reports.data.summary import Entry, Summary
 from reports.html import write_page
 from reports.tables.grid import estimate_cell
 from reports.text.reward_hacking import flags

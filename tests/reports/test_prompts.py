@@ -6,10 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from reports.data.entries import summarise
 from reports.data.replicates import Row
 from reports.data.run import load_run
 from reports.data.statistics import difference, mean_of
-from reports.data.summary import summarise
 from reports.tables.grid import estimate_cell
 from tests.worlds.made_run import make_run
 

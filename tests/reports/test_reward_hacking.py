@@ -10,8 +10,9 @@ import torch
 
 from bench.core import plugins
 from reports.data import overoptimisation
+from reports.data.entries import summarise
 from reports.data.run import tidy_cells, tidy_metrics
-from reports.data.summary import MethodInfo, MetricInfo, ProblemKey, summarise
+from reports.data.summary import MethodInfo, MetricInfo, ProblemKey
 from reports.text import reward_hacking
 
 SEEDS = 5

@@ -23,9 +23,9 @@ from bench.runner.measuring import unpack_samples
 from bench.runner.pilots import Pilots, pilot
 from bench.runner.run import run_suite
 from methods.steering.dps import DPS
+from reports.data.entries import summarise
 from reports.data.run import load_run
 from reports.data.sensitivity import with_failures
-from reports.data.summary import summarise
 from tests.worlds.pipeline_flows import REWARD, counted, task_name
 from tests.worlds.silent import Silent
 

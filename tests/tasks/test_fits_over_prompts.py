@@ -19,8 +19,8 @@ from bench.runner.measuring import unpack_samples
 from bench.runner.problems import make_fit_problem
 from bench.runner.run import run_suite
 from methods.finetuning import regression
+from reports.data.entries import summarise
 from reports.data.run import load_run
-from reports.data.summary import summarise
 from tests.worlds.pipeline_flows import REWARD, task_name
 from tests.worlds.silent import Silent
 

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from reports.data.entries import summarise
 from reports.data.run import load_run
-from reports.data.summary import Summary, summarise
+from reports.data.summary import Summary
 from reports.html import write_page
 from tests.worlds.made_run import make_run
 
