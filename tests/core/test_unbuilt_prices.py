@@ -23,7 +23,8 @@ def dit(config, rows=ROWS):
 
 
 def decoder(side):
-    diffusers = pytest.importorskip("diffusers")
+    import diffusers
+
     net = diffusers.AutoencoderKL(
         block_out_channels=(128, 256, 512, 512),
         down_block_types=("DownEncoderBlock2D",) * 4,
@@ -37,7 +38,8 @@ def decoder(side):
 
 
 def flux():
-    diffusers = pytest.importorskip("diffusers")
+    import diffusers
+
     net = diffusers.FluxTransformer2DModel(guidance_embeds=True).requires_grad_(False)
     tokens, words = 64 * 64, 512
     x, text = torch.zeros(ROWS, tokens, 64), torch.zeros(ROWS, words, 4096)

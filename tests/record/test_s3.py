@@ -21,7 +21,6 @@ from bench.record.lease import Holder, leased
 from bench.record.store import Store, open_run
 from tests.runner.test_resume import assert_same_tables
 
-pytest.importorskip("s3fs")
 SUITE = {
     "name": "small",
     "tasks": ["gmm-paper"],

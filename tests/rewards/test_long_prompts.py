@@ -2,11 +2,7 @@
 
 import types
 
-import pytest
-
 from bench.cli.evaluate_prompts import Said, reading_note
-
-pytest.importorskip("open_clip")
 
 
 def test_tokens_beyond_the_77_of_clip_are_counted():
