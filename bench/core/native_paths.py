@@ -174,10 +174,12 @@ class KarrasPath:
     """sigma = alpha / beta = (1 - t) / t with the preconditioning of arXiv 2206.00364, Table 1.
 
     The network is given c_in x with c_in = 1 / sqrt(sigma^2 + data^2), is told log(sigma) / 4, and
-    gives F with D = c_skip x + c_out F.  data: the deviation of the data.
+    gives F with D = c_skip x + c_out F.  data: the deviation of the data.  sign: -1 where the network
+    gives -F.
     """
 
     data: float = 0.5
+    sign: float = 1.0
 
     def time(self, t: Tensor) -> Tensor:
         return _single((safe(1 - t.double()) / safe(t.double())).log() / 4)
@@ -186,7 +188,7 @@ class KarrasPath:
         return 1 / norm(t, self.data)
 
     def velocity(self, output: Tensor, y: Tensor, t: Tensor) -> Tensor:
-        return preconditioned(output, y, t, self.data)
+        return preconditioned(self.sign * output, y, t, self.data)
 
 
 def linear_time(beta: Tensor, alpha: Tensor) -> Tensor:

@@ -23,7 +23,8 @@ from bench.models import tensor_files
 from bench.models.external import file_digest
 from bench.models.latent_decoder import LatentDecoder
 from bench.models.pipeline_inputs import Config
-from bench.models.pipeline_schedules import Schedule, path_of, replaced
+from bench.models.pipeline_schedules import Schedule, replaced
+from bench.models.pipeline_steppers import path_of
 from bench.models.pipelines import Family, family_of
 
 INDEX = "model_index.json"

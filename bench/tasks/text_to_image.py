@@ -21,7 +21,7 @@ from bench.models.pipeline_prompts import Heard, Readers, tell
 from bench.models.pipeline_schedules import Schedule
 from bench.prompts import read_prompts, split
 
-SchedulerName = Literal["folder", "ddim", "euler", "flow-euler"]
+SchedulerName = Literal["folder", "ddim", "euler", "flow-euler", "edm-euler"]
 
 
 @dataclass(frozen=True)

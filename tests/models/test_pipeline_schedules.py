@@ -4,6 +4,8 @@ import pytest
 from diffusers import (
     DDIMScheduler,
     DPMSolverMultistepScheduler,
+    EDMDPMSolverMultistepScheduler,
+    EDMEulerScheduler,
     EulerAncestralDiscreteScheduler,
     EulerDiscreteScheduler,
     FlowMatchEulerDiscreteScheduler,
@@ -29,6 +31,11 @@ def flow_euler(**given):
     return FlowMatchEulerDiscreteScheduler(**given)
 
 
+def edm_euler(**given):
+    """As Playground v2.5 has it."""
+    return EDMEulerScheduler(**{"sigma_data": 0.5, "sigma_min": 0.002, "sigma_max": 80.0, **given})
+
+
 SCHEDULERS = {
     "trailing times that divide": ("sd15", ddim(timestep_spacing="trailing")),
     "a sample as output": ("sd15", ddim(prediction_type="sample")),
@@ -45,6 +52,10 @@ SCHEDULERS = {
         flow_euler(use_dynamic_shifting=True, time_shift_type="linear"),
     ),
     "no shift by size": ("flux", flow_euler(shift=2.0)),
+    "a network of Karras sigmas": ("sdxl", edm_euler()),
+    "other Karras sigmas": ("sdxl", edm_euler(sigma_data=1.0, sigma_max=20.0, rho=3.0)),
+    "exponential sigmas of such": ("sdxl", edm_euler(sigma_schedule="exponential")),
+    "v of such": ("sdxl", edm_euler(prediction_type="v_prediction")),
     "Karras sigmas of a flow": ("sana", flow_euler(shift=3.0, use_karras_sigmas=True)),
 }
 
@@ -66,6 +77,7 @@ STAND_INS = {
         ),
         flow_euler(shift=3.0),
     ),
+    "edm-euler": ("sdxl", EDMDPMSolverMultistepScheduler(sigma_data=0.5), edm_euler()),
 }
 
 
@@ -99,6 +111,8 @@ REFUSED = {
     "a step beyond the table": ("sd15", ddim(), 1000, "use fewer"),
     "noise in a flow": ("sd3", flow_euler(stochastic_sampling=True), 8, "set stochastic_sampling"),
     "a diffusion's": ("sd3", ddim(), 8, "network of flow matching"),
+    "a network of sigmas'": ("sd3", edm_euler(), 8, "network of flow matching"),
+    "sigmas left": ("sdxl", edm_euler(final_sigmas_type="sigma_min"), 8, "final_sigmas_type to"),
     "a flow's": ("sdxl", flow_euler(), 8, "network of discrete diffusion"),
 }
 
@@ -110,3 +124,13 @@ def test_steps_that_cannot_be_stated_are_refused_with_the_fix(case, tmp_path):
     with pytest.raises(UserError, match=said) as caught:
         flow_of(name, where=where).times(steps)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("own", "given", "said"),
+    [(edm_euler(), "ddim", "has sigma_data"), (sde_euler(), "edm-euler", "has no sigma_data")],
+)
+def test_a_stand_in_for_another_kind_of_network_is_refused(own, given, said, tmp_path):
+    _, where = rescheduled("sdxl", own, tmp_path / "folder")
+    with pytest.raises(UserError, match=said):
+        flow_of("sdxl", scheduler=given, where=where)
