@@ -117,12 +117,14 @@ class FineTuning(Method[P]):
 
     `sampling` names the parameters that leave the fit alone: cells that differ only in those share
     one fit.  `fit_effort` names the parameters that buy compute for the fit, for `fit_budget`.
-    `many_conditions` says that one fit may be for many conditions (`FitProblem.parts`).
+    `many_conditions` says that one fit may be for many conditions (`FitProblem.parts`), and
+    `reads_data` that it trains on the task's data (`FitProblem.data`).
     """
 
     sampling: ClassVar[tuple[str, ...]] = ("steps",)
     fit_effort: ClassVar[tuple[str, ...]] = ("iterations",)
     many_conditions: ClassVar[bool] = False
+    reads_data: ClassVar[bool] = False
 
     @property
     def needs(self) -> frozenset[Need]:

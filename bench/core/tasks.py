@@ -191,7 +191,7 @@ class Task(Generic[P]):
         return data[torch.randint(len(data), (n,), generator=generator)]
 
     def draw_data_under(self, condition: Condition, n: int, generator: torch.Generator) -> Tensor:
-        """n points of what the flow makes under a condition, for a fit that is for many of them.
+        """n points of what the flow makes under a condition, to fit it under that one.
 
         By default those of `draw_data`; a task whose flow hears labels says which have them.
         """

@@ -251,6 +251,20 @@ def _cell(base: Cell, name: str, method: Method[Any]) -> Cell:
         base,
         method=name,
         method_params=plain_values(method.params),
-        versions={**base.versions, "method": plugins.version_of("methods", name)},
+        versions={
+            **base.versions,
+            "method": plugins.version_of("methods", name),
+            **_data_version(base, method),
+        },
         weights={**base.weights, **method.weights()},
     )
+
+
+def _data_version(base: Cell, method: Method[Any]) -> dict[str, str]:
+    """Marks fits that are handed the data of their own condition, where a task tells them apart.
+
+    Such fits were once handed the data of every condition; their cells are others.
+    """
+    reads = isinstance(method, FineTuning) and method.reads_data
+    own = plugins.load("tasks", base.task).draw_data_under is not Task.draw_data_under
+    return {"data": "of the condition"} if reads and own else {}

@@ -131,19 +131,15 @@ def make_fit_problem(cell: Cell, instances: Instances, meter: Meter) -> FitProbl
     under each condition that the cell holds.
     """
     turn = Turn(cell.each[0].condition)
-    many = bool(cell.conditions)
-    parts = [_fit_part(one, instances, meter, turn, many) for one in cell.each]
+    parts = [_fit_part(one, instances, meter, turn) for one in cell.each]
     if len(parts) == 1:
         return parts[0]
     conditions = [one.condition for one in cell.each]
     return replace(parts[0], conditions=conditions, parts=tuple(parts))
 
 
-def _fit_part(cell: Cell, instances: Instances, meter: Meter, turn: Turn, many: bool) -> FitProblem:
-    """The problem of a fit under one condition; what it trains hears the one whose turn it is.
-
-    many: the fit is for more than that, and its data are those of each.
-    """
+def _fit_part(cell: Cell, instances: Instances, meter: Meter, turn: Turn) -> FitProblem:
+    """The problem of a fit under one condition; what it trains hears the one whose turn it is."""
     task, instances = instances.task, instances.under(cell)
     with suppress(UserError):  # reading or encoding data, once, belongs to no fit
         task.draw_data(1, torch.Generator().manual_seed(0))
@@ -157,7 +153,7 @@ def _fit_part(cell: Cell, instances: Instances, meter: Meter, turn: Turn, many: 
         return metered_clone(module, meter, turn, key, cost, instances.place)
 
     own = task.own_samples
-    given = partial(task.draw_data_under, cell.condition) if many else task.draw_data
+    given = partial(task.draw_data_under, cell.condition)
     draw = given if own is None else OwnData(problem, own, cell.batch).draw
 
     def data(n: int, step: int) -> Tensor:

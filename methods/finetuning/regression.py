@@ -146,6 +146,8 @@ class RegressionParams(FitParams):
 class Regression(FineTuned):
     """Regression on points of the data; subclasses give the loss of a step."""
 
+    reads_data = True
+
     @property
     def rho_scale(self) -> RhoScale:
         """What divides rho."""

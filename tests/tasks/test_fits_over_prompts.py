@@ -194,13 +194,14 @@ def test_a_killed_fit_goes_on_with_the_prompt_that_is_next(tmp_path):
             assert again.work[name] == rows, name
 
 
-def test_data_of_a_fit_for_many_labels_are_those_of_each():
+@pytest.mark.parametrize("size", [1, 2])
+def test_data_of_a_fit_are_those_of_its_labels(size):
     """The flow of `shapes` hears the noun: pairs of another class are none of its own."""
-    given = content(["itm:iterations=2,batch=2"], 2)
+    given = content(["itm:iterations=2,batch=2"], size)
     row = expand(build_suite({**given, "tasks": ["shapes"], "rewards": ["prompt"]}))[0]
     instances = instances_of(row.fit.cell)
     problem = make_fit_problem(row.fit.cell, instances, Meter())
-    for part, noun in zip(problem.each, ("circle", "triangle"), strict=True):
+    for part, noun in zip(problem.each, ("circle", "triangle")[:size], strict=True):
         shown = instances.task.decode(part.data(64, 0)).detach()
         found = shapes_judge.measure(shown).agreement(parse(f"a {noun}"))
         assert found.mean() > 0.8, noun
