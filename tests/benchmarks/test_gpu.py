@@ -11,6 +11,7 @@ from bench.core.work import backward, forward
 from bench.plan.rates import read_rates
 from benchmarks import gpu
 from benchmarks.gpu_networks import ShapedDecoder, Sizes
+from benchmarks.gpu_parts import prices_of
 
 ABSENT = ("ray", "mlflow", "diffusers", "open_clip")
 
@@ -58,7 +59,7 @@ def test_without_a_card_it_says_what_it_needs(monkeypatch, capsys):
 
 def test_the_networks_weigh_what_those_of_people_weigh():
     """GFLOP per row: XL/2, the decoder of SD at 256 pixels, ViT-H/14 (as counted in open_clip)."""
-    found = gpu.prices_of(Sizes(), (3, 256, 256))
+    found = prices_of(Sizes(), (3, 256, 256))
     counted = {role: price.forward.per_row / 1e9 for role, price in found.items()}
     asked = {"flow": 237.3, "map": 237.3, "decoder": 622.2, "reward": 334.6}
     assert counted == pytest.approx(asked, rel=1e-3)
