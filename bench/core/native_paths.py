@@ -174,8 +174,8 @@ class KarrasPath:
     """sigma = alpha / beta = (1 - t) / t with the preconditioning of arXiv 2206.00364, Table 1.
 
     The network is given c_in x with c_in = 1 / sqrt(sigma^2 + data^2), is told log(sigma) / 4, and
-    gives F with D = c_skip x + c_out F.  data: the deviation of the data.  sign: -1 where the network
-    gives -F.
+    gives F with D = c_skip x + c_out F.  data: the deviation of the data.  sign: -1 where the
+    network gives -F.
     """
 
     data: float = 0.5

@@ -70,11 +70,11 @@ class Schedule:
     def _require_own_start(self, t: float) -> None:
         own = self._stepper.start(self._scheduler, t)
         if abs(own / deviation(t) - 1) > CLOSE:
+            spacing = self._scheduler.config.get("timestep_spacing")
             raise UserError(
-                f"{type(self._scheduler).__name__} with timestep_spacing "
-                f"'{self._scheduler.config.get('timestep_spacing')}' starts from noise that its first "
-                f"time does not have: set timestep_spacing to 'leading' in {FILE}, or use "
-                "scheduler=ddim"
+                f"{type(self._scheduler).__name__} with timestep_spacing '{spacing}' starts from "
+                "noise that its first time does not have: set timestep_spacing to 'leading' in "
+                f"{FILE}, or use scheduler=ddim"
             )
 
     def _require_own_times(self, times: list[float]) -> None:

@@ -29,8 +29,8 @@ OUTPUT: Mapping[str, Output] = {"epsilon": "epsilon", "v_prediction": "v", "samp
 FLOW, DIFFUSION, KARRAS = "flow matching", "discrete diffusion", "Karras sigmas"
 FILE = "scheduler/scheduler_config.json"
 FIX = (
-    "use scheduler=ddim or scheduler=euler, for a flow model such as Sana scheduler=flow-euler, for "
-    "one with a sigma_data such as Playground v2.5 scheduler=edm-euler"
+    "use scheduler=ddim or scheduler=euler, for a flow model such as Sana scheduler=flow-euler, "
+    "for one with a sigma_data such as Playground v2.5 scheduler=edm-euler"
 )
 Known = TypeVar("Known")
 
@@ -154,6 +154,7 @@ STEPPERS: Mapping[str, Stepper] = {
         within=1e-4,
     ),
 }
+
 
 def stepper_of(scheduler: Any) -> Stepper:
     """How a scheduler steps, or a UserError that says what would make its steps Euler's."""
