@@ -17,6 +17,7 @@ from bench.core.metrics import Target
 from bench.core.params import UserError, build
 from bench.core.place import HOST, Place
 from bench.core.protocols import Flow
+from bench.core.rounded import keep_rounded, part_at
 from bench.core.seeding import seeded
 from bench.core.tasks import Reward, Task
 
@@ -66,12 +67,13 @@ def instances_of(cell: Cell, fitted: bytes | None = None) -> Instances:
     place.check()
     version = cell.versions.get("task", "")
     task = cached_task(cell.task, canonical(cell.task_params), version)
-    place.carry(task.flow, task.posterior, task.decode)
+    place.carry(part_at(task, "flow", place), task.posterior, task.decode)
     reward = make("rewards", cell.reward, cell.reward_params)
     _as_planned(reward, cell)
     reward.bind(task)
     method = make("methods", cell.method, cell.method_params)
     adapted = _adapted(task, method, fitted) if isinstance(method, FineTuning) else None
+    keep_rounded(adapted, place)
     place.carry(adapted)
     scored, read = place.reward(reward, task), task.sentence(cell.condition)
     target = Target(scored, cell.strength, cell.condition, cell.seed, read=read)

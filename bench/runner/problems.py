@@ -24,6 +24,7 @@ from bench.core.noise import NoiseSource
 from bench.core.params import UserError
 from bench.core.problem import FitProblem, Problem
 from bench.core.protocols import Condition
+from bench.core.rounded import keep_rounded, part_at
 from bench.core.tasks import Task
 from bench.core.timing import GUIDED_ROWS, Timing, timing_of
 from bench.core.trainable import MeteredModule, metered_clone
@@ -60,7 +61,7 @@ def make_problem(cell: Cell, instances: Instances, meter: Meter, rows: range) ->
 
 def _metered_flow(cell: Cell, instances: Instances, meter: Meter) -> MeteredFlow:
     """The task's flow, or the fitted one; the price of that depends on the adapter's rank."""
-    flow, key = instances.task.flow, _world(cell)
+    flow, key = part_at(instances.task, "flow", instances.place), _world(cell)
     timing = _timing(instances.task)
     if instances.adapted is not None:
         assert isinstance(instances.method, FineTuning)
@@ -82,7 +83,7 @@ def _timing(task: Task[Any]) -> Timing:
 
 def _metered_map(cell: Cell, instances: Instances, meter: Meter) -> MeteredMap | None:
     task, place = instances.task, instances.place
-    flow_map = task.flow_map if declares(task, "flow_map") else None
+    flow_map = part_at(task, "flow_map", place) if declares(task, "flow_map") else None
     if flow_map is None:
         return None
     place.carry(flow_map)
@@ -148,6 +149,7 @@ def _fit_part(cell: Cell, instances: Instances, meter: Meter, turn: Turn) -> Fit
 
     def trainable(rank: int = 0) -> MeteredModule:
         module = adapters.adapt(flow_maker(task)(), rank)
+        keep_rounded(module, instances.place)
         key = (*_world(cell), f"rank {rank}", "trained")
         cost = _timing(task).cost(_runs(task))
         return metered_clone(module, meter, turn, key, cost, instances.place)
