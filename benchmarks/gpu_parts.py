@@ -11,6 +11,7 @@ from torch import Tensor
 
 from bench.core.flops import Price, price_unbuilt
 from bench.core.place import Place
+from bench.core.rounded import part_at
 from bench.models.dit import unbuilt
 from bench.models.latent_decoder import LatentDecoder
 from benchmarks.gpu_bench import seconds
@@ -42,14 +43,17 @@ def parts_of(world: World, sizes: Sizes, dtype: str) -> dict[str, Part]:
     """Flow, map, decoder and reward as the runner runs them."""
     place, task = Place(world.device, dtype), world.task
     place.check()
+    velocity, average = (
+        place.network(part_at(task, name, place).velocity) for name in ("flow", "flow_map")
+    )
 
     def flow(x: Tensor) -> Tensor:
-        out: Tensor = place.network(task.flow.velocity)(x, x.new_full((len(x),), 0.5))
+        out: Tensor = velocity(x, x.new_full((len(x),), 0.5))
         return out
 
     def drawn(x: Tensor) -> Tensor:
         s, u = x.new_zeros(len(x)), x.new_ones(len(x))
-        out: Tensor = place.network(task.flow_map.velocity)(x.detach(), s, u, x, 0.5 * u)
+        out: Tensor = average(x.detach(), s, u, x, 0.5 * u)
         return out
 
     pictures = (3, *(side * 2 ** (len(sizes.widths) - 1) for side in sizes.net.event_shape[1:]))

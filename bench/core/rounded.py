@@ -34,9 +34,15 @@ def part_at(task: Task[Any], name: str, place: Place) -> Any:
 
 
 @lru_cache(maxsize=8)
+def _copied(_task: Task[Any], _place: Place) -> dict[int, Any]:
+    """What was copied of a task: a network that its flow and its map share is copied once."""
+    return {}
+
+
+@lru_cache(maxsize=8)
 def _rounded_copy(task: Task[Any], name: str, place: Place) -> Any:
     own = getattr(task, name)
-    other = copy.deepcopy(own)
+    other = copy.deepcopy(own, _copied(task, place))
     kept = {id(network) for network in modules_in(own)}
     if any(id(network) in kept for network in modules_in(other)):
         return own  # a closure holds it, which is not copied

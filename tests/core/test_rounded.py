@@ -92,6 +92,21 @@ def test_a_fit_starts_from_whole_weights_and_a_lora_from_rounded_ones(rank, monk
     _rounded_copy.cache_clear()
 
 
+def test_a_network_that_flow_and_map_share_is_copied_once():
+    net = nn.Linear(3, 3).requires_grad_(False)
+    task = SharedTask(net)
+    found = [part_at(task, name, NARROW).net for name in ("flow", "flow_map")]
+    assert found[0] is found[1] is not net
+    assert found[0].weight.dtype == torch.bfloat16 and net.weight.dtype == torch.float32
+
+
+class SharedTask:
+    """A flow and a map of one network."""
+
+    def __init__(self, net):
+        self.flow, self.flow_map = SimpleNamespace(net=net), SimpleNamespace(net=net)
+
+
 class Held:
     """A task whose flow holds its network in a closure, which no copy reaches."""
 
