@@ -47,7 +47,9 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 def on_page_markdown(markdown: str, page: Page, **_: object) -> str:
     """The page with its links turned to where their targets are in the site."""
     place = page.file.src_uri
-    source = next(own for own, there in _known.items() if there == place)
+    source = next((own for own, there in _known.items() if there == place), None)
+    if source is None:  # a page that another hook made
+        return markdown
     return LINK.sub(lambda found: _link(found, source, place), markdown)
 
 

@@ -12,26 +12,47 @@ from typing import Any
 import typer
 
 
-def describe(kind: str, name: str, as_json: bool) -> None:
-    """One plugin with its docstring, its parameters and what it goes with."""
+@dataclasses.dataclass(frozen=True)
+class Described:
+    """What a plugin says of itself; facts are words by what they are about."""
+
+    name: str
+    doc: str
+    parameters: list[dict[str, Any]]
+    effort: tuple[str, ...]
+    facts: dict[str, str | list[str]]
+
+    def spelled(self) -> Iterator[tuple[str, str]]:
+        """Facts as text."""
+        for key, value in self.facts.items():
+            yield key, value if isinstance(value, str) else ", ".join(value) or "none"
+
+
+def described(kind: str, name: str) -> Described:
+    """One plugin: its docstring, its parameters, what buys compute, and what it goes with."""
     from bench.core import plugins
 
     cls = plugins.load(kind, name)  # type: ignore[arg-type]
     rows = [*_parameters(cls), *([STRENGTH_ROW] if kind == "rewards" else [])]
-    doc, facts = inspect.getdoc(cls) or "", dict(_facts(kind, cls))
+    doc, effort = inspect.getdoc(cls) or "", tuple(getattr(cls, "effort", ()))
+    return Described(name, doc, rows, effort, dict(_facts(kind, cls)))
+
+
+def describe(kind: str, name: str, as_json: bool) -> None:
+    """Show one plugin."""
+    found = described(kind, name)
     if as_json:
-        told = {"name": name, "doc": doc, "parameters": rows, **facts}
+        told = {"name": name, "doc": found.doc, "parameters": found.parameters, **found.facts}
         typer.echo(json.dumps(told, default=str))
         return
-    typer.echo(f"{name}: {doc}\n")
-    effort = getattr(cls, "effort", ())
-    for row in rows:
-        mark = " (buys compute)" if row["name"] in effort else ""
+    typer.echo(f"{name}: {found.doc}\n")
+    for row in found.parameters:
+        mark = " (buys compute)" if row["name"] in found.effort else ""
         typer.echo(
             f"  {row['name']:<14} {row['default']!s:<12} {row['range']:<34} {row['help']}{mark}"
         )
-    for key, value in facts.items():
-        typer.echo(f"\n{key}: {value if isinstance(value, str) else ', '.join(value) or 'none'}")
+    for key, value in found.spelled():
+        typer.echo(f"\n{key}: {value}")
 
 
 STRENGTH_ROW = {
@@ -77,8 +98,11 @@ def _facts(kind: str, cls: type[Any]) -> Iterator[tuple[str, str | list[str]]]:
         yield "measures", cls.measures or "what its summary says"
         yield "smallest honest sample", str(cls.smallest_n)
     elif kind == "methods":
+        yield "standing", cls.standing
         with suppress(UserError):  # of one that needs parameters
             yield "needs", sorted(need.value for need in cls.create().needs)
+        if cls.caveat:
+            yield "caveat", cls.caveat
     elif kind in ("tasks", "rewards"):
         try:
             own = cls.create()

@@ -29,8 +29,10 @@ class Slope(Reward[NoParams]):
         return x.flatten(1).sum(1) / math.sqrt(x[0].numel())
 
     def quadratic(self, task: Task[Any]) -> Quadratic | None:
+        if task.decode is not None or len(task.event_shape) != 1:
+            return None
         d = task.event_shape[0]
-        return linear(torch.full((d,), d**-0.5)) if len(task.event_shape) == 1 else None
+        return linear(torch.full((d,), d**-0.5))
 
 
 def flow_map(s: TaskSubject) -> None:
@@ -106,11 +108,11 @@ def _denoised(s: TaskSubject, x: Tensor) -> Tensor:
 
 
 def reference(s: TaskSubject) -> None:
-    """A reference has finite samples, and weights that sum to one."""
+    """A reference has finite data (n, *data_shape), and weights that sum to one."""
     found = s.task.reference(Slope(NoParams()), 1.0, s.condition, 100, 0)
     if found is None:
         raise Skipped("the task has no reference for a linear reward")
-    check_tensor("reference.x", found.x, (len(found.x), *s.shape))
+    check_tensor("reference.x", found.x, (len(found.x), *s.task.data_shape))
     if found.weight is None:
         return
     total = float(found.weight.double().sum())

@@ -38,7 +38,9 @@ def test_tasks_methods_and_metrics_say_what_they_go_with(capsys):
     task = json.loads(listed(capsys, "tasks", "gmm", as_json=True))
     assert "quadratic" in task["goes with the rewards"] and "sliced-w2" in task["metrics"]
     assert "template" not in task["goes with the rewards"]
-    assert "needs: a differentiable reward" in listed(capsys, "methods", "dps")
+    shown = listed(capsys, "methods", "dps")
+    assert "needs: a differentiable reward" in shown and "standing: baseline" in shown
+    assert "caveat: it puts the Tweedie point" in shown
     assert "better: lower" in listed(capsys, "metrics", "mmd2")
 
 

@@ -142,6 +142,32 @@ class HeavyReference(Plane):
         return Reference(torch.zeros(n, 2), torch.ones(n))
 
 
+class Decoded(Plane):
+    """A good task whose flow lives in latents: what it refers to is data."""
+
+    data_shape = (3,)
+
+    def decode(self, z: Tensor) -> Tensor:
+        return torch.cat([z, z.sum(1, keepdim=True)], 1)
+
+    def draw_data(self, n: int, generator: torch.Generator) -> Tensor:
+        return torch.randn(n, 2, generator=generator)
+
+    def reference(
+        self, reward: Reward[Any], strength: float, condition: Condition, n: int, seed: int
+    ) -> Reference | None:
+        return Reference(torch.zeros(n, *self.data_shape), torch.full((n,), 1 / n))
+
+
+class LatentReference(Decoded):
+    """Its reference is latents, which no reward and no metric sees."""
+
+    def reference(
+        self, reward: Reward[Any], strength: float, condition: Condition, n: int, seed: int
+    ) -> Reference | None:
+        return Reference(torch.zeros(n, 2), torch.full((n,), 1 / n))
+
+
 class FloatImages(Plane):
     def render(self, x: Tensor) -> Tensor:
         return torch.zeros(len(x), 4, 4, 3)
@@ -274,6 +300,8 @@ BROKEN_TASKS: dict[type[Plane], set[str]] = {
     FrozenFlow: {"gradient"},
     UnknownMetric: {"metrics"},
     HeavyReference: {"reference"},
+    Decoded: set(),
+    LatentReference: {"reference"},
     FloatImages: {"render"},
     ClaimsPathwise: {"pathwise"},
 }
@@ -283,6 +311,12 @@ BROKEN_TASKS: dict[type[Plane], set[str]] = {
 def test_broken_tasks_are_caught(cls: type[Plane]) -> None:
     findings = check_task(cls, NoParams(), "plane")
     assert failed(findings) == BROKEN_TASKS[cls], findings
+
+
+@pytest.mark.parametrize("name", ["gmm-paper", "gmm", "digits", "shapes"])
+def test_tasks_that_come_with_their_weights_keep_their_contracts(name: str) -> None:
+    cls = plugins.load("tasks", name)
+    assert failed(check_task(cls, cls.create().params, name)) == set()
 
 
 @pytest.mark.parametrize("method", ["prior", "dps", "rollout:draws=2,inner_steps=2,estimator=G"])
