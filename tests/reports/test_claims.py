@@ -106,7 +106,7 @@ def test_what_the_run_lacks_is_named() -> None:
 
 
 def test_a_factor_is_paired_cell_by_cell() -> None:
-    """a is twice b in every seed, while b itself goes from 1 to 5: unpaired nothing could be told."""
+    """a is twice b in every seed, while b goes from 1 to 5: unpaired nothing could be told."""
     b = np.array([1.0, 2.0, 3.0, 4.0, 5.0])
     summary = run_of({"a": list(2 * b + JITTER), "b": list(b)})
     assert verdict(summary, claim(times=1.9)).outcome == "holds"
