@@ -26,9 +26,6 @@ from reports.data.run import conditions_of
 from reports.data.statistics import mean_of
 from reports.data.summary import Entry, ProblemKey, Summary
 
-CELL_SECONDS = "seconds"
-"""The column of a timed unit holds the seconds of a cell, not those of a sample."""
-
 
 @dataclass(frozen=True)
 class Conclusion:
@@ -139,22 +136,16 @@ def unit_sensitivity(
     """The leader at equal cost, by unit, over all budgets of a problem."""
     budgets = [fair_entries(summary.of(problem, b), metric) for b in summary.budgets(problem)]
     competing = [[e for e in unmarked(entries) if e.is_contestant] for entries in budgets]
-    units = [name for name in UNITS if any(_cost(e, name) > 0 for es in competing for e in es)]
+    units = [name for name in UNITS if any(e.cost(name) > 0 for es in competing for e in es)]
     return UnitSensitivity(
         {unit: _leader(competing, metric, direction, unit) for unit in units},
         {unit: max(_cost_ratios(competing, unit)) for unit in units},
     )
 
 
-def _cost(entry: Entry, unit: str) -> float:
-    """Per returned sample."""
-    column = UNITS[unit].column
-    return entry.per_sample(column) if column == CELL_SECONDS else entry.mean(column)
-
-
 def _cost_ratios(budgets: Sequence[Sequence[Entry]], unit: str) -> list[float]:
     """The dearest over the cheapest, of every budget that costs anything."""
-    costs = [[cost for e in entries if (cost := _cost(e, unit)) > 0] for entries in budgets]
+    costs = [[cost for e in entries if (cost := e.cost(unit)) > 0] for entries in budgets]
     return [max(found) / min(found) for found in costs if found]
 
 
@@ -163,7 +154,7 @@ def _leader(
 ) -> str | None:
     curves: dict[str, list[tuple[float, float]]] = {}
     for entry in (e for entries in budgets for e in entries):
-        if (cost := _cost(entry, unit)) > 0:
+        if (cost := entry.cost(unit)) > 0:
             point = (math.log(cost), entry.estimate(metric).mean)
             curves.setdefault(entry.method, []).append(point)
     if len(curves) < 2:

@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from bench.core.units import UNITS
 from reports.data.statistics import MeanInterval
 
 LEAST_EFFECTIVE = 25.0
@@ -91,6 +92,20 @@ class LawReward:
     def excess(self, reward: float) -> float:
         """How far a mean reward lies above the law's, in deviations of the law's reward."""
         return (reward - self.mean) / self.deviation
+
+
+@dataclass(frozen=True)
+class LawSpread:
+    """The mean distance between two draws of the tilted law, by reweighted base samples."""
+
+    value: MeanInterval
+    effective: float
+    """How many samples it rests on, the smallest of the conditions."""
+
+    @property
+    def known(self) -> bool:
+        """Whether it rests on enough samples."""
+        return self.effective >= LEAST_EFFECTIVE and self.value.known
 
 
 @dataclass(frozen=True)
@@ -189,6 +204,11 @@ class Entry:
             self._shares[column] = total / self._samples if self._samples else math.nan
         return self._shares[column]
 
+    def cost(self, unit: str) -> float:
+        """Measured compute per returned sample; time is recorded of the cell as a whole."""
+        column = UNITS[unit].column
+        return self.per_sample(column) if UNITS[unit].timed else self.mean(column)
+
     @cached_property
     def _samples(self) -> int:
         """Samples returned, over the cells that ended ok."""
@@ -236,12 +256,14 @@ class MetricInfo:
 class Summary:
     """All entries of a run, in the order in which they are shown.
 
-    laws: the reward of the tilted law, of the problems whose samples tell it.
+    laws and spreads: the reward of the tilted law, and how wide it is, of the problems whose
+    samples tell it.
     """
 
     entries: tuple[Entry, ...]
     info: Mapping[str, MetricInfo]
     laws: Mapping[ProblemKey, LawReward] = field(default_factory=dict)
+    spreads: Mapping[ProblemKey, LawSpread] = field(default_factory=dict)
 
     @property
     def problems(self) -> list[ProblemKey]:

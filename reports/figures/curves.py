@@ -50,12 +50,6 @@ def compute_figure(summary: Summary, looks: MethodLooks, pick: PickMetric) -> Fi
         return figure
 
 
-def cost(entry: Entry, unit: str) -> float:
-    """Measured compute per returned sample; time is recorded of the cell as a whole."""
-    column = UNITS[unit].column
-    return entry.per_sample(column) if UNITS[unit].timed else entry.mean(column)
-
-
 def unit_of(entries: list[Entry]) -> str:
     """The unit of most budgets."""
     units = [str(e.cells["budget_unit"].iloc[0]) for e in entries]
@@ -67,7 +61,7 @@ def _panel(
     axis: Axes, summary: Summary, problem: ProblemKey, metric: str, looks: MethodLooks
 ) -> None:
     unit = unit_of(summary.of(problem))
-    entries = [e for e in summary.of(problem) if e.estimate(metric).known and cost(e, unit) > 0]
+    entries = [e for e in summary.of(problem) if e.estimate(metric).known and e.cost(unit) > 0]
     drawn = [e for e in entries if not e.is_floor]
     _compute_axis(axis, drawn, unit)
     arrow = ARROWS.get(summary.info[metric].direction, "")
@@ -76,8 +70,8 @@ def _panel(
     ends = [_floor(axis, exact[-1], metric, looks)] if exact else []
     methods = list(dict.fromkeys(e.method for e in drawn))
     for method in methods:
-        line = sorted((e for e in drawn if e.method == method), key=lambda e: cost(e, unit))
-        ends.append(_line(axis, line, metric, looks[method], [cost(e, unit) for e in line]))
+        line = sorted((e for e in drawn if e.method == method), key=lambda e: e.cost(unit))
+        ends.append(_line(axis, line, metric, looks[method], [e.cost(unit) for e in line]))
     _scale(axis, [e.estimate(metric) for e in entries])
     name_ends(axis, ends)
 

@@ -252,30 +252,23 @@ def _curves(summary: Summary, problem: ProblemKey) -> Iterator[str]:
 def _less_diverse(summary: Summary, entry: Entry) -> Iterator[Flag]:
     """Clearly below what the law asks for, by more than `DRIFT_SHARE` of it.
 
-    A tilt that asks for some of what the base model draws must lower diversity, so the base model
-    is the yardstick only where nothing is nearer to the law.
+    A tilt that asks for some of what the base model draws must lower diversity: where only the
+    base model can be asked, one repeated sample is a flag and nothing else.
     """
     for metric in summary.measuring("diversity"):
         own, other = entry.estimate(metric), yardstick(summary, entry, metric)
-        if other is None or other is entry or not own.known:
+        if other is None or not own.known:
             continue
-        there = other.estimate(metric)
+        there = other.value
         gap = difference(own, there, as_drawn=True)
-        if _below(gap) and own.mean < (1 - DRIFT_SHARE) * there.mean:
+        share = 1 - DRIFT_SHARE if other.is_law else other.collapsed
+        if _below(gap) and own.mean < share * there.mean:
             text = (
                 f"`{entry.method}`{_at(entry)}: {metric} is {short(own.mean)}, below the "
-                f"{short(there.mean)} of {_whose(other)} ({_change(gap)}): samples repeat "
+                f"{short(there.mean)} of {other.whose} ({_change(gap)}): samples repeat "
                 "themselves."
             )
             yield Flag("diversity", entry.method, entry.budget, text)
-
-
-def _whose(other: Entry) -> str:
-    if other.is_floor:
-        return f"the law itself (`{other.method}`)"
-    if other.is_untilted:
-        return f"the base model (`{other.method}`)"
-    return f"`{other.method}`, the nearest to the law"
 
 
 def _drifted(summary: Summary, entry: Entry) -> Iterator[Flag]:

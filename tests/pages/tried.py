@@ -67,6 +67,10 @@ TRIED: dict[str, Run | Plan | Read] = {
     "bench list methods mfm-g": Run(),
     "bench report runs/quickstart": Run(),
     "bench compare runs/a runs/b": Run(before=two_runs),
+    "bench claims runs/quickstart": Run(),
+    "bench claims runs/methods-digits --claims mine.yaml": Read(
+        "needs a run and a file of the reader's; tests/reports/test_claims.py makes small ones"
+    ),
     "bench reproduce runs/quickstart": Read("tests/cli/test_reproduce.py runs it"),
     "bench sweep dps mfm-g -t gmm-paper -r inverse -b paper-nfe=200": Read(
         "docs/sweeps.md has it with a space and a number of trials, and is run"

@@ -54,4 +54,5 @@ def test_templates_are_part_of_the_package() -> None:
     assert declared is not None
     patterns = re.findall(r'"([^"]+)"', declared[1])
     packed = {file for pattern in patterns for file in FOLDER.glob(pattern) if file.is_file()}
-    assert packed == {file for file in (FOLDER / "templates").rglob("*") if file.is_file()}
+    data = (file for folder in ("templates", "claims") for file in (FOLDER / folder).rglob("*"))
+    assert packed == {file for file in data if file.is_file()}
