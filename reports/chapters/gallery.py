@@ -8,10 +8,11 @@ from reports.figures.gallery import galleries
 
 def content(material: Material) -> Content:
     """Galleries by problem, of those that have any."""
-    found = galleries(material.run, material.summary, material.looks)
+    found, encoding = galleries(material.run, material.summary, material.looks)
     groups = [(p, [g for g in found if g.problem == p]) for p in material.problems]
     return {
         "galleries": [(problem, shown) for problem, shown in groups if shown],
+        "encoding": encoding.said,
         "has_exact": material.has_exact,
     }
 

@@ -22,8 +22,8 @@ from reports.text.numbers import short
 WIDTH, HEIGHT = 500, 400
 LEFT, RIGHT, TOP, BOTTOM = 52, 14, 16, 44
 LABELLED = 6
-LETTER = 6.4
-"""Width of a letter of a label, in the picture's units."""
+LETTER, LINE = 7.2, 13
+"""Width of a letter of a label and distance of two lines, at the size that phones have."""
 
 
 @dataclass(frozen=True)
@@ -189,7 +189,9 @@ def _name(
     for dx, dy in ((10, 4), (10, -9), (10, 17), (-10 - width, 4), (10, -22), (10, 30)):
         left, base = px + dx, py + dy
         inside = left >= LEFT and left + width <= WIDTH - 2 and TOP < base < HEIGHT - BOTTOM
-        if inside and all(abs(base - b) > 11 or left > r or left + width < a for a, r, b in taken):
+        if inside and all(
+            abs(base - b) > LINE or left > r or left + width < a for a, r, b in taken
+        ):
             taken.append((left, left + width, base))
             return f'<text class="name" x="{left:.1f}" y="{base:.1f}">{escape(text)}</text>'
     return ""

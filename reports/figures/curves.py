@@ -13,7 +13,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 from bench.core.units import DEFAULT, UNITS
 from reports.data.statistics import MeanInterval
 from reports.data.summary import Entry, ProblemKey, Summary
-from reports.figures.end_labels import End, name_ends
+from reports.figures.end_labels import End, high_enough, name_ends
 from reports.figures.palette import MethodLook, MethodLooks
 from reports.figures.svg import panels, styled, to_svg
 from reports.text.labels import ARROWS
@@ -41,12 +41,15 @@ def compute_figure(summary: Summary, looks: MethodLooks, pick: PickMetric) -> Fi
     if not chosen:
         return None
     with styled():
-        figure, axes = panels(len(chosen), 2, 5.7, 3.5)
+        most = max(len({e.method for e in summary.of(problem)}) for problem, _ in chosen)
+        columns = min(len(chosen), 2)
+        figure, axes = panels(len(chosen), columns, 5.7, high_enough(3.5, most))
         for axis, (problem, metric) in zip(axes, chosen, strict=True):
             _panel(axis, summary, problem, metric, looks)
-        rows = math.ceil(len(chosen) / 2)
+        rows = math.ceil(len(chosen) / columns)
         edges = {"top": 1 - 0.1 / rows, "bottom": 0.14 / rows}
-        figure.subplots_adjust(left=0.045, right=0.815, wspace=0.72, hspace=0.38, **edges)
+        edges |= {"left": 0.09 / columns, "right": 1 - 0.37 / columns}
+        figure.subplots_adjust(wspace=0.72, hspace=0.38, **edges)
         return figure
 
 

@@ -14,6 +14,8 @@ GAP = 0.066
 """Distance of two labels, in heights of the panel."""
 LONGEST_LABEL = 25
 """Characters of a label that find room."""
+LINE = 0.155
+"""Inches that a label needs to be read."""
 
 
 class End(NamedTuple):
@@ -22,6 +24,11 @@ class End(NamedTuple):
     y: float
     text: str
     look: MethodLook
+
+
+def high_enough(height: float, labels: int) -> float:
+    """Inches of a panel: its usual height, or what so many labels need."""
+    return max(height, LINE * labels / 0.8)
 
 
 def name_ends(axis: Axes, ends: list[End]) -> None:

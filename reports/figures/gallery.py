@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
-import matplotlib.image
 import numpy as np
 import pandas as pd
 import seaborn as sns
@@ -17,22 +15,28 @@ from reports.data.run import RunTables, stored_arrays
 from reports.data.statistics import MeanInterval
 from reports.data.summary import Entry, ProblemKey, Summary, slug
 from reports.figures.palette import MethodLooks
+from reports.figures.pictures import Encoding, encoded
 from reports.figures.svg import panels, styled, to_svg
 from reports.text.numbers import decimals, fixed
 
 PER_STRIP = 10
-LARGEST = 128
-"""Pixels per side; larger images are averaged down, to keep the page small."""
+EXTREMES = ("best", "median", "worst")
 PLOTTED = 2048
 
 
 @dataclass(frozen=True)
 class Picture:
-    """One image with its caption and tooltip."""
+    """One image with its caption and tooltip; `rank` says why it was picked, if it was.
 
-    data: str
+    image: uint8 (H, W, 3).  data: the same as an address, "" until it is known how small the
+    pictures of this page have to be.
+    """
+
+    image: np.ndarray
     caption: str
     tip: str
+    rank: str = ""
+    data: str = ""
 
 
 @dataclass(frozen=True)
@@ -65,11 +69,26 @@ class _Shown:
     arrays: dict[str, np.ndarray]
 
 
-def galleries(run: RunTables, summary: Summary, looks: MethodLooks) -> list[Gallery]:
-    """One per problem and budget that has stored samples."""
+def galleries(
+    run: RunTables, summary: Summary, looks: MethodLooks
+) -> tuple[list[Gallery], Encoding]:
+    """One per problem and budget that has stored samples, and how their pictures are encoded."""
     places = [(p, budget) for p in summary.problems for budget in summary.budgets(p)]
     made = (_gallery(run, summary, looks, problem, budget) for problem, budget in places)
-    return [gallery for gallery in made if gallery is not None]
+    found = [gallery for gallery in made if gallery is not None]
+    pictures = [p.image for gallery in found for strip in gallery.strips for p in strip.pictures]
+    uris, encoding = encoded(pictures)
+    addresses = iter(uris)
+    return [_addressed(gallery, addresses) for gallery in found], encoding
+
+
+def _addressed(gallery: Gallery, uris: Iterator[str]) -> Gallery:
+    """With the address of every picture, in the order in which they were encoded."""
+    strips = [
+        replace(strip, pictures=[replace(p, data=next(uris)) for p in strip.pictures])
+        for strip in gallery.strips
+    ]
+    return replace(gallery, strips=strips)
 
 
 def _gallery(
@@ -116,27 +135,31 @@ def _plottable(x: np.ndarray) -> bool:
 def _strip(samples: pd.DataFrame, shown: _Shown, looks: MethodLooks) -> Strip:
     places = decimals(MeanInterval(value) for value in samples["reward"])
     rows = samples[samples["cell"] == shown.cell].set_index("index")
-    images = shown.arrays["rendered"][:PER_STRIP]
-    pictures = [_picture(image, rows, i, places) for i, image in enumerate(images)]
+    images = shown.arrays["rendered"]
+    firsts = [("", i) for i in range(min(PER_STRIP, len(images)))]
+    chosen = [*firsts, *extremes(rows, len(images))]
+    pictures = [_picture(images[i], rows, i, places, rank) for rank, i in chosen]
     return Strip(shown.entry.method, looks[shown.entry.method].colour, pictures)
 
 
-def _picture(image: np.ndarray, rows: pd.DataFrame, index: int, places: int) -> Picture:
+def extremes(rows: pd.DataFrame, count: int) -> list[tuple[str, int]]:
+    """Best, median and worst by reward of the `count` that are pictures; the first of equals.
+
+    None of fewer pictures than a row shows anyway, and none where a reward is not known.
+    """
+    rewards = [float(rows["reward"].get(i, np.nan)) for i in range(count)]
+    if count <= PER_STRIP or not np.all(np.isfinite(rewards)):
+        return []
+    order = sorted(range(count), key=lambda i: (-rewards[i], i))
+    return list(zip(EXTREMES, (order[0], order[(count - 1) // 2], order[-1]), strict=True))
+
+
+def _picture(image: np.ndarray, rows: pd.DataFrame, index: int, places: int, rank: str) -> Picture:
     scores = {m: float(rows[m].get(index, np.nan)) for m in ("reward", "judge")}
     known = {m: fixed(v, places) for m, v in scores.items() if np.isfinite(v)}
-    tip = ", ".join([f"sample {index}", *(f"{m} {v}" for m, v in known.items())])
-    return Picture(png(image), known.get("reward", ""), tip)
-
-
-def png(image: np.ndarray) -> str:
-    """A data URI of uint8 (H, W, 3), averaged down to at most LARGEST pixels a side."""
-    factor = -(-max(image.shape[:2]) // LARGEST)
-    height, width = (side // factor for side in image.shape[:2])
-    blocks = image[: height * factor, : width * factor].reshape(height, factor, width, factor, -1)
-    buffer = io.BytesIO()
-    small = blocks.mean((1, 3)).round().astype(np.uint8)
-    matplotlib.image.imsave(buffer, small, format="png", metadata={"Software": "tiltbench"})
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+    first = f"{rank}: sample {index}" if rank else f"sample {index}"
+    tip = ", ".join([first, *(f"{m} {v}" for m, v in known.items())])
+    return Picture(image, known.get("reward", ""), tip, rank)
 
 
 def _scatter(shown: list[_Shown], looks: MethodLooks, name: str) -> str:

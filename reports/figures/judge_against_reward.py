@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from reports.data.statistics import MeanInterval
 from reports.data.summary import Entry, ProblemKey, Summary
-from reports.figures.end_labels import End, name_ends
+from reports.figures.end_labels import End, high_enough, name_ends
 from reports.figures.palette import MethodLook, MethodLooks
 from reports.figures.svg import panels, styled, to_svg
 
@@ -30,8 +30,8 @@ def judge_figure(summary: Summary, looks: MethodLooks, problem: ProblemKey) -> F
     if not entries:
         return None
     with styled():
-        figure, (axis,) = panels(1, 1, 5.7, 3.8)
         trails = {m: [e for e in entries if e.method == m] for m in (e.method for e in entries)}
+        figure, (axis,) = panels(1, 1, 5.7, high_enough(3.8, len(trails)))
         ends = [_trail(axis, trail, axes, looks[method]) for method, trail in trails.items()]
         axis.set(title=problem.title, xlabel="reward (optimised)", ylabel="judge (held out)")
         figure.subplots_adjust(left=0.12, right=0.68, top=0.91, bottom=0.13)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import io
 import re
@@ -17,6 +18,7 @@ import seaborn as sns
 from markupsafe import escape
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from PIL import Image
 
 INK, FAINT = "#333333", "#b9b9b9"
 
@@ -56,6 +58,7 @@ IDS = re.compile(r' id="([^"<>]*)"')
 USED = re.compile(r'(?:href="#|url\(#)([^")]+)')
 PLACES = re.compile(r'\b(?:d|x|y|points|transform|width|height)="[^"]*"')
 FINE = re.compile(r"(\d\.\d\d)\d+")
+PICTURE = re.compile(r"data:image/png;base64,([^\"]*)")
 
 
 def styled() -> AbstractContextManager[None]:
@@ -95,9 +98,23 @@ def to_svg(figure: Figure, name: str, alt: str) -> str:
     text = re.sub(r' (xmlns(:xlink)?|version)="[^"]*"', "", text)
     # A hundredth of a point is finer than any screen; letters and pictures are left alone.
     text = PLACES.sub(lambda found: STEPS.sub("", FINE.sub(r"\1", found[0])), text)
+    text = PICTURE.sub(lambda found: _of_few_colours(found[1]), text)
     text = _by_class(_without_unused_ids(BETWEEN.sub("><", text)))
     text = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{name}-", text)
     return text.replace("<svg ", f'<svg role="img" aria-label="{escape(alt)}" ', 1)
+
+
+def _of_few_colours(encoded: str) -> str:
+    """A PNG of dots as one with a palette of 256 colours, a third of its size."""
+    picture = Image.open(io.BytesIO(base64.b64decode(encoded))).convert("RGBA")
+    return as_uri(picture.quantize(256, method=Image.Quantize.FASTOCTREE), "png", optimize=True)
+
+
+def as_uri(picture: Image.Image, kind: str, **options: Any) -> str:
+    """A picture as a data URI; options are those of Pillow's encoder of that kind."""
+    buffer = io.BytesIO()
+    picture.save(buffer, kind, **options)
+    return f"data:image/{kind};base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
 def _without_unused_ids(text: str) -> str:
