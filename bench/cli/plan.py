@@ -52,7 +52,7 @@ def plan(
         store.open()  # pilots run here, and what they find is kept for the run
     planned = expand(resolved, pilots_of(store))
     rows = [_row(row, store) for row in planned]
-    told = _with_hours(rows, planned)
+    told = [*_with_minutes(rows, planned, root), *_with_hours(rows, planned)]
     if as_json:
         typer.echo(json.dumps(rows))
     else:
@@ -61,6 +61,36 @@ def plan(
             typer.echo(f"Judges: {judges}.")
         for line in told:
             typer.echo(line)
+
+
+def _with_minutes(rows: list[dict[str, Any]], planned: list[Planned], root: str) -> list[str]:
+    """Give every row that is left its seconds on this machine; what to say of them all."""
+    import os
+
+    from bench.runner.minutes import minutes
+    from reports.text.numbers import seconds as duration
+
+    pending = {row.row for row, told in zip(planned, rows, strict=True) if _is_left(told)}
+    if not pending:
+        return []
+    found = minutes(planned, lambda row: row.row in pending, root)
+    for told, seconds in zip(rows, found.each, strict=True):
+        told |= {"seconds": seconds} if _is_left(told) else {}
+    counts = {"cell{} that ended here": found.ended, "short trial{}": found.tried}
+    told = (f"{n:,} {what.format('' if n == 1 else 's')}" for what, n in counts.items() if n)
+    lacking = ", ".join(found.unknown)
+    without = f", without {lacking}, which cannot be tried here" if lacking else ""
+    if not found.total:
+        return [f"How long it takes here is not known: {lacking} cannot be tried."]
+    cores = os.cpu_count() or 1
+    return [
+        f"About {duration(found.total)} on this machine, cell after cell, and "
+        f"{duration(found.total / cores)} with {cores} at once{without} (by {' and '.join(told)})."
+    ]
+
+
+def _is_left(told: dict[str, Any]) -> bool:
+    return str(told["status"]) == "pending"
 
 
 def _with_hours(rows: list[dict[str, Any]], planned: list[Planned]) -> list[str]:
@@ -134,13 +164,13 @@ def _row(row: Planned, store: Store) -> dict[str, Any]:
 
 def _print(rows: list[dict[str, Any]], alternatives: bool) -> None:
     """A table per task and reward; seeds are folded into a count."""
-    from rich.console import Console
+    from bench.cli.console import wide_console
 
     worlds: dict[str, list[dict[str, Any]]] = {}
     for row in rows:
         title = f"{row['task']}, {row['reward']} x {row['strength']:g}"
         worlds.setdefault(title, []).append(row)
-    console = Console()
+    console = wide_console(160 if alternatives else 80)
     for title, members in worlds.items():
         console.print(_table(title, members, alternatives))
     total = sum(r["rows"] * r["n"] for r in rows if r["status"] == "pending")
@@ -148,45 +178,70 @@ def _print(rows: list[dict[str, Any]], alternatives: bool) -> None:
 
 
 def _table(title: str, rows: list[dict[str, Any]], alternatives: bool) -> Any:
+    """A line per method and budget; columns that would be empty are left out."""
     from rich import box
     from rich.table import Table
 
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
-    for column in ("method", "budget", "matched"):
-        table.add_column(column, overflow="fold")
-    fitted = any(row["fit"] is not None for row in rows)
-    timed = any(len(row.get("hours", ())) == 1 for row in rows)
-    for column in (
-        *("cost", *(["fit"] if fitted else []), "use", "cells", "stored"),
-        *(["hours"] if timed else []),
-    ):
-        table.add_column(column, justify="right")
-    table.add_column("would also fit" if alternatives else "note")
     groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for row in rows:
         groups.setdefault((row["method"], row["budget"]), []).append(row)
-    for (method, budget), members in groups.items():
-        first = members[0]
-        stored = sum(m["status"] == "ok" for m in members)
-        use = "" if first["use"] is None else f"{first['use']:.2f}"
-        note = first["reason"] or ("underused" if first["underused"] else "")
-        if alternatives:
-            others = ({k: v for k, v in a.items() if k != "use"} for a in first["alternatives"])
-            note = note or "; ".join(map(_values, others))
-        figures = [f"{first['cost']:g}", use, str(len(members)), str(stored)]
-        if fitted:
-            figures.insert(1, "" if first["fit"] is None else f"{first['fit']:.4g}")
-        if timed:
-            figures.append(_hours(members))
-        matched = _values(first["matched"] | first["fit_matched"])
-        table.add_row(method, budget, matched, *figures, note)
+    lines = [_line(members, alternatives) for members in groups.values()]
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
+    shown = [name for name in lines[0] if any(line[name] for line in lines)]
+    for name in shown:
+        words = name in WORDS
+        table.add_column(
+            name,
+            justify="left" if words else "right",
+            no_wrap=name == "fit" or (name == "budget" and len(lines[0][name]) <= SHORT),
+            overflow="fold",
+            min_width=WORDS.get(name),
+        )
+    for line in lines:
+        table.add_row(*(line[name] for name in shown))
     return table
+
+
+WORDS = {"method": 11, "budget": 13, "matched": 13, "would also fit": 20, "note": None}
+"""Columns of words, and how narrow a terminal may make them."""
+
+SHORT = 16
+"""Characters of a budget that is never broken."""
+
+
+def _line(members: list[dict[str, Any]], alternatives: bool) -> dict[str, str]:
+    """Of cells that differ in their seed and condition; "" for what there is nothing to say of."""
+    first, stored = members[0], sum(m["status"] == "ok" for m in members)
+    note = first["reason"] or ("underused" if first["underused"] else "")
+    if alternatives:
+        others = ({k: v for k, v in a.items() if k != "use"} for a in first["alternatives"])
+        note = note or "; ".join(map(_values, others))
+    return {
+        "method": first["method"],
+        "budget": first["budget"],
+        "matched": _values(first["matched"] | first["fit_matched"]),
+        "cost": f"{first['cost']:g}",
+        "fit": "" if first["fit"] is None else f"{first['fit']:.4g}",
+        "use": "" if first["use"] is None else f"{first['use']:.2f}",
+        "cells": str(len(members)),
+        "stored": str(stored) if stored else "",
+        "hours": _hours(members),
+        "would also fit" if alternatives else "note": note,
+    }
+
+
+LEAST_HOURS = 0.005
+"""Less than this on a device of stored rates is nothing that anybody waits for."""
 
 
 def _hours(members: list[dict[str, Any]]) -> str:
     """Of the cells that are left, by the only rates; "?" where they are not known."""
-    found = [hours for m in members for hours in m.get("hours", {}).values()]
-    return "?" if None in found else f"{sum(found):.3g}"
+    timed = [list(m["hours"].values()) for m in members if len(m.get("hours", ())) == 1]
+    found = [hours for (hours,) in timed]
+    known = [hours for hours in found if hours is not None]
+    if len(known) < len(found):
+        return "?"
+    return f"{sum(known):.3g}" if sum(known) > LEAST_HOURS else ""
 
 
 def _values(values: dict[str, Any]) -> str:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 EXAMPLE = "\n\n".join(
     (
         "bench train digits --threads 2 --to my-weights   (half an hour on two cores)",
-        "bench train gmm-paper --shorten 0.01 --to trial   (minutes, to try)",
+        "bench train gmm-paper --shorten 0.01 --to trial   (seconds, to try)",
         "bench train --data pictures/ --labels folders --to mine",
         "bench train --data points.npz:x --labels y --to mine --set map_steps=4000",
         "bench train --data points.npy --teacher trained:path=mine --to other",
@@ -75,7 +75,10 @@ def train(
     ] = None,
     seed: Annotated[int, typer.Option("--seed", help="Seed of everything.")] = 0,
     shorten: Annotated[
-        float, typer.Option("--shorten", min=1e-4, max=1.0, help="Fraction of the steps, to try.")
+        float,
+        typer.Option(
+            "--shorten", min=1e-4, max=1.0, help="Fraction of steps and of measuring, to try."
+        ),
     ] = 1.0,
     validate_every: Annotated[
         int,
@@ -115,12 +118,14 @@ def train(
     folder = base / f"{subject.name}-seed{seed}{trial}"
     training = Training(subject.name, recipe, folder, validate_every, subject)
     training.claim(workers)
+    if workers == 1 and not any(folder.glob("*/*")):
+        _say_how_long(subject, recipe, device)
     log = _mlflow_log(f"train {subject.name}, seed {seed}{trial}") if track else (lambda *_: None)
     with View(log) as view:
         if workers > 1:
             _together(training, workers, device, threads, view)
         networks = training(Alone(), device, view if workers == 1 else lambda _: None)
-    _write(subject, networks, recipe, to)
+    _write(subject, networks, recipe, to, shorten)
 
 
 @dataclass(frozen=True)
@@ -224,8 +229,23 @@ def _mlflow_log(title: str) -> Log:
     return training_log(title)
 
 
-def _write(subject: Subject, networks: Networks, recipe: Recipe, to: Path) -> None:
-    """Weights, and beside them the recipe with its measured quality."""
+def _say_how_long(subject: Subject, recipe: Recipe, device: str) -> None:
+    """Minutes on this machine, before a training that is not over in a moment."""
+    from bench.worlds import pace
+    from reports.text.numbers import seconds as duration
+
+    if not pace.is_long(recipe):
+        return
+    typer.echo("trying how long this takes ...")
+    found = pace.seconds_of(subject.world(), recipe, device)
+    parts = ", ".join(f"{name} {duration(seconds)}" for name, seconds in found.items())
+    typer.echo(f"About {duration(sum(found.values()))} on this machine ({parts}).")
+
+
+def _write(
+    subject: Subject, networks: Networks, recipe: Recipe, to: Path, share: float = 1.0
+) -> None:
+    """Weights, and beside them the recipe with its quality, measured on a share of the draws."""
     from safetensors.torch import save_file
 
     from bench.worlds import tensors
@@ -234,12 +254,14 @@ def _write(subject: Subject, networks: Networks, recipe: Recipe, to: Path) -> No
     to.mkdir(parents=True, exist_ok=True)
     path = to / f"{subject.name}.safetensors"
     save_file(tensors(networks), path)
-    typer.echo("measuring quality ...")
+    part = "" if share == 1 else f" on {share:g} of the draws, or a few"
+    typer.echo(f"measuring quality{part} ...")
     report = {
         **subject.describe(to),
         "recipe": asdict(recipe),
         "training": recipe.training(),
-        "quality": subject.world().quality(networks),
+        **({} if share == 1 else {"quality_measured_on": share}),
+        "quality": subject.world().quality(networks, share),
     }
     path.with_suffix(".json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     typer.echo(json.dumps(report["quality"], indent=2))

@@ -27,25 +27,36 @@ from bench.models.mixture_roles import MixtureFlow
 QUALITY_TIMES = (0.2, 0.5, 0.8)
 GLASS_STEPS = (1, 2, 4, 8, 20)
 MAP_STEPS = (1, 2, 4)
-CONTEXTS, DRAWS = 64, 256
+NOISES, CONTEXTS, DRAWS = 16, 64, 256
+MEMORISED = 2000
+"""Samples whose nearest training rows are looked for."""
+
 LONG_GLASS = 100
 """Evaluations of the GLASS that stands for the truth."""
+
+STATES = 64
+"""States of a posterior that is known exactly."""
 
 Quality = dict[str, Any]
 """Named figures, in groups, as they are written to JSON."""
 
 
+def part(rows: int, share: float, least: int = 2) -> int:
+    """A share of so many rows, but at least a few: what a shortened training is measured on."""
+    return max(min(least, rows), round(rows * share))
+
+
 def posterior_quality(
-    data: Tensor, flow: Flow, flow_map: UnconditionalMap, t: float, seeds: int = 16
+    data: Tensor, flow: Flow, flow_map: UnconditionalMap, t: float, share: float = 1.0
 ) -> Quality:
     """{sampler: [joint Frechet, energy distance to 100-step GLASS]} with the floors and shuffles.
 
-    Contexts are the data (n, *event) noised `seeds` times; the energy distance uses 64 contexts and
-    256 draws each.  The floor of the first is the exact posterior of these data, that of the second
-    is GLASS against itself.
+    Contexts are the data (n, *event) noised 16 times; the energy distance uses 64 contexts and 256
+    draws each; of noises and of these contexts, a share.  The floor of the first is the exact
+    posterior of these data, that of the second is GLASS against itself.
     """
-    contexts = Contexts(data, t, seeds)
-    x = next(iter(contexts))[0][:CONTEXTS]
+    contexts = Contexts(data, t, part(NOISES, share, least=1))
+    x = next(iter(contexts))[0][: part(CONTEXTS, share)]
     reference = draws_at(Glass(flow, LONG_GLASS), x, t, DRAWS, "reference")
 
     def energy(sampler: PosteriorSampler, shuffle: bool = False) -> float:
@@ -67,7 +78,7 @@ def posterior_quality(
 
 
 def memorisation(
-    flow: Flow, train: Tensor, held_out: Tensor, n: int = 2000, steps: int = 50
+    flow: Flow, train: Tensor, held_out: Tensor, n: int = MEMORISED, steps: int = 50
 ) -> float:
     """Median nearest-training distance of samples over that of held-out data, (m, *event) each.
 
@@ -84,20 +95,22 @@ def _nearest(x: Tensor, y: Tensor) -> float:
     return float(torch.cdist(x, y).min(1).values.median())
 
 
-def posterior_w2(mixture: Mixture, flow_map: UnconditionalMap, t: float) -> Quality:
-    """The map and GLASS at one time; see `w2_to_exact`."""
+def posterior_w2(
+    mixture: Mixture, flow_map: UnconditionalMap, t: float, share: float = 1.0
+) -> Quality:
+    """The map and GLASS at one time, at a share of `STATES`; see `w2_to_exact`."""
     samplers: dict[str, PosteriorSampler] = {
         f"map-{k}": MapPosterior(flow_map, k) for k in MAP_STEPS
     }
     samplers |= {f"glass-{k}": Glass(MixtureFlow(mixture), k) for k in (1, 2, 4, 8)}
-    return w2_to_exact(mixture, samplers, t)
+    return w2_to_exact(mixture, samplers, t, part(STATES, share))
 
 
 def w2_to_exact(
     mixture: Mixture,
     samplers: Mapping[str, PosteriorSampler],
     t: float,
-    states: int = 64,
+    states: int = STATES,
     draws: int = 1024,
 ) -> Quality:
     """Mean over states of sliced W2 to exact draws; `floor` is exact against exact."""

@@ -30,13 +30,14 @@ class World:
 
     train: (recipe, folder of checkpoints, stages) -> every network that the task ships.  law: what
     validation measures against, given the networks that are finished so far; None until it is
-    known.  quality: the figures of finished networks that stand beside the weights.
+    known.  quality: (networks, share of the draws that a whole measurement takes) -> the figures
+    that stand beside the weights; the share is 1 unless the training was shortened.
     """
 
     recipe: Recipe
     train: Callable[[Recipe, Path, Stage], Networks]
     law: Callable[[Networks], ReferenceLaw | None]
-    quality: Callable[[Networks], Quality]
+    quality: Callable[[Networks, float], Quality]
 
 
 def of_task(task: str) -> World:

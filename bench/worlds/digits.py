@@ -10,7 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from bench.metrics.validation import Networks, ReferenceLaw
-from bench.metrics.world_quality import QUALITY_TIMES, Quality, memorisation, posterior_quality
+from bench.metrics.world_quality import (
+    MEMORISED,
+    QUALITY_TIMES,
+    Quality,
+    memorisation,
+    part,
+    posterior_quality,
+)
 from bench.models.digits import CLASSIFIER_FEATURES, FEATURES, UnconditionalMap
 from bench.models.digits_data import FOLDS, Labelled, fold, real_digits
 from bench.models.meta_flow_map import FlowNet, MetaFlowMapNet
@@ -68,15 +75,16 @@ def law(_: Networks) -> ReferenceLaw:
 
 
 @torch.no_grad()
-def quality(networks: Networks) -> Quality:
+def quality(networks: Networks, share: float) -> Quality:
     """Posterior quality at three times, accuracies on the held-out digits, memorisation."""
     flow = cast(FlowNet, networks["flow"]).eval()
     flow_map = UnconditionalMap(cast(MetaFlowMapNet, networks["map"]).eval())
     data, train, held_out = (real_digits(split).x for split in ("all", "train", "held-out"))
+    posteriors = {str(t): posterior_quality(data, flow, flow_map, t, share) for t in QUALITY_TIMES}
     return {
-        "posterior": {str(t): posterior_quality(data, flow, flow_map, t) for t in QUALITY_TIMES},
+        "posterior": posteriors,
         "accuracy": {name: _accuracy(cast(DigitClassifier, networks[name])) for name in FOLDS},
-        "memorisation_ratio": memorisation(flow, train, held_out),
+        "memorisation_ratio": memorisation(flow, train, held_out, part(MEMORISED, share)),
     }
 
 

@@ -44,11 +44,11 @@ def law(_: Networks) -> ReferenceLaw:
 
 
 @torch.no_grad()
-def quality(networks: Networks) -> Quality:
+def quality(networks: Networks, share: float) -> Quality:
     """Sliced W2 of 1,024 draws to exact posterior draws, mean over 64 states, with its floor."""
     mixture = paper_mixture(torch.float32)
     flow_map = UnconditionalMap(cast(MetaFlowMapNet, networks["map"]).eval())
-    return {str(t): posterior_w2(mixture, flow_map, t) for t in (0.1, 0.3, 0.6, 0.9)}
+    return {str(t): posterior_w2(mixture, flow_map, t, share) for t in (0.1, 0.3, 0.6, 0.9)}
 
 
 WORLD = World(RECIPE, train, law, quality)

@@ -22,7 +22,7 @@ from bench.core.protocols import Flow
 from bench.core.tasks import Task
 from bench.metrics.two_sample import sliced_w2
 from bench.metrics.validation import Networks, ReferenceLaw, Validator
-from bench.metrics.world_quality import Quality, memorisation
+from bench.metrics.world_quality import MEMORISED, Quality, memorisation, part
 from bench.models.conditional import ConditionalFlow
 from bench.models.data_set import DataSet
 from bench.models.meta_flow_map import BaseVelocity, FlowNet, Known, MetaFlowMapNet
@@ -167,8 +167,8 @@ def world_of(data: DataSet, recipe: OwnRecipe, taught: Taught | None = None) -> 
         # without covariances there is no validation on the way
         return ReferenceLaw(held_out.x) if learned.x[0].numel() <= LARGE else None
 
-    def quality(networks: Networks) -> Quality:
-        return own_quality(networks, learned, held_out)
+    def quality(networks: Networks, share: float) -> Quality:
+        return own_quality(networks, learned, held_out, share)
 
     return World(recipe, train, law, quality)
 
@@ -190,12 +190,14 @@ LARGE = 1024
 
 
 @torch.no_grad()
-def own_quality(networks: Networks, learned: DataSet, held_out: DataSet) -> Quality:
+def own_quality(
+    networks: Networks, learned: DataSet, held_out: DataSet, share: float = 1.0
+) -> Quality:
     """Draws against the data, in floors; what validation measures; memorisation of the rows."""
     net = cast(MetaFlowMapNet, networks["map"]).eval()
     trained = networks.get("flow")
     flow = trained.eval() if isinstance(trained, FlowNet) else BaseVelocity(net)
-    samples = samples_in_floors(learned, flow, net)
+    samples = samples_in_floors(learned, flow, net, share)
     if learned.x[0].numel() > LARGE:
         return {"samples": samples}
     measure = Validator(lambda _: ReferenceLaw(held_out.x))
@@ -204,17 +206,21 @@ def own_quality(networks: Networks, learned: DataSet, held_out: DataSet) -> Qual
     return {
         "samples": samples,
         "validation": figures,
-        "memorisation_ratio": memorisation(flow, learned.x, held_out.x),
+        "memorisation_ratio": memorisation(
+            flow, learned.x, held_out.x, part(MEMORISED, share, FEW_ROWS)
+        ),
     }
 
 
-def samples_in_floors(data: DataSet, flow: FlowNet | BaseVelocity, net: MetaFlowMapNet) -> Quality:
+def samples_in_floors(
+    data: DataSet, flow: FlowNet | BaseVelocity, net: MetaFlowMapNet, share: float = 1.0
+) -> Quality:
     """Sliced W2 of draws to one half of the data, over that of the halves to each other.
 
     map-K: K jumps; flow-K: K Euler steps.  1 is as near as fresh data are.  Where there are labels,
     draws are given those of the other half, so that their law is that of the data.
     """
-    most = ROWS if data.x[0].numel() <= LARGE else FEW_ROWS
+    most = part(ROWS, share, FEW_ROWS) if data.x[0].numel() <= LARGE else FEW_ROWS
     order = torch.randperm(len(data.x), generator=torch.Generator().manual_seed(2))[: 2 * most]
     one, other = (data.rows(index) for index in order.chunk(2))
     told = Known(other.label)

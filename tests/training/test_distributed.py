@@ -95,7 +95,7 @@ def test_two_workers_are_one_process_with_two_shards(tmp_path, monkeypatch):
         started(both, workers, cuda, threads, apart)
 
     monkeypatch.setattr(distributed, "train_together", with_regression)
-    unmeasured = replace(gmm_paper.WORLD, quality=lambda _: {})
+    unmeasured = replace(gmm_paper.WORLD, quality=lambda *_: {})
     monkeypatch.setattr(gmm_paper, "WORLD", unmeasured)
     arguments = ["train", "gmm-paper", "--shorten", str(STEPS / 12000), "--workers", "2"]
     arguments += ["--no-track", "--validate-every", "4", "--work", str(work), "--to", str(tmp_path)]

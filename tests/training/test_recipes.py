@@ -33,7 +33,7 @@ def test_a_short_training_needs_no_ray(tmp_path):
 import sys; sys.modules["ray"] = sys.modules["mlflow"] = None
 from dataclasses import replace
 from bench.worlds import gmm_paper as world
-world.WORLD = replace(world.WORLD, quality=lambda _: {{}})
+world.WORLD = replace(world.WORLD, quality=lambda *_: {{}})
 from bench.cli.main import app
 app(["train", "gmm-paper", "--shorten", "0.0005", "--no-track", "--validate-every", "4",
      "--work", {str(tmp_path / "work")!r}, "--to", {str(tmp_path)!r}])

@@ -13,7 +13,7 @@ from bench.core.noise import NoiseSource
 from bench.core.posterior import Glass
 from bench.metrics.posterior_quality import Contexts, draws_at, energy_distance
 from bench.metrics.validation import Networks
-from bench.metrics.world_quality import LONG_GLASS, QUALITY_TIMES, Quality
+from bench.metrics.world_quality import LONG_GLASS, QUALITY_TIMES, Quality, part
 from bench.models.autoencoder import Autoencoder
 from bench.models.clip_small import SmallCLIP, tokens
 from bench.models.meta_flow_map import FlowNet, MetaFlowMapNet
@@ -25,12 +25,14 @@ from bench.models.shapes_render import SHAPES, pictures
 QUALITY_ROWS = 1000
 CONTEXTS, DRAWS = 16, 64
 RETRIEVAL_ROWS = 64
+FEWEST = 100
 QUALITY_SEED = 1_000
 
 
 @torch.no_grad()
-def shapes_quality(networks: Networks) -> Quality:
+def shapes_quality(networks: Networks, share: float) -> Quality:
     """Agreement with the label, posterior draws against GLASS, and retrieval by the CLIP."""
+    rows, contexts = part(QUALITY_ROWS, share, FEWEST), part(CONTEXTS, share)
     names = ("code", "flow", "map", "clip")
     code, flow, net, clip = (networks[name].float().eval() for name in names)
     assert isinstance(code, Autoencoder) and isinstance(clip, SmallCLIP)
@@ -41,20 +43,20 @@ def shapes_quality(networks: Networks) -> Quality:
         **{f"map-{k}": (maps.jump, k) for k in (1, 2, 4)},
     }
     return {
-        "autoencoder": reconstruction(code),
-        "samples": {name: label_figures(code, *s) for name, s in samplers.items()},
-        "energy_to_glass_100": {str(t): energies(code, prompted, maps, t) for t in QUALITY_TIMES},
+        "autoencoder": reconstruction(code, rows),
+        "samples": {name: label_figures(code, *s, rows) for name, s in samplers.items()},
+        "energy_to_glass_100": {
+            str(t): energies(code, prompted, maps, t, contexts) for t in QUALITY_TIMES
+        },
         "clip": {"logit_scale": round(clip.logit_scale, 2), **retrieval(clip)},
     }
 
 
-def reconstruction(code: Autoencoder) -> Quality:
-    """Share of 1,000 renders whose attributes a random code keeps, and nats per code."""
-    x, scenes = pictures(QUALITY_ROWS, QUALITY_SEED)
+def reconstruction(code: Autoencoder, rows: int) -> Quality:
+    """Share of renders whose attributes a random code keeps, and nats per code."""
+    x, scenes = pictures(rows, QUALITY_SEED)
     found = code.encode(x)
-    noise = NoiseSource(0, "shapes-quality").normal(
-        "code", 0, found.mean.shape[1:], range(QUALITY_ROWS)
-    )
+    noise = NoiseSource(0, "shapes-quality").normal("code", 0, found.mean.shape[1:], range(rows))
     shown, truth = measure(code.decode(found.draw(noise))), wishes(scenes)
     kept = {name: [wish[name] for wish in truth] for name in WORDS}
     share = {name: (getattr(shown, name) == torch.tensor(kept[name])).float() for name in kept}
@@ -77,10 +79,10 @@ def drawn(call: Any, steps: int, label: int, n: int) -> Tensor:
     return integrate(step, x0, uniform_grid(steps))
 
 
-def label_figures(code: Autoencoder, call: Any, steps: int) -> Quality:
-    """Of 1,000 samples: share with the label's shape, and share with a word for everything."""
-    rows = QUALITY_ROWS // len(SHAPES)
-    latents = (drawn(call, steps, label, rows) for label in range(len(SHAPES)))
+def label_figures(code: Autoencoder, call: Any, steps: int, rows: int) -> Quality:
+    """Of so many samples: share with the label's shape, and share with a word for everything."""
+    own = rows // len(SHAPES)
+    latents = (drawn(call, steps, label, own) for label in range(len(SHAPES)))
     found = [measure(code.decode(z)) for z in latents]
     agree = [(m.shape == label).float().mean() for label, m in enumerate(found)]
     return {
@@ -94,12 +96,14 @@ def _clear(found: Attributes) -> float:
     return float(named.all(0).float().mean())
 
 
-def energies(code: Autoencoder, flow: PromptedFlow, maps: PromptedMap, t: float) -> Quality:
-    """Energy distance of posterior latents to 100-step GLASS, no label, 16 contexts, 64 draws.
+def energies(
+    code: Autoencoder, flow: PromptedFlow, maps: PromptedMap, t: float, contexts: int
+) -> Quality:
+    """Energy distance of posterior latents to 100-step GLASS, no label, 64 draws per context.
 
     The floor is GLASS against itself; the shuffled map is handed the context of another picture.
     """
-    latents = code.encode(pictures(CONTEXTS, QUALITY_SEED)[0]).mean
+    latents = code.encode(pictures(contexts, QUALITY_SEED)[0]).mean
     x = next(iter(Contexts(latents, t)))[0]
     reference = draws_at(Glass(flow, LONG_GLASS), x, t, DRAWS, "reference")
 

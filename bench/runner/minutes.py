@@ -1,0 +1,181 @@
+"""How long what is left of a plan takes on this machine, by cells that ended here and by trials.
+
+A cell takes its rows, counted as paper-nfe, times the seconds of a row, and what measuring its
+samples takes besides.  Both are medians over the finished cells of all runs below a root, of the
+same task, reward and method if there are any, or else of the same task.  Where nothing has been
+run, the cheapest method of a task and reward is run once at its least effort.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bench.core import plugins
+from bench.core.accelerator import device_name
+from bench.core.cells import Planned
+from bench.core.params import UserError
+from bench.core.units import DEFAULT
+from bench.plan.binding import bind
+from bench.plan.hours import counted
+from bench.plan.matching import bounds
+from bench.runner.pilots import pilot
+
+COLUMNS = (
+    "task",
+    "reward",
+    "method_name",
+    "status",
+    "n",
+    "device",
+    "paper_nfe",
+    "seconds",
+    "cell_seconds",
+    "warmup_seconds",
+)
+"""Of a run's table of cells."""
+
+TRIED_ROWS = 256
+"""Samples of a trial at the most."""
+
+LARGE = 1e10
+"""FLOPs of a row above which a network is not loaded for a trial."""
+
+Key = tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Pace:
+    """Seconds of one row, counted as paper-nfe, and of what a cell takes besides."""
+
+    row: float
+    besides: float
+
+
+@dataclass(frozen=True)
+class Minutes:
+    """Seconds of each planned row in turn, None where it is not known; and how they were found.
+
+    A row that is not left to compute takes none.  unknown: tasks that cannot be tried here.
+    """
+
+    each: tuple[float | None, ...]
+    ended: int
+    tried: int
+    unknown: tuple[str, ...]
+
+    @property
+    def total(self) -> float:
+        """Of all that is known, one cell after another."""
+        return sum(each for each in self.each if each is not None)
+
+
+@dataclass
+class Paces:
+    """What is known of this machine; `tried` counts the trials that were made for it."""
+
+    known: dict[Key, Pace]
+    ended: int = 0
+    tried: int = 0
+    unknown: dict[str, None] = field(default_factory=dict)
+
+    @staticmethod
+    def of(root: str, device: str) -> Paces:
+        """From the finished cells below a root, of a device of this name."""
+        found: dict[Key, list[Pace]] = {}
+        cells = list(_ended(root, device)) if Path(root).is_dir() else []
+        for task, reward, method, pace in cells:
+            for key in ((task, reward, method), (task, reward), (task,)):
+                found.setdefault(key, []).append(pace)
+        return Paces({key: _median(paces) for key, paces in found.items()}, len(cells))
+
+    def seconds(self, row: Planned, rows: Sequence[Planned]) -> float | None:
+        """Of one cell that is left, and of the fit that it waits for; None if nothing is known."""
+        task, reward = row.task_label, row.reward_label
+        if (task, reward) not in self.known and task not in self.unknown:
+            self._try(row, [r for r in rows if (r.task_label, r.reward_label) == (task, reward)])
+        keys: tuple[Key, ...] = ((task, reward, row.cell.method), (task, reward), (task,))
+        pace = next((self.known[key] for key in keys if key in self.known), None)
+        if pace is None:
+            return None
+        return pace.row * row.predicted.cost(DEFAULT) * row.cell.total + pace.besides
+
+    def fit_seconds(self, row: Planned) -> float:
+        """Of the fit behind a row, by the pace of its task."""
+        pace = self.known.get((row.task_label, row.reward_label))
+        fit = row.fit
+        return 0.0 if pace is None or fit is None else pace.row * fit.predicted.cost(DEFAULT)
+
+    def _try(self, row: Planned, alike: Sequence[Planned]) -> None:
+        """Run the cheapest method of a pair once; a task that cannot be run here is unknown."""
+        plain = [other for other in alike if other.fit is None] or [row]
+        cheapest = min(plain, key=lambda other: other.predicted.cost(DEFAULT))
+        try:
+            found = _trial(cheapest)
+        except Exception:  # whatever keeps it from running is said by `bench run`
+            self.unknown[row.task_label] = None
+            return
+        self.tried += 1
+        self.known[row.task_label, row.reward_label] = found
+
+
+def minutes(rows: Sequence[Planned], left: Callable[[Planned], bool], root: str) -> Minutes:
+    """What is left of a plan; a fit counts with the first row that waits for it."""
+    devices = {row.cell.device for row in rows}
+    paces, fits = Paces.of(root, device_name(next(iter(devices), "cpu"))), set[str]()
+
+    def took(row: Planned) -> float | None:
+        if not left(row):
+            return 0.0
+        own = paces.seconds(row, rows)
+        if own is None or row.fit is None or row.fit.id in fits:
+            return own
+        fits.add(row.fit.id)
+        return own + paces.fit_seconds(row)
+
+    each = tuple(map(took, rows))
+    return Minutes(each, paces.ended, paces.tried, tuple(paces.unknown))
+
+
+def _ended(root: str, device: str) -> Iterator[tuple[str, str, str, Pace]]:
+    """(task, reward, method, pace) of every cell that ended well on a device of this name."""
+    import pandas as pd
+
+    for table in sorted(Path(root).glob("*/cells.parquet")):
+        try:
+            cells = pd.read_parquet(table, columns=list(COLUMNS))
+        except (OSError, ValueError, KeyError):  # of another release, or damaged
+            continue
+        here = (cells.status == "ok") & (cells.device == device)
+        for row in cells[here & (cells.paper_nfe * cells.n > 0)].itertuples():
+            yield str(row.task), str(row.reward), str(row.method_name), _pace(row)
+
+
+def _pace(row: Any) -> Pace:
+    besides = float(row.cell_seconds) - float(row.seconds) - float(row.warmup_seconds)
+    return Pace(float(row.seconds) / float(row.paper_nfe * row.n), max(0.0, besides))
+
+
+def _median(paces: Iterable[Pace]) -> Pace:
+    found = list(paces)
+    return Pace(
+        statistics.median(pace.row for pace in found),
+        statistics.median(pace.besides for pace in found),
+    )
+
+
+def _trial(row: Planned) -> Pace:
+    """Seconds per row of a method at its least effort; the first run of it warms up."""
+    cell, flops = row.cell, counted(bind(row.task_label, row.reward_label)).flops
+    if max(flops.values(), default=0.0) > LARGE:
+        raise UserError(f"the networks of {row.task_label} take long to load")
+    method = plugins.load("methods", cell.method).create(**cell.method_params)
+    free = [name for name in method.effort if name in row.matched]
+    least = method.with_params(**{name: bounds(method, name)[0] for name in free})
+    n = min(cell.n, TRIED_ROWS)
+    pilot(cell, least, n)
+    work = pilot(cell, least, n).work
+    return Pace(work.seconds / work.cost(DEFAULT), 0.0)

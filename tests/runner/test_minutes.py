@@ -1,0 +1,61 @@
+"""How long a plan takes here: by the cells that ended, and by a trial where none has."""
+
+import pytest
+
+from bench.plan.expand import expand
+from bench.plan.suite import build_suite
+from bench.runner import minutes as m
+from bench.runner.pilots import Pilots
+from tests.worlds.cheap_run import CONTENT, run
+
+
+def planned(**changes):
+    return expand(build_suite({**CONTENT, **changes}), Pilots())
+
+
+def everything(_):
+    return True
+
+
+def test_cells_that_ended_say_how_long_a_method_takes(tmp_path):
+    """A row takes what rows took, and a cell what measuring took besides."""
+    store, _ = run(tmp_path, methods=["prior:steps=2", "prior:steps=4"])
+    cells = store.table("cells").query("status == 'ok'")
+    each = (cells.seconds / (cells.paper_nfe * cells.n)).median()
+    besides = (cells.cell_seconds - cells.seconds - cells.warmup_seconds).median()
+    more = planned(methods=["prior:steps=50"], n=1000, seeds=1)
+    found = m.minutes(more, everything, str(tmp_path))
+    assert found.each == pytest.approx([each * 50 * 1000 + besides])
+    assert (found.ended, found.tried, found.unknown) == (4, 0, ())
+
+
+def test_where_nothing_ended_the_cheapest_method_is_tried_once(tmp_path, monkeypatch):
+    tried, trial = [], m._trial
+    monkeypatch.setattr(m, "_trial", lambda row: tried.append(row.method_label) or trial(row))
+    rows = planned(methods=["prior:steps=50", "dps:steps=5", "prior:steps=10"], seeds=1)
+    found = m.minutes(rows, everything, str(tmp_path))
+    assert tried == ["prior:steps=10"] and found.tried == 1
+    long, steered, short = found.each
+    assert long == pytest.approx(5 * short) and steered == pytest.approx(2 * short)
+
+
+def test_rows_that_are_stored_take_no_time_and_a_task_that_fails_is_named(tmp_path, monkeypatch):
+    rows = planned(methods=["prior:steps=50"], seeds=1)
+    assert m.minutes(rows, lambda _: False, str(tmp_path)).total == 0
+
+    def broken(_):
+        raise RuntimeError("no weights")
+
+    monkeypatch.setattr(m, "_trial", broken)
+    found = m.minutes(rows, everything, str(tmp_path))
+    assert found.each == (None,) and found.unknown == ("gmm-paper",) and found.total == 0
+
+
+def test_a_fit_counts_with_the_first_row_that_waits_for_it(monkeypatch):
+    rows = planned(methods=["draft-k:steps=5,iterations=3"], tasks=["digits"],
+                   rewards=["template"], budgets=["none"], fits="shared")  # fmt: skip
+    paces = m.Paces({("digits", "template"): m.Pace(2.0, 1.0)})
+    monkeypatch.setattr(m.Paces, "of", staticmethod(lambda *_: paces))
+    first, second = m.minutes(rows, everything, "").each
+    assert second == pytest.approx(2 * rows[0].predicted.cost("paper-nfe") * 4 + 1)
+    assert first == pytest.approx(second + 2 * rows[0].fit.predicted.cost("paper-nfe"))
