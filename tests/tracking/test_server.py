@@ -1,0 +1,66 @@
+"""A tracking server before PostgreSQL that is killed in the middle: complete in the end, once."""
+
+import pytest
+
+from bench.core.params import UserError
+from bench.record.store import Store
+from bench.record.tables import write_tables
+from bench.tracking.mirror import Mirror, sync
+from tests.tracking.test_mlflow import attempt_of, failure, planned, snapshot
+from tests.worlds.tracking_server import TrackingServer
+
+PLAN = [planned("prior", seed=seed, steps=10) for seed in range(6)]
+
+
+def stored(root) -> Store:
+    """Five good cells and a failed one."""
+    made = Store(str(root), "demo")
+    made.open()
+    made.save_suite({"name": "demo", "description": "a small one", "blocks": []})
+    for row in PLAN[:5]:
+        made.index.save(row.cell, attempt_of(row))
+    made.index.save(PLAN[5].cell, failure(PLAN[5]))
+    write_tables(made, PLAN)
+    return made
+
+
+def killing(monkeypatch, server, name, method, call):
+    """Kill a server right before the projection calls a method the n-th time."""
+    own, left = getattr(Mirror, method), [call]
+
+    def counting(self, *given):
+        left[0] -= 1
+        if left[0] == 0:
+            server.kill(name)
+        return own(self, *given)
+
+    monkeypatch.setattr(Mirror, method, counting)
+
+
+@pytest.mark.slow
+def test_a_server_that_is_killed_in_the_middle_shows_everything_once(tmp_path, monkeypatch):
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "120")  # of a slow server, not of a dead one
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    undisturbed = stored(tmp_path / "undisturbed")
+    sync(undisturbed)
+    whole = snapshot(undisturbed)
+    store = stored(tmp_path / "disturbed")
+    with TrackingServer() as server:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri)
+        for name, method, call in (
+            ("mlflow", "_attach", 2),  # a child is begun, and lacks its files
+            ("postgres", "_log", 2),  # a child is made, and nothing more
+            ("postgres", "finish", 1),  # all children are there, and the parent's tables are not
+        ):
+            with monkeypatch.context() as patch:
+                killing(patch, server, name, method, call)
+                with pytest.raises(UserError, match="cannot write to MLflow at http://127") as said:
+                    sync(store)
+                assert "\n" not in str(said.value)
+            server.start()
+        last = sync(store)
+        assert last.unchanged and last.failed == 1
+        assert snapshot(store) == whole
+        again = sync(store)
+        assert (again.written, again.removed, again.unchanged) == (0, 0, 6)
