@@ -38,7 +38,7 @@ def profile_figure(summary: Summary, budget: str, looks: MethodLooks) -> Markup:
         f"{budget_label(budget)}; the values are in the table below"
     )
     return Markup(  # everything variable in it is escaped
-        f'<svg role="img" class="answer" viewBox="0 0 {WIDTH} {HEIGHT}" '
+        f'<svg role="img" class="answer" style="max-width:36rem" viewBox="0 0 {WIDTH} {HEIGHT}" '
         f'aria-label="{escape(alt)}">{_axes()}{lines}{_names(found)}</svg>'
     )
 
