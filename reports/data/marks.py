@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 
 from reports.data.comparisons import floor_ratio
 from reports.data.entries import summarise
-from reports.data.laws import SPREAD, law_reward, law_spreads
+from reports.data.laws import law_reward, law_spreads
 from reports.data.run import RunTables
 from reports.data.statistics import MeanInterval, difference
 from reports.data.summary import Entry, LawReward, Mark, Summary
@@ -92,13 +92,14 @@ def _yardsticks(summary: Summary, entry: Entry, metric: str) -> Iterator[Yardsti
     if exact is not None and exact.estimate(metric).known:
         yield Yardstick(exact.estimate(metric), f"the law itself (`{exact.method}`)")
     spread = summary.spreads.get(entry.problem)
-    if metric == SPREAD and spread is not None and spread.known:
+    distance = spread is not None and spread.metric == metric
+    if spread is not None and distance and spread.known:
         yield Yardstick(spread.value, "the law by reweighted base samples")
     near = summary.nearest(entry.problem, entry.budget)
     if near is not None and near.estimate(metric).known:
         yield Yardstick(near.estimate(metric), f"`{near.method}`, the nearest to the law")
     base = summary.base(entry)
-    if metric == SPREAD and base is not None and base.estimate(metric).known:
+    if distance and base is not None and base.estimate(metric).known:
         yield Yardstick(base.estimate(metric), f"the base model (`{base.method}`)", REPEATED)
 
 
