@@ -66,8 +66,8 @@ def _front(
     draws: NDArray[np.float64] | None,
 ) -> list[OnFront]:
     costs = np.array([e.cost(unit) for e in entries])
-    known = np.flatnonzero(costs > 0)
-    if not len(known):
+    known = np.flatnonzero(costs > 0).tolist()
+    if not known:
         return []
     means = np.array([entries[k].estimate(metric).mean for k in known])
     on = undominated(costs[known], means[None], direction)[0]

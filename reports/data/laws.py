@@ -124,7 +124,8 @@ def _weights(rewards: Array, strength: float) -> Array:
     weight: Array = np.exp(
         strength * (rewards - (rewards.max() if strength > 0 else rewards.min()))
     )
-    return weight / weight.sum()
+    weight /= weight.sum()
+    return weight
 
 
 def _effective(weight: Array) -> float:
