@@ -131,6 +131,7 @@ class About:
     method_best_of: str = ""
     method_colour: str = ""
     task_summary: str = ""
+    task_noun: str = "sample"
 
 
 @dataclass(frozen=True)

@@ -102,6 +102,8 @@ class Task(Generic[P]):
 
     Params: ClassVar[type[Any]] = NoParams
     summary: ClassVar[str] = ""
+    noun: ClassVar[str] = "sample"
+    """What a reader calls one sample: "image", "point"."""
     version: ClassVar[str] = "1"
     guided: ClassVar[bool] = False
     """Whether a call of the flow or the map runs its network twice (classifier-free guidance).  A

@@ -198,6 +198,7 @@ def _about(method: Method[Any], task: Task[Any]) -> About:
         method_best_of=method.best_of,
         method_colour=method.colour,
         task_summary=task.summary,
+        task_noun=task.noun,
     )
 
 

@@ -38,6 +38,7 @@ CELLS: dict[str, Unknown] = {
     "method_best_of": "",
     "method_colour": "",
     "task_summary": "",
+    "task_noun": "sample",
     "params": "{}",
     "matched": "{}",
     "budget": "",

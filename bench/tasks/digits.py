@@ -22,6 +22,7 @@ class Digits(Task[NoParams]):
     """scikit-learn's 1,797 handwritten digits, with a flow and a meta flow map trained on 1,437."""
 
     summary = "a flow trained on scikit-learn's handwritten 8×8 digits"
+    noun = "image"
 
     metrics = (
         "reward",

@@ -26,6 +26,7 @@ class MixtureTask(Task[P], Generic[P]):
     """Shared by the mixture tasks: flow, exact posterior and oracle of `self.mixture`."""
 
     metrics = METRICS
+    noun = "point"
 
     def setup(self, mixture: Mixture) -> None:
         """Take the mixture's flow and posterior, in float32."""

@@ -84,6 +84,7 @@ class ImageNet(Task[ImageNetParams]):
     """
 
     summary = "class-conditional ImageNet at 256×256, from public checkpoints"
+    noun = "image"
     Params = ImageNetParams
     metrics = (
         "reward",

@@ -84,6 +84,7 @@ class Shapes(Task[ShapesParams]):
     """
 
     summary = "a flow trained on rendered coloured shapes"
+    noun = "image"
     Params = ShapesParams
     metrics = (
         "reward",

@@ -70,6 +70,7 @@ class TextToImage(Task[TextToImageParams]):
     """
 
     summary = "a text-to-image pipeline of diffusers from a local folder"
+    noun = "image"
     Params = TextToImageParams
     metrics = (
         "reward",

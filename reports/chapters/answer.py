@@ -13,6 +13,7 @@ def content(material: Material) -> Content:
     problems = [
         {
             "problem": problem,
+            "noun": summary.noun(problem),
             "answers": answers(summary, problem),
             "figure": as_markup(answer_figure(summary, problem, material.looks)),
             "distance": summary.distance(problem),

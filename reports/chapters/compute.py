@@ -19,6 +19,7 @@ def content(material: Material) -> Content:
             }
             for problem in material.problems
         ],
+        "noun": summary.noun(),
         "has_fits": has_fits(summary.entries),
         "has_maps": has_maps(summary.entries),
     }

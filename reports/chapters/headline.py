@@ -14,6 +14,7 @@ def content(material: Material) -> Content:
     grids = [(p, headline_grid(summary, p, material.looks)) for p in material.problems]
     return {
         "problems": [{"problem": problem, "headline": grid} for problem, grid in grids],
+        "noun": summary.noun(),
         "has_fits": has_fits(summary.entries),
         "has_maps": has_maps(summary.entries),
         "apart": closed_form_note(summary),

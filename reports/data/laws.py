@@ -29,14 +29,12 @@ from reports.data.summary import Entry, LawReward, LawSpread, ProblemKey, Summar
 
 Array = NDArray[np.float64]
 
-SPREAD = "diversity"
-"""The metric that is the mean distance between two samples."""
-
 MOST_ROWS, MOST_NUMBERS = 2000, 2**24
 """Of a condition's samples, spread over its cells, enter what takes the square of their number."""
 
-SAME = 0.02
-"""The base model's own mean distance must be the one that was recorded, up to this share of it."""
+SAME = 0.05
+"""A metric is the mean distance where what it recorded of the base model is that of the stored
+samples, up to this share: not all of them may be stored, or enter."""
 
 
 def law_reward(summary: Summary, problem: ProblemKey, samples: pd.DataFrame) -> LawReward | None:
@@ -50,28 +48,36 @@ def law_reward(summary: Summary, problem: ProblemKey, samples: pd.DataFrame) -> 
 
 
 def law_spread(summary: Summary, problem: ProblemKey, run: RunTables) -> LawSpread | None:
-    """By the base model's stored samples; None where they are not stored, or not all of them."""
+    """By the base model's stored samples; None without any, or where no metric is the distance."""
     for base in _drawn(summary, problem, exact=False):
         points = list(_points(base, run, problem.strength))
         if points:
-            return _spread(base, points)
+            return _spread(summary, base, points)
     return None
 
 
-def _spread(base: Entry, points: list[tuple[Array, Array]]) -> LawSpread | None:
-    """Conditions count alike; None where the stored samples are not what was measured."""
-    found = [
-        (_mean_distance(x, np.full(len(x), 1 / len(x)))[0],
-         *_mean_distance(x, weight), _effective(weight))
-        for x, weight in points
-    ]  # fmt: skip
-    own, distances, errors, effective = (np.array(column) for column in zip(*found, strict=True))
-    recorded = base.estimate(SPREAD).mean
-    if not abs(own.mean() - recorded) <= SAME * abs(recorded):
+def _spread(summary: Summary, base: Entry, points: list[tuple[Array, Array]]) -> LawSpread | None:
+    """Conditions count alike; None where no metric is the mean distance."""
+    own = [_mean_distance(x, np.full(len(x), 1 / len(x)))[0] for x, _ in points]
+    metric = _recorded(summary, base, sum(own) / len(own))
+    if metric is None:
         return None
+    found = [(*_mean_distance(x, weight), _effective(weight)) for x, weight in points]
+    distances, errors, effective = (np.array(column) for column in zip(*found, strict=True))
     error = math.sqrt(float((errors**2).sum())) / len(errors)
     value = MeanInterval(float(distances.mean()), error, source="cell")
-    return LawSpread(value, float(effective.min()))
+    return LawSpread(metric, value, float(effective.min()))
+
+
+def _recorded(summary: Summary, base: Entry, distance: float) -> str | None:
+    """The diversity that is this mean distance of the base model: the nearest, if it is near."""
+    gaps = {
+        metric: abs(base.estimate(metric).mean / distance - 1)
+        for metric in summary.measuring("diversity")
+        if distance > 0 and base.estimate(metric).known
+    }
+    nearest = min(gaps, key=gaps.__getitem__, default=None)
+    return nearest if nearest is not None and gaps[nearest] <= SAME else None
 
 
 def _drawn(summary: Summary, problem: ProblemKey, exact: bool) -> list[Entry]:
@@ -93,7 +99,7 @@ def _by_condition(entry: Entry, samples: pd.DataFrame) -> Iterator[pd.DataFrame]
 
 def _points(entry: Entry, run: RunTables, strength: float) -> Iterator[tuple[Array, Array]]:
     """Samples (rows, numbers) with the law's weights, by condition; those that are stored."""
-    if run.samples.empty or not entry.estimate(SPREAD).known:
+    if run.samples.empty:
         return
     attempts = dict(zip(entry.done["cell"], entry.done["attempt"], strict=True))
     stored = {cell: stored_arrays(run.path, cell, k).get("x") for cell, k in attempts.items()}
@@ -118,7 +124,8 @@ def _weights(rewards: Array, strength: float) -> Array:
     weight: Array = np.exp(
         strength * (rewards - (rewards.max() if strength > 0 else rewards.min()))
     )
-    return weight / weight.sum()
+    weight /= weight.sum()
+    return weight
 
 
 def _effective(weight: Array) -> float:
@@ -154,4 +161,6 @@ def law_spreads(summary: Summary, run: RunTables) -> Mapping[ProblemKey, LawSpre
 
 
 def _told(summary: Summary, problem: ProblemKey) -> bool:
-    return any(e.estimate(SPREAD).known for e in _drawn(summary, problem, exact=True))
+    metrics = summary.measuring("diversity")
+    exact = _drawn(summary, problem, exact=True)
+    return any(e.estimate(metric).known for e in exact for metric in metrics)

@@ -5,7 +5,8 @@ A mark is a rule with a threshold, not a test: it says what to look at, with the
 collapsed:  a diversity is below `COLLAPSED` of the law's own: as drawn, else by reweighted base
             samples (`laws`, the mean distance alone), else that of the row that is nearest to the
             law at this budget.  A sharp tilt must lower diversity, so that the base model says
-            only what is one repeated picture: a mean distance below `REPEATED` of its own.
+            only what is one repeated picture: a mean distance below `REPEATED` of its own
+            (every diversity, where no stored samples tell which one is the mean distance).
 maximises:  the mean reward lies more than `MAXIMISES` deviations of the law's own reward above the
             law's mean (`laws`); or the row is more than `OFF` floors, or clearly further than the
             base model, from the law and its reward is clearly above the law's, or the base model's.
@@ -21,7 +22,7 @@ from dataclasses import dataclass, replace
 
 from reports.data.comparisons import floor_ratio
 from reports.data.entries import summarise
-from reports.data.laws import SPREAD, law_reward, law_spreads
+from reports.data.laws import law_reward, law_spreads
 from reports.data.run import RunTables
 from reports.data.statistics import MeanInterval, difference
 from reports.data.summary import Entry, LawReward, Mark, Summary
@@ -92,14 +93,25 @@ def _yardsticks(summary: Summary, entry: Entry, metric: str) -> Iterator[Yardsti
     if exact is not None and exact.estimate(metric).known:
         yield Yardstick(exact.estimate(metric), f"the law itself (`{exact.method}`)")
     spread = summary.spreads.get(entry.problem)
-    if metric == SPREAD and spread is not None and spread.known:
+    distance = spread is not None and spread.metric == metric
+    if spread is not None and distance and spread.known:
         yield Yardstick(spread.value, "the law by reweighted base samples")
     near = summary.nearest(entry.problem, entry.budget)
     if near is not None and near.estimate(metric).known:
         yield Yardstick(near.estimate(metric), f"`{near.method}`, the nearest to the law")
     base = summary.base(entry)
-    if metric == SPREAD and base is not None and base.estimate(metric).known:
+    alone = distance if spread is not None else _repeats(summary, entry, base)
+    if alone and base is not None and base.estimate(metric).known:
         yield Yardstick(base.estimate(metric), f"the base model (`{base.method}`)", REPEATED)
+
+
+def _repeats(summary: Summary, entry: Entry, base: Entry | None) -> bool:
+    """Whether every diversity says so, where nothing tells which of them is the mean distance."""
+    if base is None:
+        return False
+    pairs = [(entry.estimate(m), base.estimate(m)) for m in summary.measuring("diversity")]
+    known = [(own.mean, there.mean) for own, there in pairs if own.known and there.known]
+    return bool(known) and all(own < REPEATED * there for own, there in known)
 
 
 def _collapsed(summary: Summary, entry: Entry) -> Iterator[Mark]:

@@ -98,6 +98,8 @@ class LawReward:
 class LawSpread:
     """The mean distance between two draws of the tilted law, by reweighted base samples."""
 
+    metric: str
+    """The run's metric that is the mean distance between two samples."""
     value: MeanInterval
     effective: float
     """How many samples it rests on, the smallest of the conditions."""
@@ -286,6 +288,12 @@ class Summary:
             for budget in (None, entry.budget):
                 found.setdefault((entry.problem, budget), []).append(entry)
         return found
+
+    def noun(self, problem: ProblemKey | None = None) -> str:
+        """What the task of a problem calls a sample; of the run, where all tasks agree."""
+        entries = self.entries if problem is None else self.of(problem)
+        found = {str(entry.cells["task_noun"].iloc[0]) for entry in entries}
+        return found.pop() if len(found) == 1 else "sample"
 
     def budgets(self, problem: ProblemKey) -> list[str]:
         """Budgets of a problem, small ones first."""

@@ -1,4 +1,4 @@
-"""What work done once comes to: from how many images on it pays off."""
+"""What work done once comes to: from how many samples on it pays off."""
 
 from __future__ import annotations
 
@@ -42,14 +42,14 @@ def break_evens(summary: Summary, problem: ProblemKey, looks: MethodLooks) -> li
     entries = [e for e in unmarked(summary.of(problem)) if len(e.done) and not e.is_closed_form]
     metric = next(iter(deciding(summary, problem)), "")
     lower = bool(metric) and summary.info[metric].direction == "lower"
-    found = []
+    noun, found = summary.noun(problem), []
     for with_map, caption in WAYS.items():
         pairs = _differing(entries, with_map)
         costs = [p for p in pairs if math.isfinite(break_even(*p, with_map=with_map))]
         crossing = [p for p in costs if not (metric and _clearly_worse(*p, metric, lower))]
         table = _table(entries, crossing, looks, with_map) if crossing else None
         if pairs and (with_map is False or any(e.mean("map_paper_nfe") > 0 for e in entries)):
-            found.append(BreakEven(caption, table, _rest(pairs, costs, crossing, metric)))
+            found.append(BreakEven(caption, table, _rest(pairs, costs, crossing, metric, noun)))
     return found
 
 
@@ -100,7 +100,7 @@ def _cell(one: Entry, other: Entry, with_map: bool) -> TableCell:
     return grid.number(short(first) if first < 1e7 else scientific(first), first, tip=f"{first:,}")
 
 
-def _rest(pairs: Pairs, costs: Pairs, crossing: Pairs, metric: str) -> str:
+def _rest(pairs: Pairs, costs: Pairs, crossing: Pairs, metric: str, noun: str) -> str:
     """How many pairs never cross, and how many cross that are not of one quality."""
     parts = []
     crossed = {(id(one), id(other)) for one, other in costs}
@@ -110,7 +110,7 @@ def _rest(pairs: Pairs, costs: Pairs, crossing: Pairs, metric: str) -> str:
         matched = f" ({level} of them at one budget)" if level else ""
         parts.append(
             f"Of the {len(pairs)} pairs that differ up front, {len(never)} never cross{matched}: "
-            "there what costs more up front costs no less per image."
+            f"there what costs more up front costs no less per {noun}."
         )
     if len(costs) > len(crossing):
         parts.append(

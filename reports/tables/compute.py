@@ -127,7 +127,7 @@ def _notes(entries: list[Entry]) -> list[str]:
 
 
 def upfront(entry: Entry, with_map: bool = False) -> float:
-    """Paper-nfe spent before the first image: the fit, and on request the training of the map."""
+    """Paper-nfe spent before the first sample: the fit, and on request the training of the map."""
     return entry.mean("fit_paper_nfe") + (entry.mean("map_paper_nfe") if with_map else 0.0)
 
 
@@ -135,7 +135,7 @@ def break_even(one: Entry, other: Entry, with_map: bool = False) -> float:
     """Images served above which `one` costs less in all than `other`.
 
     total(n) = fit + [training of the map] + n * sample; infinite if `one` never gets cheaper for
-    good, 0 if it is cheaper from the first image on.
+    good, 0 if it is cheaper from the first sample on.
     """
     more = upfront(one, with_map) - upfront(other, with_map)
     costs = other.mean("paper_nfe"), one.mean("paper_nfe")
@@ -173,13 +173,13 @@ def unmatched(summary: Summary) -> list[str]:
         "on the device named below; parallel methods gain more from a larger one than sequential "
         "methods do.",
         "Training of the flow map and of the judges: not charged to the methods that use them."
-        + "".join(f" {sentence}" for sentence in _trained(done)),
+        + "".join(f" {sentence}" for sentence in _trained(done, summary.noun())),
         "Tuning: parameters that matching did not choose are the declared defaults, or were given "
         "in the suite; what it took to find them is not charged.",
     ]
 
 
-def _trained(done: list[Entry]) -> Iterator[str]:
+def _trained(done: list[Entry], noun: str) -> Iterator[str]:
     """Who uses a map, and what training it took where that is known."""
     maps = grid.unique(e.method for e in done if e.per_sample("sample_map_forward") > 0)
     if maps:
@@ -187,7 +187,7 @@ def _trained(done: list[Entry]) -> Iterator[str]:
     tasks = {e.problem.task: nfe for e in done if (nfe := e.mean("map_paper_nfe")) > 0}
     if tasks:
         costs = listed([f"{scientific(nfe)} paper-nfe on `{t}`" for t, nfe in tasks.items()])
-        yield f"Its training took {costs}; the switch above the tables can spread it over images."
+        yield f"Its training took {costs}; the switch above the tables can spread it over {noun}s."
 
 
 def _range(

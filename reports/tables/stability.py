@@ -37,7 +37,7 @@ def stability_grid(summary: Summary, problem: ProblemKey, looks: MethodLooks) ->
         return None
     direction = summary.info[metric].direction
     groups, notes = [], []
-    for budget in _largest(summary.budgets(problem)):
+    for budget in largest(summary.budgets(problem)):
         entries = unmarked(fair_entries(summary.of(problem, budget), metric))
         stable = rank_stability(entries, metric, direction)
         if stable is None:
@@ -52,7 +52,7 @@ def stability_grid(summary: Summary, problem: ProblemKey, looks: MethodLooks) ->
     return TableGrid(_columns(metric, direction), groups, [*NOTES, *notes]) if groups else None
 
 
-def _largest(budgets: list[str]) -> list[str]:
+def largest(budgets: list[str]) -> list[str]:
     """The last of every unit; they are sorted."""
     return list({budget.partition("=")[0]: budget for budget in budgets}.values())
 

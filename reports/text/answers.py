@@ -111,7 +111,8 @@ def _cost(summary: Summary, problem: ProblemKey, budget: str, top: Entry) -> str
     costs += [f"{seconds(each)} of sampling"] if each > 0 else []
     once = top.mean("fit_paper_nfe")
     fit = f", and once {scientific(once)} paper-nfe for its fit" if once > 0 else ""
-    own = f"`{top.method}`: {listed(costs)} per image{_machine(top)}{fit}."
+    noun = summary.noun(problem)
+    own = f"`{top.method}`: {listed(costs)} per {noun}{_machine(top)}{fit}."
     return own + _uneven(summary, problem, budget)
 
 

@@ -1,7 +1,7 @@
 """Reward governance: does the held-out judge confirm what the reward says?
 
 Every flag is a sentence with its evidence; intervals are those of `data.statistics`, 95 %,
-paired by seed.  A flag is a reason to look at the pictures, not a verdict.
+paired by seed.  A flag is a reason to look at the samples, not a verdict.
 """
 
 from __future__ import annotations

@@ -68,6 +68,8 @@ TRIED: dict[str, Run | Plan | Read] = {
     "bench report runs/quickstart": Run(),
     "bench compare runs/a runs/b": Run(before=two_runs),
     "bench claims runs/quickstart": Run(),
+    "bench run -t digits -r class-mixture -m gibbs -m sir -m dps -m tds -m fk -b paper-nfe=60":
+        Run(TINY),
     "bench claims runs/methods-digits --claims mine.yaml": Read(
         "needs a run and a file of the reader's; tests/reports/test_claims.py makes small ones"
     ),

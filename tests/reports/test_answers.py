@@ -85,7 +85,7 @@ def test_the_figures_are_those_of_the_run(summary: Summary) -> None:
     base = summary.base(top)
     assert base is not None
     assert f"the untilted base model has {short(base.estimate('frechet').mean)}" in large.law
-    assert re.search(r"of 24 base samples 2[34](\.\d)? are effective", large.law), "too few to tell"
+    assert re.search(r"of 12 base samples 1[12](\.\d)? are effective", large.law), "too few to tell"
     assert "3 of 27 cells have no result" in small.failed
     assert "needs at least paper-nfe=110" in small.failed
 

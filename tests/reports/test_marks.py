@@ -165,7 +165,7 @@ def test_where_nothing_tells_the_law_only_one_repeated_sample_has_collapsed(fold
 
 def test_samples_that_are_not_what_was_measured_say_nothing(folder: Path) -> None:
     """The mean distance of the stored ones must be the recorded one."""
-    narrow_tilt(folder, 15.0, {"prior": 1.2})
+    narrow_tilt(folder, 15.0, {"prior": 1.2})  # beyond what may be left out of the stored ones
     assert not summary_in(folder).spreads
 
 

@@ -150,8 +150,9 @@ def test_small_but_sure_drifts_are_no_flags():
 
 def test_exact_draws_are_the_yardstick_of_diversity():
     """A tilted law is narrower than the base; only what is narrower than the law is suspicious."""
-    narrow = BETTER | {"diversity": 3.0, "vendi": 9.0}
-    alone = summary_of({"prior": BASE, "narrow": narrow, "one": BETTER | {"diversity": 0.4}})
+    narrow = BETTER | {"diversity": 3.0, "vendi": 1.5}
+    one = BETTER | {"diversity": 0.4, "vendi": 1.5}
+    alone = summary_of({"prior": BASE, "narrow": narrow, "one": one})
     assert not kinds(alone, "narrow"), "nothing tells how narrow the law is"
     assert kinds(alone, "one") == {"diversity"}, "one repeated sample needs no law"
     known = summary_of({"prior": BASE, "exact": narrow, "narrow": narrow}, spread=1e-3)

@@ -9,9 +9,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from safetensors.numpy import save_file
+from scipy.spatial.distance import pdist
 
 BUDGETS = {"paper-nfe=100": 100.0, "paper-nfe=500": 500.0}
 SEEDS = (0, 1, 2)
+DIVERSITY = 3.1
+"""Mean distance between two samples."""
 
 # method: (reward, judge, sliced-w2, gain of the large budget), in the order of a suite.
 MIXTURE = {
@@ -154,6 +157,7 @@ def add_cell(folder, made, key, truth, state, rng) -> None:
             "method_name": name,
             **{f"method_{word}": said for word, said in METHODS.get(name, {}).items()},
             "task_summary": "a mixture" if task == "gmm-paper" else "",
+            "task_noun": "point" if task == "gmm-paper" else "image",
             "params": json.dumps({"scale": "exact"} | matched),
             "matched": json.dumps({} if name == "exact" else matched),
             "budget": budget,
@@ -194,7 +198,7 @@ def add_metrics(made, cell, key, truth, n, rng) -> None:
         sharp = "template" in reward
         found |= {"frechet": np.nan if sharp else distance - step * 0.3}
         found |= {"mmd2-features": np.nan if sharp else distance / 50, "mmd2-data": 0.03}
-    found |= {"diversity": 3.1 - 0.4 * step}
+    found |= {"diversity": DIVERSITY - 0.4 * step}
     notes = {
         "judge": "" if np.isfinite(judge) else "this reward has no judge",
         "frechet": "only 143 effective real digits under this tilt (at least 200 are needed)",
@@ -229,7 +233,9 @@ def add_samples(folder, made, cell, task, name, truth) -> None:
         return
     image = np.clip(128 - 127 * rng.normal(0, 1, (12, 8, 8, 1)) * truth[2], 0, 255)
     rendered = np.repeat(image, 3, -1).astype(np.uint8)
-    save_file({"x": rng.normal(size=(12, 1, 8, 8)).astype(np.float32), "rendered": rendered}, path)
+    x = rng.normal(size=(12, 64))
+    x *= DIVERSITY / pdist(x).mean()
+    save_file({"x": x.reshape(12, 1, 8, 8).astype(np.float32), "rendered": rendered}, path)
     for index in range(12):
         scores = {"reward": truth[0] + 0.01 * index, "judge": truth[1]}
         made.samples.append({"cell": cell, "condition": "", "index": index, "weight": 1.0} | scores)

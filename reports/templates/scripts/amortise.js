@@ -1,4 +1,4 @@
-// Spread the work done once, fits and on request the training of maps, over the images served.
+// Spread the work done once, fits and on request the training of maps, over the samples served.
 const forms = [...document.querySelectorAll("[data-amortise]")];
 const costs = [...document.querySelectorAll("td[data-sample]")].map((cell) => ({
   cell,
@@ -36,17 +36,17 @@ function restore({ cell, value, marginal, sort }) {
 
 function amortise(n, withMap) {
   const once = (cell) => Number(cell.dataset.fit) + (withMap ? Number(cell.dataset.map) : 0);
-  const perImage = ({ cell }) => Number(cell.dataset.sample) + once(cell) / n;
+  const perSample = ({ cell }) => Number(cell.dataset.sample) + once(cell) / n;
   const cheapest = new Map();
   for (const cost of costs) {
-    if (cost.cell.dataset.relative !== "contestant" || !(perImage(cost) > 0)) continue;
-    cheapest.set(cost.table, Math.min(perImage(cost), cheapest.get(cost.table) ?? Infinity));
+    if (cost.cell.dataset.relative !== "contestant" || !(perSample(cost) > 0)) continue;
+    cheapest.set(cost.table, Math.min(perSample(cost), cheapest.get(cost.table) ?? Infinity));
   }
   for (const cost of costs) {
     restore(cost);
     const relative = cost.cell.dataset.relative !== undefined;
     if (!relative && once(cost.cell) === 0) continue;
-    const shown = perImage(cost) / (relative ? cheapest.get(cost.table) ?? NaN : 1);
+    const shown = perSample(cost) / (relative ? cheapest.get(cost.table) ?? NaN : 1);
     if (!Number.isFinite(shown)) continue;
     cost.value.textContent = short(shown);
     cost.cell.dataset.sort = shown;

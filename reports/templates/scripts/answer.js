@@ -16,7 +16,7 @@ for (const picker of document.querySelectorAll("[data-picker]")) {
     const panels = [...problems[index].querySelectorAll(".panel")];
     const chosen = panel ?? panels[panels.length - 1];
     panels.forEach((one) => { one.hidden = one !== chosen; });
-    const budget = choice("Budget per image", panels.map((one) => one.dataset.budget));
+    const budget = choice(`Budget per ${problems[index].dataset.noun}`, panels.map((one) => one.dataset.budget));
     budget.select.value = String(panels.indexOf(chosen));
     budget.select.addEventListener("change", () => show(index, panels[Number(budget.select.value)]));
     budgets.replaceChildren(...(panels.length > 1 ? [budget.label] : []));
