@@ -9,13 +9,17 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.parse
 import urllib.request
 from collections.abc import Iterator
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from bench.cli import options as o
+
+if TYPE_CHECKING:
+    from bench.record.store import Store
 
 EXAMPLE = "bench ui runs/quickstart --port 5001"
 HOST = "127.0.0.1"
@@ -33,33 +37,71 @@ def ui(
     ] = False,
     root: o.Root = o.DEFAULT_ROOT,
 ) -> None:
-    """Open the runs in MLflow's web interface, until Ctrl-C."""
+    """Open the runs in MLflow's web interface, until Ctrl-C.
+
+    RUN is brought up to date first, wherever it was copied from, and the address shows it alone.
+    """
     from bench.core.extras import need
 
     need("mlflow")
-    uri = _uri(run, root)
+    uri, place = _shown(run, root)
     if uri.startswith("http"):
-        typer.echo(f"MLflow is served at {uri}")
+        typer.echo(f"MLflow is served at {uri}/{place}")
         return
     with _server(uri, port) as process, contextlib.suppress(KeyboardInterrupt):
         _wait(process, uri, port)
-        typer.echo(f"MLflow answers at http://{HOST}:{port}" + (" (Ctrl-C stops it)" * (not check)))
+        stop = " (Ctrl-C stops it)" * (not check)
+        typer.echo(f"MLflow answers at http://{HOST}:{port}/{place}{stop}")
         if not check:
             process.wait()
 
 
-def _uri(run: str | None, root: str) -> str:
-    """The tracking URI of a run or of a folder of runs; a database that is there."""
+def _shown(run: str | None, root: str) -> tuple[str, str]:
+    """The tracking URI, and the place in the interface of a run or of all below a folder."""
+    from bench.record.store import Store, open_run
+    from bench.tracking.database import connect, experiment_of, one_sentence, tracking_uri
+
+    stores = [open_run(run)] if run else _untracked(root)
+    for store in stores:
+        _sync(store)
+    store = stores[0] if stores else Store(root, "any")
+    with one_sentence(store):
+        experiment = experiment_of(connect(store), store)
+    return tracking_uri(store), _address(experiment, store.name if run else None)
+
+
+def _address(experiment: str, run: str | None) -> str:
+    """The table of the experiment's runs; of one run, of it and its cells alone."""
+    from bench.tracking.mirror import of_run
+
+    query = f"?searchFilter={urllib.parse.quote(of_run(run))}" if run else ""
+    return f"#/experiments/{experiment}/runs{query}"
+
+
+def _untracked(root: str) -> list[Store]:
+    """Every run below a folder without a database; none where there is one."""
     from pathlib import Path
 
     from bench.core.params import UserError
     from bench.record.store import Store, open_run
     from bench.tracking.database import SQLITE, tracking_uri
 
-    uri = tracking_uri(open_run(run) if run else Store(root, "any"))
-    if uri.startswith(SQLITE) and not Path(uri.removeprefix(SQLITE)).exists():
-        raise UserError(f"nothing is tracked at {uri}: 'bench track sync RUN' does that")
-    return uri
+    uri = tracking_uri(Store(root, "any"))
+    if not uri.startswith(SQLITE) or Path(uri.removeprefix(SQLITE)).exists():
+        return []
+    found = sorted(Path(root).glob("*/cells.parquet"))
+    if not found:
+        raise UserError(f"no run with tables is below {root}, so there is nothing to show")
+    return [open_run(str(file.parent)) for file in found]
+
+
+def _sync(store: Store) -> None:
+    """Show what the run's tables say; of one without tables yet, what is tracked already."""
+    from bench.record import layout
+    from bench.tracking.mirror import sync
+
+    if store.has(layout.table("cells")):
+        typer.echo(f"{store.name}: {sync(store)}")
 
 
 @contextlib.contextmanager

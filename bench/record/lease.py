@@ -21,6 +21,7 @@ from dataclasses import dataclass
 
 from bench.core.params import UserError
 from bench.record.files import RunFiles, troubles
+from bench.record.lock import held
 
 LEASE, CLOCK = "driver.lease", "driver.clock"
 RENEW, EXPIRES = 20.0, 90.0
@@ -92,6 +93,14 @@ def leased(files: RunFiles) -> Iterator[None]:
         _HELD.discard(holder.token)
         if _holder(files) == holder:
             files.remove(LEASE)
+
+
+def driven(files: RunFiles) -> bool:
+    """Whether somebody drives a run now, wherever it lies."""
+    if files.local:
+        return held(files.folder)
+    holder = _holder(files)
+    return holder is not None and not holder.dead and _seconds_silent(files) < EXPIRES
 
 
 def _take(files: RunFiles, holder: Holder) -> None:

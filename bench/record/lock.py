@@ -41,6 +41,18 @@ def driving(folder: Path, what: str = "run") -> Iterator[None]:
             owner.unlink(missing_ok=True)
 
 
+def held(folder: Path, what: str = "run") -> bool:
+    """Whether a driver holds the run, or the sweep, in `folder` now."""
+    file = folder / f"{what}.lock"
+    if not file.exists():
+        return False
+    try:
+        with FileLock(file).acquire(blocking=False):
+            return False
+    except Timeout:
+        return True
+
+
 def _said(owner: Path) -> str:
     try:
         found = json.loads(owner.read_text("utf-8"))

@@ -86,7 +86,7 @@ def make_record(row: Row, metrics: Iterable[Row]) -> Record:
         finished=finished,
         params=_params(row),
         metrics=dict(_finite([*_quality(ordered), *_cost(row), *_diagnostics(row)])),
-        tags=_tags(row) | {f"metric.{clean(m['metric'])}": _provenance(m) for m in ordered},
+        tags=_tags(row) | {f"metric.{clean(m['metric'])}": _why(m) for m in ordered if _refused(m)},
     )
 
 
@@ -155,14 +155,15 @@ def _quality(metrics: Iterable[Row]) -> Iterator[tuple[str, Any]]:
 
 
 def _cost(row: Row) -> Iterator[tuple[str, Any]]:
-    """Work per sample in every unit, rows by role, and what the cell took."""
+    """Work per sample in every unit, rows by role, and what the cell took; no row of zeros."""
     yield "work/paper-nfe", row["paper_nfe"]
     yield "work/model-nfe", row["model_nfe"]
     yield "work/flops", row["flops"]
     yield "work/seconds", _number(row["seconds"]) / row["n"]
-    yield "work/fit-paper-nfe", row["fit_paper_nfe"]
+    if row["fit_paper_nfe"]:
+        yield "work/fit-paper-nfe", row["fit_paper_nfe"]
     for name in sorted(row):
-        if name.startswith("sample_"):
+        if name.startswith("sample_") and row[name]:
             yield f"rows/{name.removeprefix('sample_')}", row[name]
     for name in ("seconds", "cell_seconds", "utilisation", "peak_bytes"):
         yield name, row[name]
@@ -185,11 +186,13 @@ def _finite(values: Iterable[tuple[str, Any]]) -> Iterator[tuple[str, float]]:
             yield name, _number(value)
 
 
-def _provenance(row: Row) -> str:
-    """Whose implementation of a metric, and why there is no number where there is none."""
-    words = [f"{row['implementation']}, version {row['version']}, better: {row['direction']}"]
-    if not math.isfinite(_number(row["value"])):
-        words.append(f"no number ({_number(row['value'])})")
+def _refused(row: Row) -> bool:
+    return not math.isfinite(_number(row["value"]))
+
+
+def _why(row: Row) -> str:
+    """Why there is no number of a metric; what measured the others is in the parent's tables."""
+    words = [f"no number ({_number(row['value'])})"]
     note = row.get("note")
     return "; ".join([*words, note] if note and isinstance(note, str) else words)
 

@@ -70,6 +70,7 @@ def create_database(path: Path, client: Callable[..., Any]) -> None:
     _hurry(path.parent.resolve())
     if path.exists():
         _probe(path)
+        _follow(path)
         return
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     _probe(partial)
@@ -85,6 +86,39 @@ def _probe(path: Path) -> None:
     with contextlib.closing(sqlite3.connect(path, timeout=20)) as database:
         database.execute("BEGIN IMMEDIATE")
         database.rollback()
+
+
+FOLDER = "mlartifacts"
+PLACES = (
+    ("experiments", "artifact_location"),
+    ("runs", "artifact_uri"),
+    ("logged_models", "artifact_location"),
+)
+"""Where MLflow keeps the whole path of every artifact."""
+
+
+def _follow(path: Path) -> None:
+    """Let a database that was copied with its artifacts name those beside it.
+
+    MLflow stores whole paths, which are those of the machine and folder it was made in.
+    """
+    here = path.parent.resolve() / FOLDER
+    if not here.is_dir():
+        return
+    with contextlib.closing(sqlite3.connect(path, timeout=20)) as database, database:
+        old = [place for (place,) in database.execute("SELECT artifact_location FROM experiments")]
+        moved = [p for p in old if p and Path(p).name == FOLDER and not _same(Path(p), here)]
+        for there in dict.fromkeys(moved):
+            for table, column in PLACES:
+                database.execute(
+                    f"UPDATE {table} SET {column} = ? || substr({column}, ?) "
+                    f"WHERE {column} = ? OR substr({column}, 1, ?) = ?",
+                    (str(here), len(there) + 1, there, len(there) + 1, f"{there}/"),
+                )
+
+
+def _same(one: Path, other: Path) -> bool:
+    return one.exists() and one.samefile(other)
 
 
 @functools.cache
@@ -110,7 +144,7 @@ def experiment_of(client: Any, store: Store) -> str:
     name = os.environ.get("MLFLOW_EXPERIMENT_NAME") or "tiltbench"
     found = client.get_experiment_by_name(name)
     if found is None:
-        folder = str(database_of(store).parent / "mlartifacts") if ours() else None
+        folder = str(database_of(store).parent / FOLDER) if ours() else None
         return str(client.create_experiment(name, artifact_location=folder))
     if found.lifecycle_stage != "active":
         raise UserError(f"the MLflow experiment '{name}' was deleted: set MLFLOW_EXPERIMENT_NAME")
@@ -123,8 +157,8 @@ def _refuse_moved(database: Path, written: Path) -> None:
     """MLflow would go on putting artifacts where the database used to be."""
     if not (written.exists() and written.samefile(database.parent)):
         raise UserError(
-            f"{database} was moved here from {written}, and MLflow cannot follow: delete the file "
-            "and call 'bench track rebuild' for each run"
+            f"{database} was moved here from {written} without its {FOLDER}: move that folder too, "
+            "or delete the file and call 'bench track rebuild' for each run"
         )
 
 

@@ -19,17 +19,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from bench.record.lease import driven
 from bench.record.store import Store
 from bench.tracking.artifacts import Record, read_curve, read_files, read_records
 from bench.tracking.database import connect, experiment_of, one_sentence, tracking_uri
 from bench.tracking.models import put_models
+from bench.tracking.parent import Headline, headlines, parameters, title
 
 PARENT = "mlflow.parentRunId"
 RUN, CELL, ROW, ATTEMPT, CONTENT = (
     f"tiltbench.{tag}" for tag in ("run", "cell", "row", "attempt", "content")
 )
 STATUS = "tiltbench.status."
-ON_PARENT = ("suite.yaml", "cells.parquet", "results.parquet", "report.html")
+ON_PARENT = ("suite.yaml", "cells.parquet", "metrics.parquet", "results.parquet", "report.html")
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,9 @@ def rebuild(store: Store) -> SyncReport:
 
 def _project(store: Store, records: list[Record]) -> SyncReport:
     clock = time.perf_counter()
-    mirror = Mirror(store, min((r.started for r in records if r.started), default=None))
+    started = min((r.started for r in records if r.started), default=None)
+    mirror = Mirror(store, started)
+    mirror.describe(started)
     written = sum(map(mirror.put, records))
     removed = mirror.keep_only({record.row for record in records})
     mirror.finish(max((r.finished for r in records if r.finished), default=None))
@@ -82,6 +86,12 @@ def _project(store: Store, records: list[Record]) -> SyncReport:
         failed=sum(not record.ok for record in records),
         seconds=time.perf_counter() - clock,
     )
+
+
+def of_run(name: str) -> str:
+    """What MLflow searches for to find a suite and its cells."""
+    quote = '"' if "'" in name else "'"
+    return f"tags.`{RUN}` = {quote}{name}{quote}"
 
 
 @dataclass(frozen=True)
@@ -113,8 +123,7 @@ class Mirror:
                 self.children.setdefault(run.data.tags[ROW], []).append(self._child(run))
 
     def _search(self) -> Iterator[Any]:
-        quote = '"' if "'" in self.store.name else "'"
-        query = f"tags.`{RUN}` = {quote}{self.store.name}{quote}"
+        query = of_run(self.store.name)
         token: str | None = None
         while token != "":
             page = self.client.search_runs([self.experiment], query, page_token=token)
@@ -191,16 +200,44 @@ class Mirror:
         """Show the suite as running."""
         self.client.update_run(self.parent, "RUNNING")
 
+    def describe(self, started: int | None) -> None:
+        """Parameters of the suite on a parent that may have them.
+
+        Those of a run in MLflow cannot change: where the suite has grown, the parent is replaced,
+        and its children with it.
+        """
+        wanted = parameters(self.store)
+        known = self.client.get_run(self.parent).data.params
+        if any(known.get(name, value) != value for name, value in wanted.items()):
+            self.client.delete_run(self.parent)
+            self.parent, known = self._begin(started), {}
+            old = [child for there in self.children.values() for child in there]
+            for child in old:
+                self.client.set_tag(child.run, PARENT, self.parent)
+        from mlflow.entities import Param
+
+        missing = [Param(name, value) for name, value in wanted.items() if name not in known]
+        if missing:
+            self.client.log_batch(self.parent, params=missing)
+
     def finish(self, ended: int | None = None) -> None:
-        """Counts, tables and the report on the parent, unless they are there already."""
+        """Counts, headlines, tables and the report on the parent, unless they are there already.
+
+        A suite with cells to go is running while somebody drives it, and killed otherwise.
+        """
         counts = Counter(self.store.table("cells")["status"])
         files = {name: self.store.read(name) for name in ON_PARENT if self.store.has(name)}
-        content = hashlib.sha256(repr((sorted(counts.items()), files)).encode()).hexdigest()
-        status = "RUNNING" if counts["pending"] else "FINISHED"
+        name, lines = title(self.store), headlines(self.store)
+        shown = (name, lines, sorted(counts.items()), files)
+        content = hashlib.sha256(repr(shown).encode()).hexdigest()
+        waiting = "RUNNING" if driven(self.store) else "KILLED"
+        status = waiting if counts["pending"] else "FINISHED"
         parent = self.client.get_run(self.parent)
         known: dict[str, str] = parent.data.tags
         if (known.get(CONTENT), parent.info.status) == (content, status):
             return
+        self.client.update_run(self.parent, name=name)
+        self._head(lines, ended)
         self._attach(self.parent, files)
         tags = {name: "0" for name in known if name.startswith(STATUS)}
         tags |= {f"{STATUS}{name}": str(count) for name, count in counts.items()}
@@ -210,6 +247,14 @@ class Mirror:
             self.reopen()
         else:
             self.client.set_terminated(self.parent, status, ended)
+
+    def _head(self, lines: list[Headline], ended: int | None) -> None:
+        from mlflow.entities import Metric
+
+        at = ended or time.time_ns() // 1_000_000
+        metrics = [Metric(line.name, line.value, at, line.step) for line in lines]
+        for batch in _batches(metrics, 900):
+            self.client.log_batch(self.parent, metrics=batch)
 
 
 def _batches(items: list[Any], size: int) -> Iterator[list[Any]]:

@@ -204,7 +204,8 @@ def test_the_parent_counts_every_row_and_holds_the_tables(store):
     counts = {k: tags[f"tiltbench.status.{k}"] for k in ("ok", "failed", "skipped", "infeasible")}
     assert counts == {"ok": "2", "failed": "1", "skipped": "1", "infeasible": "1"}
     files = {f.path for f in connect(store).list_artifacts(parent.info.run_id)}
-    assert files == {"suite.yaml", "cells.parquet", "results.parquet", "report.html"}
+    tables = {f"{name}.parquet" for name in ("cells", "metrics", "results")}
+    assert files == {"suite.yaml", "report.html"} | tables
     assert (store.folder.parent / "mlartifacts").is_dir()
 
 

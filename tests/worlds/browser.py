@@ -13,10 +13,15 @@ from typing import Any
 import pytest
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-FLAGS = (
-    "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync"
-).split()
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
 WIDE, PHONE = (1440, 900), (390, 844)
 PAPER = (1032, 720)
 """A4 landscape between its margins, in CSS pixels."""
@@ -61,9 +66,14 @@ class Browser:
 
     @contextmanager
     def open(
-        self, file: Path, size: tuple[int, int] = WIDE, scheme: str = "light", anchor: str = ""
+        self,
+        file: Path,
+        size: tuple[int, int] = WIDE,
+        scheme: str = "light",
+        anchor: str = "",
+        before: str = "",
     ) -> Iterator[Opened]:
-        """A file at its file:// address."""
+        """A file at its file:// address; `before` is a script that runs ahead of its own."""
         width, height = size
         context = self.chromium.new_context(
             viewport={"width": width, "height": height}, color_scheme=scheme, offline=True
@@ -74,6 +84,7 @@ class Browser:
         page.on("pageerror", lambda error: opened.errors.append(str(error)))
         page.on("dialog", lambda dialog: (opened.errors.append("a dialog"), dialog.dismiss()))
         page.on("request", lambda request: opened.requests.append(request.url))
+        page.add_init_script(before)
         page.goto(file.as_uri() + anchor)
         try:
             yield opened
@@ -83,12 +94,18 @@ class Browser:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    found = executable()
-    if found is None:
+    if executable() is None:
         pytest.skip("no Chromium on this machine")
+    with launched() as found:
+        yield found
+
+
+@contextmanager
+def launched() -> Iterator[Browser]:
+    """A browser of this machine."""
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=found, args=FLAGS)
+        chromium = playwright.chromium.launch(executable_path=executable(), args=FLAGS)
         yield Browser(chromium)
         chromium.close()
