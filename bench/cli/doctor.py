@@ -44,6 +44,18 @@ def doctor(
     return _here()
 
 
+def _published() -> None:
+    """Published weights: how many are here, and the command that fetches the others."""
+    from bench.models.external import EXTERNAL, cache_folder
+
+    folder = cache_folder()
+    here = [name for name, known in EXTERNAL.items() if (folder / known.file).is_file()]
+    lacking = [name for name in EXTERNAL if name not in here]
+    typer.echo(f"{'published weights':<18}{len(here)} of {len(EXTERNAL)} in {folder}")
+    if lacking:
+        typer.echo(f"{'':<18}missing: {', '.join(lacking)}; 'bench prefetch NAME' fetches one")
+
+
 def _here() -> None:
     import importlib.metadata
     import os
@@ -59,11 +71,12 @@ def _here() -> None:
     from bench.core.params import UserError
     from bench.models import weights
 
-    for name in ("digits", "gmm-paper"):
+    for name in weights.shipped():
         try:
             path = weights.find(name)
             typer.echo(f"weights {name:<10}{path.stat().st_size / 1e6:.1f} MB, {path}")
         except UserError as error:
             typer.echo(f"weights {name:<10}{error}")
+    _published()
     free = shutil.disk_usage(Path.cwd()).free / 1e9
     typer.echo(f"{'cores':<18}{os.cpu_count()}\n{'free disk':<18}{free:.0f} GB")

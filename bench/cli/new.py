@@ -13,6 +13,13 @@ if TYPE_CHECKING:
 COLOURS = {"pass": "green", "fail": "red", "skip": "yellow"}
 NEW_KINDS = ("method", "reward", "task")
 
+TRY = {
+    "method": "bench run -t gmm-paper -r quadratic -m {name} -m dps -b paper-nfe=100",
+    "reward": "bench run -t gmm-paper -r {name} -m sir -b paper-nfe=100",
+    "task": "bench run -t {name} -r linear -m dps -b paper-nfe=100",
+}
+"""What to try what was written with."""
+
 EXAMPLE = "bench new method noise-search --to ../noise-search"
 
 
@@ -32,6 +39,7 @@ def new(
     where = folder if folder.is_absolute() else f"./{folder}"
     typer.echo(f"{folder} holds the {kind} '{name}'.  Next:")
     typer.echo(f"  pip install -e {where}\n  bench check {kind} {name}")
+    typer.echo(f"  {TRY[kind].format(name=name)}")
 
 
 def _refuse(kind: str, name: str) -> None:

@@ -52,8 +52,9 @@ def value(
     if "://" in root:
         raise UserError("bench study keeps its rollouts on this machine: give --root a folder")
     rows, rates = [], []
-    for t in times:
-        question = _question(task, reward, t, contexts)
+    questions = {t: _question(task, reward, t, contexts) for t in times}
+    _say_how_long(questions, (task, reward), max(draws), Path(root) / "studies")
+    for t, question in questions.items():
         typer.echo(f"t = {t:g} ...", err=True)
         truth, floor = _truth(question, (task, reward), Path(root) / "studies")
         found = [*vs.study(question, truth, sorted(set(draws))), *floor]
@@ -66,6 +67,30 @@ def value(
         typer.echo(json.dumps(view.as_data(task, reward, contexts, rows, rates), indent=1))
     else:
         view.show(rows, rates, markdown)
+
+
+def _say_how_long(
+    questions: dict[float, ValueQuestion], names: tuple[str, str], draws: int, folder: Path
+) -> None:
+    """Minutes on this machine, from one batch of every sampler, before anything is drawn."""
+    from bench.metrics.study_pace import seconds_of_draws, seconds_of_rollouts
+    from reports.text.numbers import seconds
+
+    first = next(iter(questions.values()))
+    exact = first.task.oracle(first.reward, first.strength) is not None
+    made = [not exact and not _kept(q, names, folder).is_file() for q in questions.values()]
+    total = len(made) * seconds_of_draws(first, draws)
+    total += sum(made) * seconds_of_rollouts(first) if any(made) else 0.0
+    typer.echo(
+        f"About {seconds(total)} of draws on this machine, then statistics; fewer --contexts, "
+        "--draws or --time take less.",
+        err=True,
+    )
+
+
+def _kept(question: ValueQuestion, names: tuple[str, str], folder: Path) -> Path:
+    """Where the rollouts of a question lie."""
+    return folder / f"value-{_key(question, names)}.safetensors"
 
 
 def _question(task_text: str, reward_text: str, t: float, n: int) -> ValueQuestion:
@@ -112,7 +137,7 @@ def _cached_rollouts(
 
     from bench.metrics import value_estimation as ve
 
-    path = folder / f"value-{_key(question, names)}.safetensors"
+    path = _kept(question, names, folder)
     if path.is_file():
         return dict(load_file(path))
     steps, particles = ve.REFERENCE_STEPS, ve.REFERENCE_PARTICLES

@@ -20,15 +20,35 @@ from bench.models.external import file_digest, load_strictly
 PACKAGE = Path(__file__).parent.parent / "weights"
 
 
+VARIABLE = "TILTBENCH_WEIGHTS"
+
+
+def folders() -> list[Path]:
+    """Where weights are looked for; UserError for a folder of one's own that is not there."""
+    override = os.environ.get(VARIABLE)
+    if not override:
+        return [PACKAGE]
+    if not Path(override).is_dir():
+        raise UserError(
+            f"{VARIABLE} names {override}, which is no folder: give the folder of 'bench train "
+            f"TASK --to FOLDER', or unset {VARIABLE}"
+        )
+    return [Path(override), PACKAGE]
+
+
+def shipped() -> list[str]:
+    """Names of the weights that come with the package."""
+    return sorted(path.stem for path in PACKAGE.glob("*.safetensors"))
+
+
 def find(name: str) -> Path:
     """The path of NAME.safetensors, or a UserError naming where it was looked for."""
-    override = os.environ.get("TILTBENCH_WEIGHTS")
-    folders = ([Path(override)] if override else []) + [PACKAGE]
-    for folder in folders:
+    places = folders()
+    for folder in places:
         path = folder / f"{name}.safetensors"
         if path.is_file():
             return path
-    looked = ", ".join(map(str, folders))
+    looked = ", ".join(map(str, places))
     raise UserError(f"no weights '{name}.safetensors' in {looked}: run 'bench train {name}'")
 
 

@@ -40,7 +40,7 @@ class Trained(Task[TrainedParams]):
 
     summary = "a flow and a meta flow map trained on data of your own"
     Params = TrainedParams
-    metrics = ("reward", "reward-excess", "judge", "diversity", "tilt-size")
+    metrics = ("reward", "reward-excess", "judge", "mmd2-tilted", "diversity", "tilt-size")
 
     @cached_property
     def _folder(self) -> trained.TrainedFolder:

@@ -78,10 +78,8 @@ class VelocityTask(Task[NoParams]):
         super().__init__(NoParams())
         self.name, self.flow, self.event_shape = name, flow, flow.event_shape
         self.points, self.decode, self._listed, self._pictures = points, decode, listed, pictures
-        measured = ("reward", "reward-excess", "diversity")
-        vars(self)["metrics"] = tuple(
-            m for m in measured if m != "reward-excess" or points is not None
-        )
+        of_the_law = () if points is None else ("reward-excess", "mmd2-tilted")
+        vars(self)["metrics"] = ("reward", *of_the_law, "diversity")
         if points is not None and decode is None and isinstance(flow.given, nn.Module):
             self.trainable_flow = lambda: copy.deepcopy(flow)
 

@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 import yaml
 
+from bench.cli.doctor import doctor
 from bench.cli.listing import listing
 from bench.core.params import UserError
+from bench.models import external, weights
 from bench.plan import presets
 from bench.plan.suite import build_suite
 from bench.record.store import Store
@@ -88,3 +90,14 @@ def test_the_shell_completes_names(line, offers):
         },
     )  # fmt: skip
     assert set(done.stdout.split()) == offers, done.stderr
+
+
+def test_the_doctor_knows_all_weights(capsys, monkeypatch, tmp_path):
+    monkeypatch.setattr(external, "cache_folder", lambda: tmp_path)
+    doctor()
+    said = capsys.readouterr().out
+    shipped = {path.stem for path in weights.PACKAGE.glob("*.safetensors")}
+    assert {"digits", "gmm-paper", "shapes"} <= shipped
+    assert all(f"weights {name}" in said for name in shipped)
+    assert f"0 of {len(external.EXTERNAL)} in {tmp_path}" in said
+    assert all(name in said for name in external.EXTERNAL)

@@ -1,5 +1,6 @@
 """From nothing to a comparison with a method of one's own, as the README types it."""
 
+import json
 import os
 import shlex
 import subprocess
@@ -10,7 +11,10 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from typer.testing import CliRunner
 
+from bench.cli.main import app
+from bench.cli.new import new
 from tests.worlds.patience import allowed
 
 ROOT = Path(__file__).parents[2]
@@ -57,3 +61,16 @@ def test_a_new_method_is_compared_as_typed(tmp_path, shell):
     companions = {"prior", "best-of-n", "best-of-n-fewstep"}
     assert set(cells.method) == {"mine", "mfm-gf"} | companions
     assert (cells.utilisation > 0.9).all()
+
+
+@pytest.mark.parametrize("kind", ["method", "reward", "task"])
+def test_what_to_do_next_ends_with_a_run(kind, tmp_path, monkeypatch, capsys):
+    """The last line that is printed is a command whose plan holds."""
+    monkeypatch.chdir(tmp_path)
+    new(kind, "my-own")
+    typed = capsys.readouterr().out.splitlines()[-1].strip()
+    assert " my-own " in typed and typed.startswith("bench run ")
+    known = {"method": "-m mfm-gf", "reward": "-r linear", "task": "-t gmm:dimension=2"}[kind]
+    words = typed.replace(f"-{kind[0]} my-own", known).split()[2:]
+    found = CliRunner().invoke(app, ["plan", *words, "--root", str(tmp_path), "--json"])
+    assert {row["status"] for row in json.loads(found.output)} == {"pending"}

@@ -15,6 +15,7 @@ from bench.core.map_posterior import MapPosterior
 from bench.core.noise import NoiseSource
 from bench.core.params import UserError
 from bench.core.posterior import Glass, denoised
+from bench.metrics import study_pace
 from bench.metrics import value_estimation as ve
 from bench.metrics import value_study as vs
 from bench.metrics.value_rates import exact_rates
@@ -179,6 +180,7 @@ def test_the_verb_gives_figures_and_keeps_the_rollouts(tmp_path, monkeypatch):
     arguments = ["-t", "digits", "-r", "class-mixture", "--time", "0.5", "--draws", "2"]
     arguments += ["--contexts", "4", "--json"]
     first = study(tmp_path, *arguments)
+    assert "of draws on this machine" in first.stderr
     data = json.loads(first.stdout)
     asked = {(r["sampler"], r["quantity"]) for r in data["rows"]}
     assert {("map-1", "V"), ("glass-2", "grad V, G"), ("reference/2", "V")} <= asked
@@ -200,6 +202,15 @@ def test_the_verb_prints_tables_and_draws_a_figure(tmp_path):
         "the bias of V falls as N^-" in shown and "| exact" in shown and "map-2 - glass-2" in shown
     )
     assert picture.read_text().startswith("<?xml")
+
+
+def test_the_time_of_a_study_is_that_of_its_batches(monkeypatch):
+    """A second for every batch of 4096 rows; 64 of 1,000 draws are differentiated as well."""
+    monkeypatch.setattr(study_pace, "_seconds", lambda *_: 1.0)
+    q = question(n=128)
+    each = len(ve.samplers(q.task)) * (1000 + 2 * 64) / 32
+    assert study_pace.seconds_of_draws(q, 1000) == pytest.approx(each)
+    assert study_pace.seconds_of_rollouts(q) == pytest.approx(200 / 4 * 200 / 32)
 
 
 def test_a_question_scales_its_reward():

@@ -335,6 +335,13 @@ def test_trained_and_published_weights_are_held_to_the_same(tmp_path, monkeypatc
         external.load_strictly(FlowNet((2,), 8, 1), read, tmp_path / "reward.pt")
 
 
+def test_a_folder_of_weights_that_is_not_there_is_refused(tmp_path, monkeypatch):
+    """Its networks would otherwise be the shipped ones, silently."""
+    monkeypatch.setenv("TILTBENCH_WEIGHTS", str(tmp_path / "gone"))
+    with pytest.raises(UserError, match=r"TILTBENCH_WEIGHTS names .*gone, which is no folder"):
+        weights.find("digits")
+
+
 def test_published_weights_are_those_of_the_average_and_without_wrappers(tmp_path):
     net = DiT(read_network(write_flow(tmp_path / "f.safetensors", plain_flow()), "repa").net.config)
     own = dict(net.state_dict())

@@ -37,7 +37,7 @@ def test_two_moons_from_a_network_to_a_decision(tmp_path):
     assert "15 cells on 1 worker" in said
     assert all(f"<td>{method}</td>" in table for method in METHODS)
     assert table.count("<td>ok</td>") == len(METHODS)
-    assert best.startswith("At `paper-nfe=100` the highest reward is that of")
+    assert best.startswith("At `paper-nfe=100` the lowest mmd2-tilted is that of")
     assert "<iframe srcdoc=" in report and "best-of-n" in report
 
     again, said = run(MOONS, tmp_path)

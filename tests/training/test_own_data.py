@@ -13,16 +13,21 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from sklearn.datasets import make_moons
 from typer.testing import CliRunner
 
 from bench.cli.main import app
 from bench.conformance.check import conform
+from bench.core.metrics import Target
 from bench.core.params import UserError
+from bench.core.values import Samples
+from bench.metrics.tilted_data import TiltedMMD
 from bench.models.backbones import BackboneSpec, make_backbone
 from bench.models.data_set import DataSet
 from bench.models.meta_flow_map import FlowNet, Known, MetaFlowMapNet
 from bench.tasks.trained import Trained
 from bench.worlds import own
+from rewards.function import FunctionReward
 from tests.reading.test_data_set import picture
 
 TINY = ("--no-track", "--validate-every", "0")
@@ -245,6 +250,20 @@ def test_a_flow_that_exists_teaches_a_map(points, tmp_path):
     assert "does not know the classes 0, 1, 2" in refused(
         tmp_path / "third", *data_of(points, "third"), "--teacher", teacher
     )
+
+
+def test_a_trained_folder_measures_the_distance_to_its_tilted_law(tmp_path):
+    """Two moons: rows drawn by their weights are near, plain rows are not."""
+    np.save(tmp_path / "moons.npy", make_moons(4000, noise=0.05, random_state=0)[0])
+    trained(tmp_path / "mine", "--data", str(tmp_path / "moons.npy"))
+    task = Trained.create(path=str(tmp_path / "mine"))
+    assert "mmd2-tilted" in task.metrics
+    target = Target(FunctionReward(lambda x: -2 * (x[:, 0] - 1.5).square()), 1.0)
+    law = task.reference(target.reward, 1.0, None, 0, 0)
+    tilted, base = (law.x[torch.multinomial(w, 500)] for w in (law.weight, torch.ones(4000)))
+    near, far = (TiltedMMD(target)(Samples(x), task) for x in (tilted, base))
+    assert near.value < 3 * near.standard_error and far.value > 10 * far.standard_error
+    assert near.note.endswith("effective of 4000 rows")
 
 
 def test_a_task_with_one_condition_teaches_a_map_that_holds_its_flow(points, tmp_path):

@@ -46,7 +46,7 @@ class $cls(Task[Params]):
 
     summary = "normal points around (1, 1)"  # what a report says of it
     Params = Params
-    metrics = ("reward", "reward-excess", "diversity")
+    metrics = ("reward", "reward-excess", "mmd2-tilted", "diversity")
     event_shape = (2,)
 
     def __init__(self, params: Params) -> None:
