@@ -37,6 +37,7 @@ from bench.cli import (
 )
 from bench.core.extras import lack
 from bench.core.interrupted import Interrupted
+from bench.core.local_source import search_here
 from bench.core.names import printable
 from bench.core.params import UserError
 
@@ -90,6 +91,7 @@ def main() -> None:
     if debug:
         sys.argv.remove("--debug")
         os.environ["TILTBENCH_DEBUG"] = "1"
+    search_here()
     try:
         app()
     except UserError as error:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from bench.plan.rates import Rates
     from bench.record.store import Store
 
-EXAMPLE = "bench plan paper-gmm -b paper-nfe=200"
+EXAMPLE = "bench plan quickstart -b paper-nfe=200"
 
 
 def plan(
@@ -77,7 +77,7 @@ def _with_minutes(rows: list[dict[str, Any]], planned: list[Planned], root: str)
     for told, seconds in zip(rows, found.each, strict=True):
         told |= {"seconds": seconds} if _is_left(told) else {}
     counts = {"cell{} that ended here": found.ended, "short trial{}": found.tried}
-    told = (f"{n:,} {what.format('' if n == 1 else 's')}" for what, n in counts.items() if n)
+    by = (f"{n:,} {what.format('' if n == 1 else 's')}" for what, n in counts.items() if n)
     lacking = ", ".join(found.unknown)
     without = f", without {lacking}, which cannot be tried here" if lacking else ""
     if not found.total:
@@ -85,7 +85,7 @@ def _with_minutes(rows: list[dict[str, Any]], planned: list[Planned], root: str)
     cores = os.cpu_count() or 1
     return [
         f"About {duration(found.total)} on this machine, cell after cell, and "
-        f"{duration(found.total / cores)} with {cores} at once{without} (by {' and '.join(told)})."
+        f"{duration(found.total / cores)} with {cores} at once{without} (by {' and '.join(by)})."
     ]
 
 

@@ -13,6 +13,7 @@ import importlib.util
 import sys
 import sysconfig
 from collections.abc import Iterator
+from contextlib import suppress
 from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 
@@ -22,6 +23,14 @@ INSTALLED = tuple(
 PACKAGES = frozenset({"site-packages", "dist-packages"})
 """Folders of installed packages, of this environment or of one that it borrows from."""
 OURS = Path(__file__).resolve().parents[2]
+
+
+def search_here() -> None:
+    """Have modules of the working folder found, after all others: console scripts leave it out."""
+    with suppress(OSError):  # the folder may be gone
+        here = str(Path.cwd())
+        if here not in sys.path:
+            sys.path.append(here)
 
 
 def digest_of(module: str) -> str:

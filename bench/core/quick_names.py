@@ -14,7 +14,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from bench.core.local_source import digest_of, sources_of
+from bench.core.local_source import digest_of, search_here, sources_of
 from bench.core.params import UserError, nearest
 
 CONTRACTS = {
@@ -94,9 +94,7 @@ def _of_path(module: str) -> ModuleType:
 
     Raises UserError where there is none.
     """
-    here = str(Path.cwd())
-    if here not in sys.path:
-        sys.path.append(here)
+    search_here()
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:

@@ -164,6 +164,47 @@ def test_a_file_runs_from_the_command_line_on_every_executor(folder, executor):
     assert set(cells.status) == {"ok"} and set(cells.method) == {"mine_of_test.py:Mine"}
 
 
+READS = """
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from bench.api import Reward, param
+
+@dataclass(frozen=True)
+class Params:
+    path: str = param("", tunable=False, help="a file")
+
+class Reads(Reward[Params]):
+    Params = Params
+    def weights(self):
+        return {"file": sha256(Path(self.params.path).read_bytes()).hexdigest()}
+    def __call__(self, x, condition):
+        return float(Path(self.params.path).read_text()) * x.sum(1)
+"""
+
+
+@pytest.mark.parametrize("executor", ["inline", "process", "ray"])
+def test_modules_and_paths_start_from_the_working_folder_on_every_executor(tmp_path, executor):
+    """As the installed script starts, which leaves the folder out of what Python searches (-P)."""
+    (tmp_path / "reads_of_test.py").write_text(READS)
+    (tmp_path / "score_of_test.py").write_text("def score(x, prompts):\n    return x.sum(1)\n")
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "scale.txt").write_text("2.0")
+    words = (
+        "run -t gmm:dimension=2 -m prior:steps=2 -b none --seeds 1 --set n=16 --no-track --name q "
+        f"-r reads_of_test.py:Reads:path=data/scale.txt --executor {executor} --workers 1 "
+        "-r callable:function=score_of_test:score"
+    )
+    root = str(Path(quick_names.__file__).parents[2])
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", "bench", *words.split()], capture_output=True, text=True,
+        env={**os.environ, "PYTHONPATH": root, "OMP_NUM_THREADS": "1"}, cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    cells = pd.read_parquet(tmp_path / "runs" / "q" / "cells.parquet")
+    assert list(cells.status) == ["ok", "ok"]
+
+
 # -- installed ones -------------------------------------------------------------------------------
 
 

@@ -57,6 +57,7 @@ def cluster(address: str | None, workers: int) -> Iterator[Any]:
         "RAY_DEDUP_LOGS": "1",
         "RAY_worker_niceness": "0",
         "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+        "RAY_CHDIR_TO_TRIAL_DIR": "0",  # paths that a user typed start from the working folder
     }
     os.environ.update({key: os.environ.get(key, value) for key, value in quiet.items()})
     import ray
