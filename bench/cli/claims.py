@@ -62,10 +62,13 @@ def _show(found: list[Verdict]) -> None:
     from reports.text.claims import told
 
     console = wide_console(100)
-    for verdict in found:
+    for verdict in (v for v in found if v.evidence):
         style = STYLES[verdict.outcome]
         console.print(f"[{style}]{verdict.outcome}[/]  {escape(verdict.claim.says)}")
         console.print(f"  {escape(told(verdict))}", style="dim", highlight=False)
+    for verdict in (v for v in found if not v.evidence):
+        line = f"not measured  {verdict.claim.id}: {verdict.why}"
+        console.print(escape(line), style="dim", highlight=False)
     counts = (f"{sum(v.outcome == o for v in found)} {o}" for o in OUTCOMES)
     typer.echo(", ".join(counts))
 
@@ -74,5 +77,4 @@ STYLES = {
     "holds": "green",
     "does not hold": "red",
     "cannot be told": "yellow",
-    "not measured": "dim",
 }

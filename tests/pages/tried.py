@@ -67,7 +67,11 @@ TRIED: dict[str, Run | Plan | Read] = {
     "bench list methods mfm-g": Run(),
     "bench report runs/quickstart": Run(),
     "bench compare runs/a runs/b": Run(before=two_runs),
-    "bench claims runs/quickstart": Run(),
+    "bench claims runs/quickstart": MEASURED,
+    "bench run -t digits -r template:strength=20 -m prior:steps=31 "
+    "-m best-of-n:candidates=1000,steps=31 -m mfm-g:draws=1,steps=20,scale=rescale "
+    "-m mfm-g:draws=1,steps=20 --seeds 5 --set n=16 --name best-of-1000": MINUTES,
+    "bench claims runs/best-of-1000": MEASURED,
     "bench run -t digits -r class-mixture -m gibbs -m sir -m dps -m tds -m fk -b paper-nfe=60":
         Run(TINY),
     "bench claims runs/methods-digits --claims mine.yaml": Read(
