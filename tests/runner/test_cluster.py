@@ -7,20 +7,20 @@ import json
 import shutil
 import threading
 import time
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
 
 import pytest
 from typer.testing import CliRunner
 
 from bench.cli.main import app
-from bench.core.cells import Cell
 from bench.core.params import UserError
 from bench.models.weights import PACKAGE
 from bench.plan.expand import expand
 from bench.plan.suite import build_suite
 from bench.record.attempt import Attempt
 from bench.record.store import Store
+from bench.runner.cell import Job
 from bench.runner.executors.ray import RayTune
 from bench.runner.executors.ray_nodes import Node
 from bench.runner.nodes import Look, Machine, differences, lacking, look
@@ -160,12 +160,10 @@ def test_a_node_killed_in_the_middle_loses_no_cell_and_no_finished_shard(nodes, 
     def watch():
         killed = False
         while not ended.is_set():
-            for path in root.glob("small/work/*/*.shard"):
-                try:
-                    stamps.setdefault(path, set()).add(path.stat().st_mtime_ns)
-                except FileNotFoundError:
-                    continue
-            running = {path.parent.name for path in root.glob("small/work/*/*.shard")}
+            found = stamped(root)
+            for path, stamp in found.items():
+                stamps.setdefault(path, set()).add(stamp)
+            running = {path.parent.name for path in found}
             if not killed and watcher.done >= 2 and len(running) == 2:
                 killed = True
                 open_cells.extend(running)
@@ -190,16 +188,18 @@ def test_a_node_killed_in_the_middle_loses_no_cell_and_no_finished_shard(nodes, 
     assert two.table("cells").predicted_equal.all()
 
 
+def stamped(root):
+    """Shards that are there now, with their times; folders go while they are listed."""
+    found = {}
+    for folder in root.glob("small/work/*"):
+        with suppress(FileNotFoundError):
+            found |= {path: path.stat().st_mtime_ns for path in folder.glob("*.shard")}
+    return found
+
+
 @dataclass(frozen=True)
-class Asking:
+class Asking(Job):
     """A job that tells what Ray set aside for it."""
-
-    cell: Cell
-    fitted: bytes | None = None
-
-    @property
-    def id(self):
-        return self.cell.id
 
     def run(self):
         import ray
