@@ -1,4 +1,4 @@
-"""A tracking server of MLflow on loopback whose runs lie in PostgreSQL: killed and started again."""
+"""A tracking server of MLflow on loopback whose runs lie in PostgreSQL: killed and begun again."""
 
 from __future__ import annotations
 
