@@ -35,6 +35,9 @@ from reports.html import write_page
 METHODS = [f"prior:steps={k}" for k in range(2, 12)]
 """Ten rows per seed."""
 
+WARM = 20
+"""Cells of a run before those that are timed."""
+
 
 def suite_of(cells: int) -> Suite:
     """A suite of so many cells."""
@@ -112,9 +115,10 @@ def _due(store: Store, plan: list[Planned]) -> tuple[object, object]:
 def main(sizes: list[int]) -> None:
     """Print a line per stage."""
     columns = []
-    for cells in sizes:
+    for cells in (WARM, *sizes):
         with tempfile.TemporaryDirectory() as root, no_waiting():
             columns.append(stages(cells, str(Path(root))))
+    del columns[0]  # the first call of everything imports and compiles
     for name in columns[0]:
         seconds = [column[name].seconds for column in columns]
         line = f"{name:10}" + "".join(f"{s:10.2f} s" for s in seconds)
