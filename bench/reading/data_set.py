@@ -269,7 +269,8 @@ def _numbers(path: Path, array: Any) -> Tensor:
             f"the data in {path} are {array.dtype} of shape {array.shape}: give floating-point "
             "numbers with a row for each, (rows, numbers) or (rows, channels, height, width)"
         )
-    return torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))
+    with np.errstate(over="ignore"):  # what is too large becomes infinite, which is refused
+        return torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))
 
 
 def _label_names(array: Any, labels: str) -> list[str]:

@@ -283,6 +283,8 @@ class Archives:
     def __init__(self, folder: Path) -> None:
         self._whole = folder / "whole.tar.gz"
         packed(run(folder / "whole")[0], self._whole)
+        # What libraries set up at their first use is no input's doing.
+        verbs.import_run(self._whole, None, str(folder / "first"))
 
     def __call__(self, rng: random.Random, folder: Path) -> Use:
         """The import of one."""

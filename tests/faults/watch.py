@@ -16,7 +16,8 @@ TARGETS = {
 }  # fmt: skip
 """Events of the interpreter, and which of their arguments says what is changed."""
 
-DEVICES = "/dev/"
+DEVICES = ("/dev/", "/proc/")
+"""No files, though they are opened like these."""
 
 
 class Watch:
@@ -59,5 +60,5 @@ class Watch:
         if at is None or isinstance(given[at], int):
             return
         path = os.path.realpath(os.fsdecode(given[at]))
-        if not path.startswith((f"{self.allowed}/", DEVICES)) and path != str(self.allowed):
+        if not path.startswith((f"{self.allowed}/", *DEVICES)) and path != str(self.allowed):
             self.outside.append(f"{event} {path}")
