@@ -6,7 +6,7 @@ export OMP_NUM_THREADS ?= 1
 export RAY_USAGE_STATS_ENABLED := 0
 export MLFLOW_DISABLE_TELEMETRY := true
 
-.PHONY: run test test-all lint format install bench docs parity clean
+.PHONY: run test test-all lint format install bench docs parity audit-dependencies clean
 
 run: $(VENV)/.installed
 	$(BIN)/bench run
@@ -32,6 +32,11 @@ bench: $(VENV)/.tested
 # The site of the pages, in build/site; a warning, such as a link to nothing, is an error.
 docs: $(VENV)/.documented
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+# Asks the advisory service of PyPI, so it needs a network: by hand before a release, not in CI.
+audit-dependencies: $(VENV)/.tested
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check pip-audit
+	$(BIN)/python -m pip_audit --requirement constraints.txt --no-deps --disable-pip
 
 # hpsv2 pins packages that the tests cannot live with, so its side has an environment of its own.
 parity: $(VENV)/.tested

@@ -39,6 +39,9 @@ KIND_OF_ENDING: dict[str, PromptKind] = {
 }
 """What a file is taken for, unless its kind is given."""
 
+SHOWN = 8
+"""Keys of a record that an error names."""
+
 TUNE_SHARE = 0.25
 """Share of the prompts that tuning may see."""
 
@@ -130,7 +133,8 @@ def _jsonl(path: Path) -> list[PromptEntry]:
         where = f"line {number}"
         known = [k for k in ("prompt", "text", "caption") if k in record]
         if not known:
-            raise ValueError(f"{where}: no prompt, text or caption in {sorted(record)}")
+            keys = ", ".join(sorted(record)[:SHOWN])
+            raise ValueError(f"{where}: no prompt, text or caption among its keys ({keys})")
         text = sentence(record[known[0]], where)
         out.append(PromptEntry(text, _category(record.get("category"), where)))
     return out

@@ -16,6 +16,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,9 @@ from reports.html import write_page
 
 METHODS = [f"prior:steps={k}" for k in range(2, 12)]
 """Ten rows per seed."""
+
+WARM = 20
+"""Cells of a run before those that are timed."""
 
 
 def suite_of(cells: int) -> Suite:
@@ -62,33 +66,45 @@ def no_waiting() -> Iterator[None]:
         os.fsync = sync
 
 
-def stages(cells: int, root: str) -> dict[str, float]:
-    """Seconds of every stage of a run of so many cells, half of them stored."""
-    found: dict[str, float] = {}
+@dataclass(frozen=True)
+class Taken:
+    """What a stage took: seconds, and the most memory that the process had until its end, in GB."""
+
+    seconds: float
+    peak: float
+
+
+def stages(cells: int, root: str) -> dict[str, Taken]:
+    """What every stage of a run of so many cells takes, half of them stored."""
+    found: dict[str, Taken] = {}
 
     def timed(name: str, do: Callable[[], Any]) -> Any:
         began = time.perf_counter()
         out = do()
-        found[name] = time.perf_counter() - began
+        seconds = time.perf_counter() - began
+        found[name] = Taken(seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)
         return out
 
-    store = Store(root, "scale")
-    store.open()
     suite = suite_of(cells)
-    store.save_suite(suite.model_dump(mode="json"))
     plan = timed("plan", lambda: expand(suite))
     timed("ids", lambda: [row.id for row in plan])
-    names = [(m, plugins.load("metrics", m).version) for m in wanted_metrics("gmm-paper")]
-    half = plan[::2]
-    timed("store", lambda: [store.index.save(row.cell, made_up(row, names)) for row in half])
+    timed("store", lambda: _store_half(root, suite, plan))
     again = Store(root, "scale")
-    timed(
-        "resume", lambda: (pending_fits(again.index, plan, False), pending_jobs(again, plan, False))
-    )
+    timed("resume", lambda: _due(again, plan))
     timed("tables", lambda: write_tables(again, plan))
     timed("stale?", lambda: tables_are_current(again, plan))
     timed("report", lambda: write_page(again.folder))
     return found
+
+
+def _store_half(root: str, suite: Suite, plan: list[Planned]) -> None:
+    """What drivers before this one have done."""
+    store = Store(root, "scale")
+    store.open()
+    store.save_suite(suite.model_dump(mode="json"))
+    names = [(m, plugins.load("metrics", m).version) for m in wanted_metrics("gmm-paper")]
+    for row in plan[::2]:
+        store.index.save(row.cell, made_up(row, names))
 
 
 def _due(store: Store, plan: list[Planned]) -> tuple[object, object]:
@@ -99,17 +115,18 @@ def _due(store: Store, plan: list[Planned]) -> tuple[object, object]:
 def main(sizes: list[int]) -> None:
     """Print a line per stage."""
     columns = []
-    for cells in sizes:
+    for cells in (WARM, *sizes):
         with tempfile.TemporaryDirectory() as root, no_waiting():
             columns.append(stages(cells, str(Path(root))))
+    del columns[0]  # the first call of everything imports and compiles
     for name in columns[0]:
-        seconds = [column[name] for column in columns]
+        seconds = [column[name].seconds for column in columns]
         line = f"{name:10}" + "".join(f"{s:10.2f} s" for s in seconds)
+        line += f"   peak {columns[-1][name].peak:.2f} GB"
         if len(sizes) > 1 and min(seconds) > 0:
             growth = math.log(seconds[-1] / seconds[0]) / math.log(sizes[-1] / sizes[0])
             line += f"   exponent {growth:.2f}"
         print(line)
-    print(f"peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GB")
 
 
 if __name__ == "__main__":

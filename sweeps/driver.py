@@ -11,7 +11,7 @@ from bench.plan.expand import expand
 from bench.plan.resources import requested
 from bench.plan.suite import Block, Suite
 from bench.record.attempt import Attempt
-from bench.record.lease import leased
+from bench.record.lease import alone
 from bench.record.store import Store
 from bench.record.tables import write_tables
 from bench.runner.executors.base import Executor
@@ -23,7 +23,6 @@ from sweeps import sweep_file, tables
 from sweeps.dashboard import export_sqlite
 from sweeps.dispatcher import Dispatcher
 from sweeps.importance import importance_table
-from sweeps.lock import driving
 from sweeps.planner import Planner
 from sweeps.spec import Spec, checked
 from sweeps.study import Study
@@ -80,8 +79,7 @@ def run_sweep(
     """
     spec, watcher = checked(spec), watcher or Silent()
     store.open()
-    alone = driving(store.folder) if store.local else leased(store)
-    with alone, contextlib.ExitStack() as own:
+    with alone(store), contextlib.ExitStack() as own:
         runner = executor()
         swept = Swept(spec, store, _studies(spec, store, runner.workers))
         try:
@@ -158,7 +156,7 @@ def _report(swept: Swept, runner: Executor, watcher: SweepWatcher) -> None:
     """Run default and tuned on reporting seeds; write every table."""
     spec, store, studies = swept.spec, swept.store, swept.studies
     suite = reporting_suite(spec, store.name, studies)
-    swept.executed += run_suite(suite, store, lambda: runner, watcher).executed
+    swept.executed += run_suite(suite, store, lambda: runner, watcher, held=True).executed
     reported = expand(suite, pilots_of(store))
     # Tables hold the cells of trials too: MLflow shows them, reports leave them out.
     write_tables(store, [*reported, *tables.tuning_rows(studies)])

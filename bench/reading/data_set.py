@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from bench.core.params import UserError, nearest
+from bench.core.unpacking import most_unpacked
 from bench.models import tensor_files
 from bench.models.data_set import DataSet
 from bench.reading.folder import Contents, contents
@@ -193,6 +194,7 @@ def _npy(path: Path) -> Columns:
 
 def _npz(path: Path) -> Columns:
     with np.load(path, allow_pickle=False) as file:
+        _refuse_bomb(path, sum(one.file_size for one in file.zip.infolist()))
         return {key: file[key] for key in file.files}
 
 
@@ -207,8 +209,31 @@ def _numpy(value: Tensor) -> Any:
 def _parquet(path: Path) -> Columns:
     from pyarrow import parquet
 
+    told = parquet.read_metadata(path)
+    _refuse_bomb(path, 8 * told.num_rows * told.num_columns)
     table = parquet.read_table(path)
-    return {key: np.asarray(table[key].to_pylist()) for key in table.column_names}
+    return {key: _plain(table[key]) for key in table.column_names}
+
+
+def _plain(column: Any) -> Any:
+    """A column as NumPy has it; lists, words and gaps by way of Python's own values."""
+    from pyarrow import types
+
+    kind = column.type
+    plain = types.is_integer(kind) or types.is_floating(kind)
+    if plain and not column.null_count:
+        return column.to_numpy()
+    return np.asarray(column.to_pylist())
+
+
+def _refuse_bomb(path: Path, unpacked: int) -> None:
+    """Raise UserError for a small file that would fill the memory."""
+    size = path.stat().st_size
+    if unpacked > most_unpacked(size):
+        raise UserError(
+            f"{path} has {size / 1e6:.1f} MB and unpacks to {unpacked / 1e9:.1f} GB: numbers to "
+            "learn from do not repeat so often; save them as .npy if these do"
+        )
 
 
 def _one(path: Path, columns: Columns, name: str) -> Any:
@@ -244,7 +269,8 @@ def _numbers(path: Path, array: Any) -> Tensor:
             f"the data in {path} are {array.dtype} of shape {array.shape}: give floating-point "
             "numbers with a row for each, (rows, numbers) or (rows, channels, height, width)"
         )
-    return torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))
+    with np.errstate(over="ignore"):  # what is too large becomes infinite, which is refused
+        return torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))
 
 
 def _label_names(array: Any, labels: str) -> list[str]:

@@ -7,13 +7,17 @@ regular files with the names of the layout and no others, into a folder that is 
 
 from __future__ import annotations
 
+import lzma
 import re
 import shutil
 import tarfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
+from bench.core.names import safe_name
 from bench.core.params import UserError
+from bench.core.unpacking import most_unpacked
 from bench.record import layout
 from bench.record.store import Store
 
@@ -28,6 +32,10 @@ OF_AN_ATTEMPT = (
 
 def _any(names: tuple[str, ...]) -> str:
     return f"(?:{'|'.join(map(re.escape, names))})"
+
+
+TROUBLES = (tarfile.TarError, EOFError, OSError, ValueError, zlib.error, lzma.LZMAError)
+"""What `tarfile` raises for bytes that are no archive, and its decompressors below it."""
 
 
 KNOWN = re.compile(
@@ -56,20 +64,45 @@ def packed(store: Store, to: Path) -> int:
 def unpacked(archive: Path, root: Path, name: str | None = None) -> Path:
     """The run of an archive as a new folder below `root`, all of it or nothing.
 
-    Raises UserError for what is no archive of a run, and for a run that is there already.
+    Raises UserError for what is no archive of a run, for one that unpacks to far more than a run
+    does, for a name that is no folder's, and for a run that is there already.
     """
     try:
         with tarfile.open(archive, "r:*") as opened:
-            members = {_checked(m, archive): m for m in opened.getmembers() if not m.isdir()}
-            run = _only_run(members, archive)
-            folder = root / (name or run)
+            members = _members(opened, archive)
+            folder = root / _folder(name or _only_run(members, archive), archive)
             if folder.exists():
                 raise UserError(f"{folder} is there already: give another name with --name")
             _room(sum(m.size for m in members.values()), root)
             _extract(opened, members, folder)
-    except (tarfile.TarError, EOFError, OSError) as error:
-        raise UserError(f"{archive} cannot be read as an archive of a run: {error}") from error
+    except TROUBLES as error:
+        said = str(error).partition("\n")[0].rstrip(":") or type(error).__name__
+        raise UserError(f"{archive} cannot be read as an archive of a run: {said}") from error
     return folder
+
+
+def _members(opened: tarfile.TarFile, archive: Path) -> dict[tuple[str, str], tarfile.TarInfo]:
+    """The files of an archive, each checked before the bytes behind it are unpacked."""
+    found: dict[tuple[str, str], tarfile.TarInfo] = {}
+    whole, most = 0, most_unpacked(archive.stat().st_size)
+    for member in opened:
+        if not member.isdir():
+            found[_checked(member, archive)] = member
+            whole += member.size
+        if whole > most:
+            raise UserError(
+                f"{archive} is no archive of a run: it has {archive.stat().st_size / 1e6:.1f} MB "
+                f"and unpacks to more than {most / 1e9:.1f} GB"
+            )
+    return found
+
+
+def _folder(name: str, archive: Path) -> str:
+    """The name, if it is one of a folder below a root."""
+    try:
+        return safe_name(name)
+    except ValueError as error:
+        raise UserError(f"{error}: give the run of {archive} another one with --name") from error
 
 
 def _checked(member: tarfile.TarInfo, archive: Path) -> tuple[str, str]:

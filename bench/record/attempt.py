@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields, replace
+from sys import intern
 from typing import Any
 
 from bench.record.seals import Damaged, checksum, sealed, unsealed
@@ -11,6 +12,9 @@ from bench.record.statuses import STATUSES
 
 BULK = ("samples", "fitted", "metrics", "scores", "curve", "log")
 """What lies in files of its own beside the result."""
+
+TOLD = ("work", "costs", "info", "machine")
+"""What a result tells under names of its own."""
 
 LOST = "WorkerLost"
 """Begins the reason of an attempt whose worker died: it is run again without being asked."""
@@ -49,6 +53,10 @@ class MetricRow:
     def key(self) -> str:
         """The same with the condition, of which a cell may hold many."""
         return f"{self.measured} {self.condition}" if self.condition else self.measured
+
+    def lean(self) -> MetricRow:
+        """The same, with texts that are in memory once however many rows have them."""
+        return MetricRow(**_once(vars(self)))
 
 
 @dataclass(frozen=True)
@@ -91,6 +99,18 @@ class Attempt:
         """Whether its worker died, which is nobody's answer."""
         return self.reason.startswith(LOST)
 
+    def lean(self) -> Attempt:
+        """The same, with names and texts that are in memory once however many attempts have them.
+
+        Without that they are most of what a run of 100,000 cells takes.
+        """
+        told: dict[str, Any] = {name: _once(getattr(self, name)) for name in TOLD}
+        if self.measured is not None:
+            told["measured"] = tuple(map(_shared, self.measured))
+        if self.files is not None:
+            told["files"] = {_shared(name): checksum for name, checksum in self.files.items()}
+        return replace(self, **told, status=_shared(self.status), budget=_shared(self.budget))
+
     def result(self) -> bytes:
         """JSON of everything but the bulk, with its checksum."""
         return sealed({f.name: getattr(self, f.name) for f in fields(self) if f.name not in BULK})
@@ -107,12 +127,22 @@ class Attempt:
         known = {f.name for f in fields(Attempt)}
         kept = {k: v for k, v in content.items() if k in known}
         _refuse_implausible(kept)
-        return Attempt(**kept)
+        return Attempt(**kept).lean()
+
+
+def _once(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Keys and texts of a record as the one string that every equal one is."""
+    return {_shared(key): _shared(value) for key, value in content.items()}
+
+
+def _shared(value: Any) -> Any:
+    return intern(value) if type(value) is str else value
 
 
 def _refuse_implausible(content: Mapping[str, Any]) -> None:
     """Raise Damaged unless the fields that everything reads are what they should be."""
-    told = [content.get(name, {}) for name in ("work", "costs", "info", "machine")]
+    told = [content.get(name, {}) for name in TOLD]
+    measured, files = content.get("measured"), content.get("files")
     texts = [content.get(name, "") for name in ("cell", "reason", "budget")]
     times = [content.get(name, 0.0) for name in ("seconds", "warmup")]
     good = (
@@ -122,9 +152,15 @@ def _refuse_implausible(content: Mapping[str, Any]) -> None:
         and all(isinstance(each, str) for each in texts)
         and all(isinstance(each, int | float) for each in times)
         and all(isinstance(v, int | float) for each in told[:2] for v in each.values())
+        and (measured is None or (isinstance(measured, list) and _are_texts(measured)))
+        and (files is None or (isinstance(files, dict) and _are_texts(files.values())))
     )
     if not good:
         raise Damaged("is no result of a cell")
+
+
+def _are_texts(values: Iterable[Any]) -> bool:
+    return all(isinstance(each, str) for each in values)
 
 
 def lost(cell: str, why: str) -> Attempt:

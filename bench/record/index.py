@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, fields, replace
+from sys import intern
 from typing import Any
 
 import pandas as pd
@@ -194,7 +195,7 @@ class Index:
         metrics = {row.key: row for row in attempt.metrics}
         files = {name: checksum(data) for name, data in bulk.items()}
         kept = replace(attempt, **_NO_BULK, measured=_measured(metrics), files=files)
-        stored = Stored(number, kept)
+        stored = Stored(number, kept.lean())
         if _preferred(stored, self.last(cell.id)):
             self._write_metrics(cell.id, metrics, number)
         self._write_result(cell.id, stored)
@@ -214,7 +215,7 @@ class Index:
 
     def _write_metrics(self, cell: str, metrics: Metrics, number: int) -> None:
         """In the order of their keys, in memory as in the file."""
-        self._metrics[cell] = {key: metrics[key] for key in sorted(metrics)}
+        self._metrics[cell] = {intern(key): metrics[key].lean() for key in sorted(metrics)}
         rows = {k: {**asdict(r), "attempt": number} for k, r in self._metrics[cell].items()}
         self._files.write(layout.metrics_file(cell), sealed(rows))
 
@@ -263,7 +264,7 @@ def _metric_rows(data: bytes, number: int) -> Metrics:
     known = {f.name for f in fields(MetricRow)}
     try:
         return {
-            key: MetricRow(**{k: v for k, v in row.items() if k in known})
+            intern(key): MetricRow(**{k: v for k, v in row.items() if k in known}).lean()
             for key, row in content.items()
             if row["attempt"] == number
         }

@@ -16,12 +16,12 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 
 from bench.core.params import UserError
 from bench.record.files import RunFiles, troubles
-from bench.record.lock import held
+from bench.record.lock import driving, held
 
 LEASE, CLOCK = "driver.lease", "driver.clock"
 RENEW, EXPIRES = 20.0, 90.0
@@ -66,6 +66,11 @@ class Holder:
 
 _HELD: set[str] = set()
 """Tokens of this process."""
+
+
+def alone(files: RunFiles) -> AbstractContextManager[None]:
+    """Hold a run, or a sweep of its name, wherever it lies; UserError says who holds it already."""
+    return driving(files.folder) if files.local else leased(files)
 
 
 @contextmanager

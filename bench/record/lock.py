@@ -1,4 +1,4 @@
-"""One driver per run: the operating system holds the lock and drops it when the driver dies.
+"""One driver per run or sweep: the operating system drops the lock when the driver dies.
 
 What is locked and who did so are two files, since not every system lets others read what is
 locked.  A run on a remote file system has no lock.
@@ -17,21 +17,24 @@ from filelock import FileLock, Timeout
 
 from bench.core.params import UserError
 
+LOCK, OWNER = "run.lock", "run.owner.json"
+"""What is locked, and who holds it, in the folder of a run or of a sweep."""
+
 
 @contextlib.contextmanager
-def driving(folder: Path, what: str = "run") -> Iterator[None]:
-    """Hold the run, or the sweep, in `folder`; UserError names the driver that holds it already.
+def driving(folder: Path) -> Iterator[None]:
+    """Hold the run or the sweep in `folder`; UserError names the driver that holds it already.
 
     A lock file left by a driver that was killed is taken over: what counts is the lock on it.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    owner = folder / f"{what}.owner.json"
+    owner = folder / OWNER
     try:
-        held = FileLock(folder / f"{what}.lock").acquire(blocking=False)
+        held = FileLock(folder / LOCK).acquire(blocking=False)
     except Timeout:
         raise UserError(
-            f"another driver runs this {what} ({_said(owner)}): wait for it, end it, or "
-            f"give this {what} another --name"
+            f"another driver runs '{folder.name}' ({_said(owner)}): wait for it, end it, or "
+            "give another --name"
         ) from None
     with held:
         owner.write_text(json.dumps({"pid": os.getpid(), "host": platform.node()}), "utf-8")

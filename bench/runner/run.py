@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -18,8 +19,7 @@ from bench.record import layout
 from bench.record.attempt import Attempt, Stored
 from bench.record.files import RunFiles
 from bench.record.index import Index
-from bench.record.lease import leased
-from bench.record.lock import driving
+from bench.record.lease import alone
 from bench.record.seals import Damage, Damaged
 from bench.record.store import Store
 from bench.record.tables import ending_of, tables_are_current, write_tables
@@ -137,18 +137,19 @@ def run_suite(
     retry_failed: bool = False,
     after_cell: Callable[[Planned, Attempt], None] | None = None,
     may_replace: bool = False,
+    held: bool = False,
 ) -> Outcome:
     """Execute what is missing of a suite, fits first, and write its tables; may be Interrupted.
 
     `executor` is a factory so that nothing is started when there is nothing to do.  Raises
-    UserError while another driver runs it, and for the name of a run of another suite unless its
-    tables may be replaced.
+    UserError while another driver runs it, unless the caller says that it is `held`, and for the
+    name of a run of another suite unless its tables may be replaced.
     """
     try:
         store.open()
     except UserError as error:
         return _nothing_to_do(suite, store, error)
-    with driving(store.folder) if store.local else leased(store):
+    with nullcontext() if held else alone(store):
         plan = expand(suite, pilots_of(store))
         if not may_replace:
             refuse_another(store, suite, plan)

@@ -22,7 +22,7 @@ from bench.runner.stopping import EXIT_CODE, stoppable
 Deed = Callable[[], None]
 """What happens; called in the driver."""
 
-LONGEST = 240.0
+LONGEST = 900.0
 """Seconds after which a driver hangs."""
 
 
@@ -56,7 +56,12 @@ def driven(drive: Callable[[], object], deed: Deed | None = None, after: int = 0
         os.close(read)
         os._exit(_drive(drive, deed, after, write))
     os.close(write)
-    code = _waited(child)
+    try:
+        code = _waited(child)
+    except BaseException:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        raise
     said = b"".join(iter(lambda: os.read(read, 4096), b"")).decode()
     os.close(read)
     assert code in (0, EXIT_CODE, -signal.SIGKILL), f"the driver ended with {code}: {said}"
@@ -64,15 +69,13 @@ def driven(drive: Callable[[], object], deed: Deed | None = None, after: int = 0
 
 
 def _waited(child: int) -> int:
-    """The exit code of a process, which is killed if it takes too long."""
+    """The exit code of a process; AssertionError if it takes too long."""
     end = time.monotonic() + LONGEST
     while time.monotonic() < end:
         done, status = os.waitpid(child, os.WNOHANG)
         if done:
             return os.waitstatus_to_exitcode(status)
         time.sleep(0.02)
-    os.kill(child, signal.SIGKILL)
-    os.waitpid(child, 0)
     raise AssertionError(f"a driver did not end within {LONGEST:g} s")
 
 
@@ -150,6 +153,7 @@ class Head:
 
 def _keep(said: int, until: int) -> int:
     """Start a cluster, say where, and end it when nobody holds the other end of `until`."""
+    os.environ |= {"RAY_worker_niceness": "0", "RAY_USAGE_STATS_ENABLED": "0"}
     from ray.cluster_utils import Cluster
 
     head = {"num_cpus": 2, "num_gpus": 0, "include_dashboard": False}

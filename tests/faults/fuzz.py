@@ -1,52 +1,41 @@
-"""Malformed suites, names of the grammar and store files, from a seed.
+"""Malformed input of every kind, from a seed.
 
-    python -m tests.faults.fuzz [NUMBER] [SEED]
+    python -m tests.faults.fuzz [NUMBER] [SEED] [KIND ...]
 
 prints how many of each kind were read, refused with a sentence, or neither, and exits with 1 if
-any was neither: a traceback, or more than five seconds.
+any was neither: a traceback, more than five seconds of the processor, something written outside
+the one folder that may be written to.
 """
 
 from __future__ import annotations
 
+import io
 import random
 import shutil
+import signal
 import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stdout
+from dataclasses import dataclass
 from pathlib import Path
 
 from bench.core.params import UserError, parse_name, respelled
 from bench.plan.suite import build_suite, load_suite, shipped
+from tests.faults.foreign_files import Archives, arrays, pictures, prompts
+from tests.faults.mutation import mutated
+from tests.faults.watch import Watch
 from tests.worlds.cheap_run import assert_same, run, tables
 
 LONGEST = 5.0
-"""Seconds that any input may take."""
+"""Seconds of the processor that any input may take: others may be at work on the machine."""
 
-PIECES = (
-    b"[", b"{", b"]", b"}", b": ", b"- ", b"&a ", b"*a", b"!!int ", b"!!python/name:os ", b"<<: ",
-    b"\xff", b"\x00", b"\x1b[31m", b"\t", b"\n", b"9" * 5000, b"1e999", b".nan", b"2001-13-41",
-    b"'", b'"', b"|", b">", b"%", b"@", b"null", b"[" * 300, b"../../x", "\u202e".encode(), b"5",
-)  # fmt: skip
-"""What is put into a text."""
+HANGS = 120.0
+"""Seconds after which nobody waits any longer."""
 
 NAMES = ("dps:guidance=1e-2,steps=20", "mfm-g:draws=4,scale=rescale", "gmm:dimension=16", "a:b=1|2")
-
-
-def mutated(data: bytes, rng: random.Random) -> bytes:
-    """A few pieces cut, doubled, put in or flipped."""
-    for _ in range(rng.randint(1, 4)):
-        at, to = sorted(rng.randrange(len(data) + 1) for _ in range(2))
-        data = rng.choice(
-            (
-                data[:at] + data[to:],
-                data[:to] + data[at:],
-                data[:at] + rng.choice(PIECES) + data[at:],
-                data[:at] + bytes([rng.randrange(256)]) + data[at + 1 :],
-            )
-        )
-    return data
 
 
 def suites(rng: random.Random, folder: Path) -> Callable[[], object]:
@@ -82,48 +71,105 @@ class StoreFiles:
         return lambda: assert_same(self._before, tables(run(root)[0]))
 
 
-def fuzz(
-    number: int, seed: int, kinds: tuple[str, ...] = ("suites", "names", "store files")
-) -> dict[str, Counter[str]]:
+Make = Callable[[random.Random, Path], Callable[[], object]]
+"""Prepares an input in a folder, and returns what a user would do with it."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of input: who makes it, given a folder, and its share of all inputs."""
+
+    maker: Callable[[Path], Make]
+    share: float
+
+
+KINDS = {
+    "suites": Kind(lambda _: suites, 0.2),
+    "names": Kind(lambda _: names, 0.2),
+    "store files": Kind(StoreFiles, 0.02),
+    "pictures": Kind(lambda _: pictures, 0.16),
+    "arrays": Kind(lambda _: arrays, 0.16),
+    "prompts": Kind(lambda _: prompts, 0.16),
+    "archives": Kind(Archives, 0.1),
+}
+
+
+def fuzz(number: int, seed: int, kinds: tuple[str, ...] = tuple(KINDS)) -> dict[str, Counter[str]]:
     """How so many inputs of each kind ended; what was neither read nor refused is printed."""
     found: dict[str, Counter[str]] = {}
     with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(scratch)
-        makers = {"suites": suites, "names": names}
+        folder = Path(scratch, "allowed")
+        folder.mkdir()
+        watch = Watch(folder)
         for kind in kinds:
-            make = makers[kind] if kind in makers else StoreFiles(folder)
-            found[kind] = Counter(
-                _ended(make, random.Random(f"{seed}/{kind}/{k}"), folder, f"{kind} {k}")
-                for k in range(number if kind in makers else max(1, number // 25))
-            )
+            with _scratch_below(folder):
+                make = KINDS[kind].maker(folder)
+                found[kind] = Counter()
+                for k in range(max(1, round(number * KINDS[kind].share))):
+                    rng = random.Random(f"{seed}/{kind}/{k}")
+                    found[kind][_ended(make, rng, folder, watch, f"{kind} {k}")] += 1
     return found
 
 
-def _ended(
-    make: Callable[[random.Random, Path], Callable[[], object]],
-    rng: random.Random,
-    folder: Path,
-    said: str,
-) -> str:
-    began = time.monotonic()
+@contextmanager
+def _scratch_below(folder: Path) -> Iterator[None]:
+    """Let whoever wants a temporary file have it below `folder`."""
+    before, tempfile.tempdir = tempfile.tempdir, str(folder)
     try:
-        make(rng, folder)()
+        yield
+    finally:
+        tempfile.tempdir = before
+
+
+def _ended(make: Make, rng: random.Random, folder: Path, watch: Watch, said: str) -> str:
+    use = make(rng, folder)
+    known, began = len(watch.outside), time.process_time()
+    try:
+        with watch.watching(), _ended_after(HANGS), redirect_stdout(io.StringIO()):
+            use()
         end = "read"
     except UserError:
         end = "refused"
     except Exception as error:
         print(f"{said}: {type(error).__name__}: {error}"[:300])
         return "traceback"
-    return end if time.monotonic() - began < LONGEST else "slow"
+    if watch.outside[known:]:
+        print(f"{said}: wrote {watch.outside[known:]}"[:300])
+        return "outside"
+    if time.process_time() - began < LONGEST:
+        return end
+    print(f"{said}: took {time.process_time() - began:.0f} s")
+    return "slow"
 
 
-def main(number: int = 2000, seed: int = 0) -> int:
+@contextmanager
+def _ended_after(seconds: float) -> Iterator[None]:
+    """TimeoutError in what takes longer, by the clock on the wall."""
+
+    def ring(*_: object) -> None:
+        raise TimeoutError(f"it took more than {seconds:g} s")
+
+    before = signal.signal(signal.SIGALRM, ring)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+BAD = ("traceback", "slow", "outside")
+
+
+def main(number: int = 5000, seed: int = 0, *kinds: str) -> int:
     """Print what became of the inputs."""
-    found = fuzz(number, seed)
+    found = fuzz(number, seed, kinds or tuple(KINDS))
     for kind, ends in found.items():
         print(f"{kind}: {sum(ends.values())} ({dict(ends)})")
-    return int(any(ends["traceback"] or ends["slow"] for ends in found.values()))
+    whole = Counter(end for ends in found.values() for end in ends.elements())
+    print(f"{whole.total()} inputs: {dict(whole)}")
+    return int(any(whole[end] for end in BAD))
 
 
 if __name__ == "__main__":
-    sys.exit(main(*map(int, sys.argv[1:3])))
+    sys.exit(main(*map(int, sys.argv[1:3]), *sys.argv[3:]))

@@ -26,7 +26,7 @@ from bench.record.store import Store
 from bench.runner.executors.base import Executor
 from bench.runner.executors.inline import Inline
 from tests.faults.drivers import Deed, Head, at_once, driven
-from tests.faults.fuzz import mutated
+from tests.faults.mutation import mutated
 from tests.worlds.sixty_cells import NAME, assert_equal, run_sixty, take_pilots
 
 DAMAGED = (
@@ -138,7 +138,7 @@ class Sequence:
             print(f"{name} was finished, and is {'another' if name in now else 'gone'}")
         self.lost += len(gone)
         attempts = Counter(self._cell(name) for name in now)
-        self.again = sum(count > 1 for count in attempts.values())
+        self.again = sum(n > 1 for cell, n in attempts.items() if cell not in self.spoilt)
         self.kept = {n: data for n, data in now.items() if self._cell(n) not in self.spoilt}
 
     @staticmethod
@@ -219,4 +219,5 @@ def main(given: list[str]) -> int:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that drivers and clusters end too
     sys.exit(main(sys.argv[1:]))

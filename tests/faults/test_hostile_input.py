@@ -1,6 +1,8 @@
 """Input of anybody: read, or refused with one sentence; never a traceback, a hang, or a way out."""
 
+import json
 import random
+import time
 
 import pytest
 
@@ -8,17 +10,55 @@ from bench.core.documents import read_yaml, yaml
 from bench.core.names import printable, safe_name
 from bench.core.params import UserError
 from bench.plan.suite import build_suite
-from tests.faults.fuzz import fuzz
+from bench.reading.text import parse_json
+from tests.faults.fuzz import BAD, KINDS, fuzz
+from tests.faults.watch import Watch
 from tests.worlds.cheap_run import CONTENT, run
 
 
 @pytest.mark.parametrize(
-    ("kind", "number"), [("suites", 300), ("names", 300), ("store files", 500)]
-)
+    ("kind", "number"),
+    [
+        ("suites", 300), ("names", 300), ("store files", 20),
+        ("pictures", 40), ("arrays", 100), ("prompts", 100), ("archives", 20),
+    ],
+)  # fmt: skip
 def test_mutated_input_is_read_or_refused(kind, number):
-    (ends,) = fuzz(number, seed=1, kinds=(kind,)).values()
-    assert not ends["traceback"] and not ends["slow"]
-    assert ends["read"]
+    share = KINDS[kind].share
+    (ends,) = fuzz(round(number / share), seed=1, kinds=(kind,)).values()
+    assert not any(ends[bad] for bad in BAD), ends
+    assert ends["read"] and ends["refused" if kind != "store files" else "read"]
+
+
+def test_the_watch_sees_what_is_written_elsewhere(tmp_path):
+    """Opened, made, renamed, removed; not what is read, and not what is allowed."""
+    allowed = tmp_path / "allowed"
+    allowed.mkdir()
+    (tmp_path / "there").write_text("x")
+    watch = Watch(allowed)
+    with watch.watching():
+        (allowed / "a").write_text((tmp_path / "there").read_text())
+        (allowed / "a").rename(allowed / "b")
+    assert watch.outside == []
+    for deed in (
+        lambda: (allowed / "../new").write_text("x"),
+        lambda: (allowed / "b").rename(tmp_path / "moved"),
+        lambda: (tmp_path / "made").mkdir(),
+        lambda: (tmp_path / "there").unlink(),
+    ):
+        before = len(watch.outside)
+        with watch.watching():
+            deed()
+        assert len(watch.outside) > before
+
+
+def test_an_object_of_many_keys_is_read_at_once():
+    text = json.dumps({f"k{k}": 0 for k in range(100_000)})
+    began = time.process_time()
+    assert len(parse_json(text)) == 100_000
+    with pytest.raises(ValueError, match="'k7' stands twice"):
+        parse_json(text[:-1] + ', "k7": 1}')
+    assert time.process_time() - began < 5
 
 
 BOMB = "\n".join(

@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
+from pyarrow import parquet as pq
 from safetensors.torch import save_file
 
 from bench.core.params import UserError
@@ -78,9 +80,6 @@ def test_pictures_that_do_not_fit_together(pictures):
 
 
 def parquet(path: Path) -> None:
-    import pyarrow as pa
-    from pyarrow import parquet as pq
-
     columns = {f"x{k}": X[:, k] for k in range(3)}
     pq.write_table(pa.table({**columns, "kind": [f"k{k}" for k in KIND]}), path)
 
@@ -183,3 +182,29 @@ def test_what_is_saved_is_read_back_and_splits_alike(tmp_path):
         DataSet.load(tmp_path / "e.safetensors")
     with pytest.raises(UserError, match="at least 20"):
         one.rows(torch.arange(5)).split()
+
+
+# -- bombs -----------------------------------------------------------------------------------------
+
+
+def test_a_small_file_of_many_numbers_is_refused_before_it_is_unpacked(tmp_path):
+    zeros = np.zeros((60_000_000, 1), dtype=np.float64)  # never touched: it takes no memory
+    np.savez_compressed(tmp_path / "x.npz", x=zeros)
+    column = pa.repeat(pa.scalar(0.0), len(zeros))
+    pq.write_table(pa.table({"x": column}), tmp_path / "x.parquet")
+    for name in ("x.npz", "x.parquet"):
+        with pytest.raises(UserError, match=r"and unpacks to 0\.5 GB: numbers to learn from"):
+            read_data_set(str(tmp_path / name))
+
+
+def test_columns_of_parquet_are_read_alike_however_they_are_stored(tmp_path):
+    """Numbers at once, and words, lists and gaps value by value."""
+    path = tmp_path / "x.parquet"
+    columns = {"a": X[:, 0], "b": [list(map(float, row)) for row in X[:, 1:]], "kind": KIND}
+    pq.write_table(pa.table({**columns, "word": [f"w{k}" for k in KIND]}), path)
+    found = read_data_set(f"{path}:b", "kind")
+    assert torch.equal(found.x, torch.from_numpy(X[:, 1:])) and found.label.tolist() == list(KIND)
+    assert read_data_set(f"{path}:b", "word").classes == ("w0", "w1", "w2")
+    pq.write_table(pa.table({"a": [1.5, None, 2.5]}), path)
+    with pytest.raises(UserError, match="holds no numbers"):
+        read_data_set(str(path))

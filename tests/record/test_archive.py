@@ -1,8 +1,11 @@
 """A run as one file: whole, equal and harmless; what is left over is found, and nothing else."""
 
+import gzip
 import io
 import tarfile
+from contextlib import suppress
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -102,9 +105,50 @@ def test_what_is_no_archive_is_one_sentence(tmp_path):
     cut = archived(tmp_path, ("x/cells.parquet", bytes(range(256)) * 400))
     cut.write_bytes(cut.read_bytes()[:200])
     for path in (tmp_path / "text.tar.gz", tmp_path / "nowhere.tar.gz", cut):
-        with pytest.raises(UserError, match="cannot be read as an archive"):
+        with pytest.raises(UserError, match="cannot be read as an archive") as said:
             unpacked(path, tmp_path / "runs")
+        assert "\n" not in str(said.value)
     assert not (tmp_path / "runs" / "x").exists()
+
+
+@pytest.mark.parametrize("spoil", range(40, 4000, 333))
+def test_a_flipped_byte_is_one_sentence_or_no_matter(tmp_path, spoil):
+    """Also below the compression, whose own errors are of other kinds."""
+    noise = np.random.default_rng(0).bytes(4000)
+    path = archived(tmp_path, ("x/cells.parquet", noise))
+    data = bytearray(path.read_bytes())
+    data[spoil] ^= 0x10
+    path.write_bytes(data)
+    with suppress(UserError):
+        unpacked(path, tmp_path / "runs")
+
+
+@pytest.mark.parametrize(
+    "name", ["../out", "/tmp/tiltbench-out", "..", "a/b", "a\x1b[2J", "presets"]
+)
+def test_a_run_is_imported_as_one_folder_below_the_root(tmp_path, name):
+    """Whether the name is given or the archive's own."""
+    given = archived(tmp_path)
+    with pytest.raises(UserError, match="with --name"):
+        unpacked(given, tmp_path / "runs", name)
+    if "/" not in name:
+        with tarfile.open(tmp_path / "own.tar", "w") as own:
+            own.addfile(tarfile.TarInfo(f"{name}/suite.yaml"))
+        with pytest.raises(UserError):
+            unpacked(tmp_path / "own.tar", tmp_path / "runs")
+    assert {p.name for p in tmp_path.iterdir()} <= {"bad.tar.gz", "own.tar"}
+
+
+@pytest.mark.parametrize("size", [10**9, 10**15])
+def test_a_bomb_is_refused_before_it_is_unpacked(tmp_path, size):
+    """By the size that a file says it has: nothing of it is there."""
+    info = tarfile.TarInfo("x/cells.parquet")
+    info.size = size
+    suite = tarfile.TarInfo("x/suite.yaml").tobuf()
+    path = tmp_path / "bomb.tar.gz"
+    path.write_bytes(gzip.compress(suite + info.tobuf(tarfile.GNU_FORMAT) + bytes(10**6)))
+    with pytest.raises(UserError, match=r"it has 0\.0 MB and unpacks to more than 0\.3 GB"):
+        unpacked(path, tmp_path / "runs")
 
 
 def test_leftovers_are_what_no_row_needs(tmp_path, capsys):

@@ -14,7 +14,7 @@ from tests.worlds.cheap_run import assert_same, run, tables
 
 
 def test_the_second_driver_is_told_who_holds_the_run(tmp_path):
-    said = f"another driver runs this run .process {os.getpid()}"
+    said = f"another driver runs 'cheap' .process {os.getpid()}"
     with driving(tmp_path / "cheap"), pytest.raises(UserError, match=said):
         run(tmp_path)
     assert run(tmp_path)[1].executed == 2
@@ -75,5 +75,5 @@ def test_two_drivers_at_once_run_no_cell_twice(tmp_path):
     racing = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(2)]
     ends = [(p.communicate()[1], p.returncode) for p in racing]
     assert any(code == 0 for _, code in ends)
-    assert all(code == 0 or "another driver runs this run" in text for text, code in ends)
+    assert all(code == 0 or "another driver runs 'cheap'" in text for text, code in ends)
     assert len(list(tmp_path.glob("cheap/cells/*/attempts/*"))) == 3

@@ -12,16 +12,20 @@ from dataclasses import replace
 import pytest
 
 from bench.core.params import UserError
+from bench.plan.suite import build_suite
+from bench.record.lease import LEASE
+from bench.record.lock import OWNER, driving
 from bench.record.store import Store
 from bench.runner.executors.inline import Inline
+from bench.runner.run import run_suite
 from sweeps.dispatcher import Dispatcher
-from sweeps.driver import run_sweep
-from sweeps.lock import OWNER, driving
+from sweeps.driver import Silent, run_sweep
 from sweeps.proposals import Told, propose
 from sweeps.samplers import SAMPLERS, make_sampler
 from sweeps.space import Axis, Space, parse_change
 from sweeps.study import Study
 from tests.worlds import toy_sweeps
+from tests.worlds.cheap_run import CONTENT
 from tests.worlds.small_sweep import small_sweep
 from tests.worlds.toy_sweeps import REAL, TOY, planner, suggestions, sweep
 
@@ -149,7 +153,7 @@ def test_kill_9_loses_nothing_and_repeats_nothing(tmp_path):
 
 
 def test_two_drivers_cannot_run_one_sweep(tmp_path):
-    code = "import sys, time, pathlib; from sweeps.lock import driving\n"
+    code = "import sys, time, pathlib; from bench.record.lock import driving\n"
     code += "with driving(pathlib.Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"
     holder = subprocess.Popen(
         [sys.executable, "-c", code, str(tmp_path / "s")], stdout=subprocess.PIPE, text=True
@@ -170,6 +174,36 @@ def test_two_drivers_cannot_run_one_sweep(tmp_path):
             pass
     assert not (folder / OWNER).exists()
     assert sweep(tmp_path, replace(TOY, trials=2)).executed
+
+
+class Meddling(Silent):
+    """Another command begins a run of the same name while trials are run."""
+
+    def __init__(self, root):
+        self.root, self.refused = root, 0
+
+    def trial(self, study, attempt):
+        with pytest.raises(UserError, match=f"another driver runs 's' .process {os.getpid()}"):
+            run_suite(build_suite({**CONTENT, "name": "s"}), self.store(), Inline, Silent())
+        self.refused += 1
+
+    def store(self):
+        return Store(str(self.root), "s")
+
+
+def test_a_run_and_a_sweep_of_one_name_exclude_each_other(tmp_path):
+    few = replace(TOY, trials=2)
+    with driving(tmp_path / "s"), pytest.raises(UserError, match="another driver runs 's'"):
+        sweep(tmp_path, few)
+    watcher = Meddling(tmp_path)
+    assert sweep(tmp_path, few, watcher=watcher).executed and watcher.refused == 2
+
+
+def test_a_sweep_that_lies_elsewhere_holds_its_folder_once():
+    """The run that compares what it found is its own, and is not refused."""
+    swept = sweep("memory://sweeps", replace(TOY, trials=2))
+    assert swept.executed and len(swept.store.table("tuning"))
+    assert not swept.store.has(LEASE)
 
 
 def in_order(root, order, workers=2):

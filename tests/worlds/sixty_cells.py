@@ -92,4 +92,5 @@ def _settled(store: Store, fair: set[str]) -> dict[str, pd.DataFrame]:
     kept["cells"] = cells[~timed].drop(columns=list(OF_A_FIT))
     results = kept["results"]
     kept["results"] = results[~results["cell"].isin(set(cells["cell"][timed]))]
-    return {name: table.reset_index(drop=True) for name, table in kept.items()}
+    # What is true or unknown in a row that is gone leaves its type behind.
+    return {name: table.reset_index(drop=True).infer_objects() for name, table in kept.items()}
