@@ -1,6 +1,8 @@
 """Which method for which reward, gradient, map and budget: from the stored tables to one answer.
 
-    python -m benchmarks.which_method      the table and the figure of docs/which-method.md
+    python -m benchmarks.which_method
+
+writes the tables of docs/which-method.md and, shorter, of the README, and the figure of both.
 
 Reads the tables of results/ and what every method declares that it needs.  Per reward and budget:
 the row nearest to the law among those that get along with what a reader has.  The nearest of many
@@ -10,7 +12,7 @@ is chosen on the same seeds, so rows whose intervals overlap with its own are na
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -23,7 +25,7 @@ from bench.core import plugins
 from bench.core.methods import Need
 from reports.figures.svg import panels, save, styled
 
-PAGE = Path("docs/which-method.md")
+PAGE, README = Path("docs/which-method.md"), Path("README.md")
 PICTURE = Path("docs/figures/which-method.svg")
 START, END = "<!-- made by benchmarks/which_method.py -->", "<!-- end -->"
 OTHERS = 3
@@ -146,14 +148,14 @@ def fitted(rows: Sequence[Row], budget: str) -> list[Row]:
     return sorted(own, key=lambda row: row.value)
 
 
-def said(found: Sequence[Row]) -> str:
-    """The nearest row, and who cannot be told from it."""
+def said(found: Sequence[Row], named: int = OTHERS) -> str:
+    """The nearest row, and who cannot be told from it: `named` of them, and how many more."""
     if not found:
         return "not run"
     best, ties = found[0], [f"`{r.method}`" for r in found[1:] if r.near(found[0])]
     half = f" ± {best.half:.2g}" if np.isfinite(best.half) else ""
-    more = f" and {len(ties) - OTHERS} more" if len(ties) > OTHERS else ""
-    others = f" (or {', '.join(ties[:OTHERS])}{more})" if ties else ""
+    more = f" and {len(ties) - named} more" if len(ties) > named else ""
+    others = f" (or {', '.join(ties[:named])}{more})" if ties else ""
     return f"`{best.method}` {best.value:.2f}{half}{others}"
 
 
@@ -171,10 +173,21 @@ def lines(results: Path = Path("results")) -> Iterator[str]:
             yield f"| {words} | {amount} | {' | '.join(cells)} | {fit} |"
 
 
-def written(page: str, results: Path = Path("results")) -> str:
-    """The page with its table made anew."""
+def short_lines(results: Path = Path("results")) -> Iterator[str]:
+    """The table of the README: each reward at the second of its budgets."""
+    yield f"| reward | evaluations | {' | '.join(HAVE)} |"
+    yield "|" + "---|" * (len(HAVE) + 2)
+    for question in QUESTIONS:
+        rows, budget = rows_of(question, results), question.budgets[1]
+        cells = [said(ranked(rows, budget, have), 1) for have in HAVE.values()]
+        words = f"{question.short} ({question.unit})"
+        yield f"| {words} | {budget.partition('=')[2]} | {' | '.join(cells)} |"
+
+
+def written(page: str, table: Iterable[str]) -> str:
+    """A page with its table made anew."""
     before, rest = page.split(START, 1)
-    return f"{before}{START}\n\n" + "\n".join(lines(results)) + f"\n\n{END}{rest.split(END, 1)[1]}"
+    return f"{before}{START}\n\n" + "\n".join(table) + f"\n\n{END}{rest.split(END, 1)[1]}"
 
 
 def picture(results: Path = Path("results")) -> Figure:
@@ -224,8 +237,9 @@ def _panel(axis: Axes, question: Question, rows: Sequence[Row]) -> None:
 
 
 def main() -> None:
-    """Write the page's table and the picture."""
-    PAGE.write_text(written(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
+    """Write the tables and the picture."""
+    for page, table in ((PAGE, lines()), (README, short_lines())):
+        page.write_text(written(page.read_text(encoding="utf-8"), table), encoding="utf-8")
     save(picture(), PICTURE)
 
 

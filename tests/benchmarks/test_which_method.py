@@ -11,19 +11,23 @@ from benchmarks.which_method import (
     HAVE,
     PAGE,
     QUESTIONS,
+    README,
     Row,
+    lines,
     ranked,
     rows_of,
     said,
+    short_lines,
     written,
 )
 
 ROOT = Path(__file__).parents[2]
 
 
-def test_the_table_of_the_page_is_made_from_the_stored_tables() -> None:
-    page = (ROOT / PAGE).read_text(encoding="utf-8")
-    assert written(page, ROOT / "results") == page
+@pytest.mark.parametrize(("page", "table"), [(PAGE, lines), (README, short_lines)])
+def test_the_table_of_a_page_is_made_from_the_stored_tables(page, table) -> None:
+    text = (ROOT / page).read_text(encoding="utf-8")
+    assert written(text, table(ROOT / "results")) == text
 
 
 @pytest.mark.parametrize("question", QUESTIONS, ids=lambda q: q.short)
