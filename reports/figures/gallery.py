@@ -151,7 +151,8 @@ def extremes(rows: pd.DataFrame, count: int) -> list[tuple[str, int]]:
     if count <= PER_STRIP or not np.all(np.isfinite(rewards)):
         return []
     order = sorted(range(count), key=lambda i: (-rewards[i], i))
-    return list(zip(EXTREMES, (order[0], order[(count - 1) // 2], order[-1]), strict=True))
+    worst = min(range(count), key=lambda i: (rewards[i], i))
+    return list(zip(EXTREMES, (order[0], order[(count - 1) // 2], worst), strict=True))
 
 
 def _picture(image: np.ndarray, rows: pd.DataFrame, index: int, places: int, rank: str) -> Picture:

@@ -29,7 +29,7 @@ class Encoding:
         """A data URI of uint8 (H, W, 3)."""
         picture = Image.fromarray(averaged(image, self.side))
         if self.quality is None:
-            return as_uri(picture, "png", optimize=True)
+            return as_uri(picture, "png")
         return as_uri(picture, "webp", quality=self.quality)
 
     @property

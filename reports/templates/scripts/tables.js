@@ -1,7 +1,13 @@
 // Tables: sort by a heading (mouse or keyboard), filter, hide groups of columns, download.
 const unhidden = (row) => [...row.cells].filter((cell) => !cell.hidden);
 
-for (const table of document.querySelectorAll("table[data-sortable]")) {
+// A folded chapter is got ready when it is unfolded, so that a page of many opens at once.
+for (const chapter of document.querySelectorAll("details.chapter")) {
+  chapter.addEventListener("toggle", () => chapter.querySelectorAll("table[data-sortable]").forEach(ready), { once: true });
+}
+document.querySelectorAll("section > table[data-sortable], section > .scroll > table[data-sortable]").forEach(ready);
+
+function ready(table) {
   table.setAttribute("data-ready", "");
   const heads = [...table.tHead.rows[table.tHead.rows.length - 1].cells];
   heads.forEach((head, column) => {
