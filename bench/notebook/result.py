@@ -16,8 +16,8 @@ from bench.record.store import Store
 from bench.runner.run import Outcome
 from reports.data.comparisons import best_entry, compare_pairs, deciding, unmarked, winner
 from reports.data.entries import summarise
-from reports.data.marks import marked
-from reports.data.run import tidy_cells, tidy_metrics
+from reports.data.marks import marked, summary_of
+from reports.data.run import load_run, tidy_cells, tidy_metrics
 from reports.data.statistics import MeanInterval
 from reports.data.summary import Entry, ProblemKey, Summary
 from reports.tables.terminal import headline
@@ -111,6 +111,12 @@ class Comparison:
         return summarise(tidy_cells(self.cells), tidy_metrics(self.metrics))
 
     @property
+    def _marked(self) -> Summary:
+        """The same with marks, by the stored samples where they are on this machine."""
+        here = self.folder.is_dir()
+        return summary_of(load_run(self.folder)) if here else marked(self.summary)
+
+    @property
     def table(self) -> pd.DataFrame:
         """One row per method and budget.
 
@@ -143,7 +149,7 @@ class Comparison:
         no better direction.
         """
         plain = self.summary
-        problem, seen = plain.problems[0], marked(plain)
+        problem, seen = plain.problems[0], self._marked
         at = self._budget(plain, problem, budget)
         honest = metric is None and bool(unmarked(_contestants(seen, problem, at)))
         summary = seen if honest else plain

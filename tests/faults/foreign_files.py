@@ -274,7 +274,17 @@ def _damaged_inside(rng: random.Random, whole: Path) -> bytes:
     return out.getvalue()
 
 
-ARCHIVES = (_flipped, _flipped_inside, _damaged_inside, _hostile_tar, _hostile_zip)
+def _sound(rng: random.Random, whole: Path) -> bytes:
+    """The same files in another order."""
+    out = io.BytesIO()
+    with tarfile.open(whole) as before, tarfile.open(fileobj=out, mode="w:gz") as after:
+        members = before.getmembers()
+        for member in rng.sample(members, len(members)):
+            after.addfile(member, before.extractfile(member))
+    return out.getvalue()
+
+
+ARCHIVES = (_sound, _sound, _flipped, _flipped_inside, _damaged_inside, _hostile_tar, _hostile_zip)
 
 
 class Archives:
@@ -291,6 +301,6 @@ class Archives:
         place = emptied(folder / "archives")
         make = _tar_bomb if rng.random() < 0.005 else rng.choice(ARCHIVES)
         path = place / rng.choice(("run.tar.gz", "run.tar", "run.zip"))
-        path.write_bytes(make(rng, self._whole))
         name = rng.choice((None, None, None, "other", *ELSEWHERE))
+        path.write_bytes(make(rng, self._whole))
         return lambda: verbs.import_run(path, name, str(place / "root"))
