@@ -75,7 +75,7 @@ def _of_problem(rows: pd.DataFrame, several: bool) -> Iterable[Headline]:
 def _deciding(rows: pd.DataFrame) -> str:
     """The first of the distances to the law by rank, else the reward."""
     distances = rows[rows["measures"] == "distance"]
-    return str(distances.loc[distances["rank"].idxmin(), "metric"]) if len(distances) else "reward"
+    return str(distances.sort_values("rank")["metric"].iloc[0]) if len(distances) else "reward"
 
 
 def _listed(names: Iterable[str], what: str) -> str:
