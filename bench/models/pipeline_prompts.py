@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from bench.core.conditions import RowConditions
+from bench.core.devices import wide
 from bench.core.params import UserError
 from bench.core.protocols import Condition
 from bench.models.pipeline_folder import PipelineFolder
@@ -34,7 +35,9 @@ class Heard:
     def learn(self, conditions: Iterable[Condition]) -> None:
         """Work out at once what is not known yet."""
         new = {_key(c): c for c in conditions if _key(c) not in self._told}
-        if new:
+        if not new:
+            return
+        with wide():
             self._told |= dict(zip(new, self._tell(list(new.values())), strict=True))
 
     def of(self, condition: Condition, device: torch.device) -> Told:

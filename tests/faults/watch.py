@@ -49,7 +49,13 @@ class Watch:
         places = {self.allowed.parent, Path.cwd()}
         found = (entry for place in places for entry in os.scandir(place))
         known = (e for e in found if e.path != str(self.allowed) and e.name != "__pycache__")
-        return {e.path: (s.st_size, s.st_mtime_ns) for e in known for s in (e.stat(),)}
+        return {e.path: self._state(e) for e in known}
+
+    @staticmethod
+    def _state(entry: os.DirEntry[str]) -> tuple[int, int]:
+        """Of a folder that it is there: other processes compile modules of the working directory."""
+        told = entry.stat()
+        return (0, 0) if entry.is_dir() else (told.st_size, told.st_mtime_ns)
 
     def _heard(self, event: str, given: tuple[Any, ...]) -> None:
         if not self._on:

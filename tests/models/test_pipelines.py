@@ -85,3 +85,14 @@ def test_a_decoder_may_say_mean_and_deviation_of_its_latents(tmp_path):
     torch.testing.assert_close(
         PipelineFolder(where).decoder()(z), tiny_pipeline("sdxl").vae.decode(inside).sample
     )
+
+
+def test_what_is_told_of_a_prompt_does_not_depend_on_the_precision_of_who_asks_first(tmp_path):
+    x, t = noise(flow_of("sd3"), 2), torch.full((2,), 0.4)
+    folders = [edited("sd3", tmp_path / name, "model_index.json") for name in "ab"]
+    narrow, wide = (flow_of("sd3", where=folder) for folder in folders)
+    with torch.autocast("cpu", torch.bfloat16), torch.no_grad():
+        narrow.velocity(x, t, "a blue owl")
+    with torch.no_grad():
+        found, wanted = (flow.velocity(x, t, "a blue owl") for flow in (narrow, wide))
+    assert torch.equal(found, wanted)
