@@ -53,7 +53,7 @@ class Watch:
 
     @staticmethod
     def _state(entry: os.DirEntry[str]) -> tuple[int, int]:
-        """Of a folder that it is there: other processes compile modules of the working directory."""
+        """Of a folder that it is there: others compile modules of the working directory."""
         told = entry.stat()
         return (0, 0) if entry.is_dir() else (told.st_size, told.st_mtime_ns)
 
