@@ -1,19 +1,20 @@
 """How methods split a budget, by default and at best: the evidence for `Method.split`.
 
 For every method, world and budget: the default's split and up to 12 others that spend the budget,
-from few values of the second effort parameter to many.  What is compared is the distance to the
-tilted law (sliced W2 on mixtures, the Frechet distance of the task's features on digits); on
-shapes, where no law is known, the reward.
+from few values of the second effort parameter to many.  Methods that aim at the tilted law are
+compared by their distance to it where the world has one, all others by their reward.
 
     python -m benchmarks.splits                          all of it; results/splits.md
-    python -m benchmarks.splits -m mfm-gf -w gmm-16      a part
+    python -m benchmarks.splits -w gmm-16 -b 100         a part, printed
+    python -m benchmarks.splits --table                  results/splits.md from what is stored
 
-Runs are stored under build/splits and go on where they were stopped.
+Runs are stored under build/splits, one per world and budget, and go on where they were stopped.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -29,38 +30,41 @@ from bench.core.plugins import load
 from bench.core.values import ProblemSpec
 from bench.plan.binding import bind
 from bench.plan.matching import bounds, match
+from benchmarks.splits_table import Line, written
 
-POINTS, SEEDS = 12, 2
+POINTS, SEEDS = 12, 3
 BUDGETS = (100, 500, 2000)
 ROOT, TABLE = Path("build/splits"), Path("results/splits.md")
-GOOD = 0.25
-"""A default this much worse than the best split is marked."""
+PRIOR = "prior:steps=20"
+"""The base model, from whose reward a gain is counted."""
 
 
 @dataclass(frozen=True)
 class World:
-    """A task with a reward, what is compared on it, and whether less of that is better."""
+    """A task with a reward, samples per cell, and the metric of a distance to the law, if any."""
 
     task: str
     reward: str
-    metric: str
     n: int
-    less: bool = True
+    distance: str = ""
 
 
 WORLDS = {
-    "plane-linear": World("gmm-paper", "linear:strength=2.448", "sliced-w2", 1024),
-    "plane-sharp": World("gmm-paper", "inverse", "sliced-w2", 1024),
-    "gmm-16": World("gmm:dimension=16,map_steps=8", "linear:strength=1.811", "sliced-w2", 1024),
-    "digits-class": World("digits", "class-mixture", "frechet", 256),
-    "digits-template": World("digits", "template:strength=20", "frechet", 256),
-    "shapes": World("shapes", "prompt:strength=30", "reward", 32, less=False),
+    "plane-linear": World("gmm-paper", "linear:strength=2.448", 1024, "sliced-w2"),
+    "plane-sharp": World("gmm-paper", "inverse", 1024, "sliced-w2"),
+    "gmm-16": World("gmm:dimension=16,map_steps=8", "linear:strength=1.811", 1024, "sliced-w2"),
+    "digits-class": World("digits", "class-mixture", 256, "frechet"),
+    "digits-template": World("digits", "template:strength=20", 256),
+    "shapes": World("shapes", "prompt:strength=30", 32),
 }
-METHODS = (
-    "mfm-gf", "mfm-g", "rollout", "lgd-mc", "tfg", "best-of-n", "best-of-n-fewstep", "sir", "gibbs",
-    "zero-order", "svdd", "mfm-search", "demon", "reno", "best-of-n-pruned",
+AIM = ("mfm-gf", "mfm-g", "rollout", "lgd-mc", "sir", "gibbs", "svdd")
+"""Methods that aim at the tilted law."""
+
+MAXIMISE = (
+    "tfg", "best-of-n", "best-of-n-fewstep", "zero-order", "mfm-search", "demon", "reno",
+    "best-of-n-pruned",
 )  # fmt: skip
-"""Those with two effort parameters or more, fine-tuning apart."""
+"""Methods that look for a high reward.  Both lists are of two effort parameters or more."""
 
 
 def named(name: str, values: dict[str, Any]) -> str:
@@ -87,81 +91,68 @@ def other_splits(method: Method[Any], spec: ProblemSpec, amount: float) -> Itera
             yield {first: found.values[first], second: value}
 
 
-def planned(world: World, method: str, amount: float) -> tuple[str, list[str]] | None:
-    """The default's row and the others', as a suite names them."""
+def rows_of(world: World, method: str, amount: float) -> list[str]:
+    """The default's row and then the others', as a suite names them; none where it has no split."""
     spec, plain = bind(world.task, world.reward).spec, load("methods", method).create()
     default = default_split(plain, spec, amount)
     if default is None:
-        return None
-    others = [named(method, values) for values in other_splits(plain, spec, amount)]
-    own = named(method, default)
-    return own, [own, *(other for other in dict.fromkeys(others) if other != own)]
+        return []
+    others = (named(method, values) for values in other_splits(plain, spec, amount))
+    return list(dict.fromkeys([named(method, default), *others]))
 
 
-def run(name: str, world: World, methods: list[str]) -> pd.DataFrame:
-    """Run the rows, or what is missing of them, and read their metric."""
-    suite = {
+def suite_of(name: str, world: World, rows: dict[str, list[str]]) -> dict[str, Any]:
+    """The suite of all rows in one world at one budget, which every row spends by itself."""
+    methods = [PRIOR, *(row for each in rows.values() for row in each)]
+    return {
         "name": name, "tasks": [world.task], "rewards": [world.reward], "methods": methods,
         "seeds": SEEDS, "n": world.n, "budgets": ["none"],
     }  # fmt: skip
+
+
+def run(name: str, suite: dict[str, Any]) -> None:
+    """Run the rows, or what is missing of them."""
     ROOT.mkdir(parents=True, exist_ok=True)
     file = ROOT / f"{name}.yaml"
     file.write_text(yaml.safe_dump(suite))
     command = [sys.executable, "-m", "bench", "run", str(file), "--root", str(ROOT), "--no-track"]
     subprocess.run([*command, "--executor", "inline", "--name", name], check=False)
-    results = pd.read_parquet(ROOT / name / "results.parquet")
-    return results[results.metric == world.metric]
 
 
-def compared(world_name: str, method: str, amount: float) -> dict[str, Any] | None:
-    """One line of the table."""
-    world = WORLDS[world_name]
-    rows = planned(world, method, amount)
-    if rows is None:
-        return None
-    default, every = rows
-    found = run(f"{world_name}-{method}-{amount}", world, every)
-    mean = found.groupby("method").value.mean().dropna()
-    best = mean.idxmin() if world.less else mean.idxmax()
-    own = float(mean.get(default, float("nan")))
-    worse = own / mean[best] - 1 if world.less else (mean[best] - own) / abs(mean[best])
-    return {
-        "world": world_name, "method": method, "budget": amount, "default": default, "is": own,
-        "best": best, "at best": float(mean[best]), "worse by": float(worse), "splits": len(mean),
-    }  # fmt: skip
-
-
-def written(lines: list[dict[str, Any]]) -> str:
-    """The Markdown table, with a mark on defaults that are more than 25 % behind."""
-    table = pd.DataFrame(lines)
-    table["mark"] = ["" if worse <= GOOD else "behind" for worse in table["worse by"]]
-    table["worse by"] = [f"{100 * worse:.0f} %" for worse in table["worse by"]]
-    within = (table.mark == "").mean()
-    said = f"{len(table)} defaults, {100 * within:.0f} % of them within 25 % of the best split."
-    return f"{said}\n\n{in_markdown(table)}\n"
-
-
-def in_markdown(table: pd.DataFrame) -> str:
-    """Head, rule and rows, floats in three digits."""
-    rows = [[f"{v:.3g}" if isinstance(v, float) else str(v) for v in row] for row in table.values]
-    lines = [list(table.columns), ["---"] * len(table.columns), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+def lines(world_name: str, amount: int, rows: dict[str, list[str]]) -> Iterator[Line]:
+    """A line of the table per method, of what is stored of its rows."""
+    world, file = WORLDS[world_name], ROOT / f"{world_name}-{amount}" / "results.parquet"
+    found = pd.read_parquet(file)
+    means = found[found.status == "ok"].groupby(["metric", "method"]).value.mean()
+    base = float(means["reward"][PRIOR])
+    for method, own in rows.items():
+        by_distance = bool(world.distance) and method in AIM
+        metric = world.distance if by_distance else "reward"
+        values = {row: float(means[metric].get(row, math.nan)) for row in own}
+        if own:
+            yield Line(world_name, method, amount, by_distance, own[0], values, base)
 
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("-m", "--method", action="append", choices=METHODS)
+    parser.add_argument("-m", "--method", action="append", choices=(*AIM, *MAXIMISE))
     parser.add_argument("-w", "--world", action="append", choices=WORLDS)
     parser.add_argument("-b", "--budget", action="append", type=int)
+    parser.add_argument("--table", action="store_true", help="run nothing")
     asked = parser.parse_args([] if arguments is None else arguments)
-    lines = []
+    found: list[Line] = []
     for world in asked.world or WORLDS:
-        for method in asked.method or METHODS:
-            for budget in asked.budget or BUDGETS:
-                lines += [line] if (line := compared(world, method, budget)) else []
-    print(written(lines))
+        for amount in asked.budget or BUDGETS:
+            name, methods = f"{world}-{amount}", asked.method or (*AIM, *MAXIMISE)
+            rows = {method: rows_of(WORLDS[world], method, amount) for method in methods}
+            if not asked.table:
+                run(name, suite_of(name, WORLDS[world], rows))
+            if (ROOT / name / "results.parquet").exists():
+                found += lines(world, amount, rows)
+    text = written(found, SEEDS)
+    print(text)
     if not (asked.method or asked.world or asked.budget):
-        TABLE.write_text("# Splits of a budget, default and best\n\n" + written(lines))
+        TABLE.write_text(text)
 
 
 if __name__ == "__main__":

@@ -183,6 +183,7 @@ def _stripped(problem: Problem, needs: frozenset[Need]) -> Problem:
         flow_map=problem.flow_map if spec.has_flow_map else None,
         posterior=problem.posterior if spec.has_posterior else None,
         oracle=problem.oracle if spec.has_oracle else None,
+        data_variance=problem.data_variance if Need.DATA_VARIANCE in needs else None,
     )
 
 

@@ -113,14 +113,21 @@ def _none(_: Interpolant, t: Tensor) -> Tensor:
     return torch.zeros_like(t)
 
 
-def _of_unit_data(interpolant: Interpolant, t: Tensor) -> Tensor:
-    alpha, beta = interpolant.alpha(t), interpolant.beta(t)
-    return alpha**2 / (alpha**2 + beta**2)
+def of_gaussian_data(size: float) -> StepVariance:
+    """s^2 alpha^2 / (alpha^2 + s^2 beta^2), exact for Gaussian data of variance s^2 = `size`."""
+
+    def spread(interpolant: Interpolant, t: Tensor) -> Tensor:
+        alpha, beta = interpolant.alpha(t), interpolant.beta(t)
+        return size * alpha**2 / (alpha**2 + size * beta**2)
+
+    return StepVariance(f"with that of x1 given x_t, for data of variance {size:.3g}", spread)
 
 
 STEP_VARIANCES: Mapping[str, StepVariance] = {
     "posterior": StepVariance("of x_u given x_t and x1, as if x1 were its mean", _none),
-    "signal": StepVariance("with that of x1 given x_t, for data of unit variance", _of_unit_data),
+    "signal": StepVariance(
+        "with that of x1 given x_t, for data of unit variance", of_gaussian_data(1.0).spread
+    ),
 }
 """Variances of a step by name.
 

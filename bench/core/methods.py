@@ -20,6 +20,7 @@ class Need(StrEnum):
 
     REWARD_GRADIENT = "a differentiable reward"
     POSTERIOR = "an exact posterior sampler"
+    DATA_VARIANCE = "a task that states the variance of its data"
     PATHWISE_POSTERIOR = "a posterior sampler that gradients pass through"
     FLOW_MAP = "a flow map"
     ORACLE = "a closed-form value function"
@@ -102,6 +103,10 @@ class Method(Generic[P]):
     def least(self, name: str) -> int:
         """The least value that matching may give an effort parameter; default: its lower bound."""
         return 1
+
+    def growths(self) -> Mapping[str, Growth]:
+        """How a budget is shared with these parameters; default: `split`."""
+        return self.split
 
     def work(self, spec: ProblemSpec) -> Work:
         """Predicted work per returned sample."""

@@ -28,7 +28,8 @@ class Problem:
 
     `reward` is the raw reward times the problem's strength.  `rows` are the global indices of the
     samples that this call returns, so that batches continue one another.  `most_rows` bounds how
-    many draws are scored or differentiated at once, where memory does not.
+    many draws are scored or differentiated at once, where memory does not.  `data_variance`: see
+    `Task`.
     """
 
     flow: MeteredFlow
@@ -43,6 +44,7 @@ class Problem:
     condition: Condition = None
     place: Place = HOST
     most_rows: int | None = None
+    data_variance: float | None = None
     budget: Budget | None = None
     workdir: Path | None = None
     on_log: Callable[[int, dict[str, float]], None] | None = None

@@ -122,6 +122,9 @@ class Task(Generic[P]):
     own_samples: OwnSamples | None = None
     """Base samples that fits train on in place of data, at their own cost; None where there are
     data."""
+    data_variance: float | None = None
+    """Mean variance of a coordinate of what the flow generates, E|x1 - E x1|^2 / d; None where it
+    is not known."""
     event_shape: tuple[int, ...]
 
     def __init__(self, params: P) -> None:

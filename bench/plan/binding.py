@@ -94,6 +94,7 @@ def lacking(method: Method[Any], spec: ProblemSpec, task: Task[Any]) -> str | No
         and bool(getattr(task.posterior, "pathwise", 0)),
         Need.ORACLE: spec.has_oracle,
         Need.FIT: spec.trainable,
+        Need.DATA_VARIANCE: declares(task, "data_variance"),
     }
     missing = [need.value for need in sorted(method.needs) if not has[need]]
     return f"needs {' and '.join(missing)}" if missing else None

@@ -113,7 +113,7 @@ def _shared_out(
     method: Method[Any], free: list[str], spent: Callable[[dict[str, Any]], float], budget: float
 ) -> Method[Any]:
     """The method at the largest scale of its split that fits, by bisection; itself if none does."""
-    growths = {name: method.split[name] for name in free if name in method.split}
+    growths = {name: g for name, g in method.growths().items() if name in free}
     if not growths:
         return method
 

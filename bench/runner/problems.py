@@ -56,6 +56,7 @@ def make_problem(cell: Cell, instances: Instances, meter: Meter, rows: range) ->
         condition=condition,
         place=instances.place,
         most_rows=int(cell.resources.get("rows", 0)) or None,
+        data_variance=task.data_variance,
     )
 
 

@@ -63,6 +63,11 @@ class Digits(Task[NoParams]):
     def training(self) -> dict[str, float]:
         return weights.training("digits")
 
+    @cached_property
+    def data_variance(self) -> float:  # type: ignore[override]
+        """Of the pictures that the flow was trained on."""
+        return float(real_digits("train").x.var(0).mean())
+
     def has_data(self, split: str) -> bool:
         return True
 

@@ -34,6 +34,7 @@ class MixtureTask(Task[P], Generic[P]):
         self.flow = MixtureFlow(self.mixture)
         self.posterior = MixturePosterior(self.mixture)
         self.event_shape = self.flow.event_shape
+        self.data_variance = float(mixture.covariance().diagonal().mean())
 
     def trainable_flow(self) -> ResidualFlow:
         """The exact velocity plus a residual that starts at zero."""

@@ -25,6 +25,7 @@ def mixture_problem(data, reward, n, seed=0, flow_map=None):
         rows=range(n),
         flow_map=flow_map and MeteredMap(flow_map, meter, None),
         posterior=MeteredPosterior(MixturePosterior(data), meter, None),
+        data_variance=float(data.covariance().diagonal().mean()),
     )
 
 
@@ -39,6 +40,7 @@ def gaussian_problem(n, seed=0, reward=lambda x: SLOPE * x[:, 0]):
 SPREADS = {
     "posterior": lambda t, v: 0.0,
     "signal": lambda t, v: (1 - t) ** 2 / ((1 - t) ** 2 + t**2),
+    "data": lambda t, v: (1 - t) ** 2 * v / ((1 - t) ** 2 + t**2 * v),
     "exact": lambda t, v: (1 - t) ** 2 * v / ((1 - t) ** 2 + t**2 * v),
 }
 """Var(x1 | x_t) as a step of each name takes it, for data of variance v."""
@@ -47,7 +49,8 @@ SPREADS = {
 def chain_law(m, v, steps, variance="signal", start=0.01):
     """Mean and variance of x1 under the chain of N(m, v): N(0, 1) at `start`, then affine steps."""
     mean, total = 0.0, 1.0
-    for t, u in pairwise([start + (1 - start) * k / steps for k in range(steps + 1)]):
+    times = [*(start + (1 - start) * k / steps for k in range(steps)), 1.0]  # not nearly 1
+    for t, u in pairwise(times):
         gain = t * v / ((1 - t) ** 2 + t**2 * v)  # D = m + gain (x - t m)
         rho = (1 - u) * t / ((1 - t) * u)
         noise = rho * (1 - u) / (1 - t)  # the factor of x - t D

@@ -102,6 +102,8 @@ GAUSSIAN = [
     DAS.create(particles=64, steps=12, posterior="gaussian", draws=8, estimator="GF"),
     FK.create(particles=64, steps=12, looks=99, variance="posterior"),
     TDS.create(particles=64, steps=12, variance="posterior"),
+    FK.create(particles=64, steps=12, looks=99, variance="data"),
+    TDS.create(particles=64, steps=12, variance="data"),
     FK.create(particles=64, steps=12, looks=99, variance="exact"),
     TDS.create(particles=64, steps=12, variance="exact"),
 ]
