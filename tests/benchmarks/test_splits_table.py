@@ -1,0 +1,39 @@
+"""Which defaults the table of splits marks as behind."""
+
+import math
+
+import pytest
+
+from benchmarks.splits import AIM, MAXIMISE, WORLDS, rows_of
+from benchmarks.splits_table import Line, written
+
+
+def line(distance, values, base=0.0):
+    return Line("w", "m", 100, distance, "m:a=1", values, base)
+
+
+def test_a_distance_is_behind_by_a_part_of_the_best():
+    found = line(True, {"m:a=1": 0.13, "m:a=2": 0.1, "m:a=3": 0.4})
+    assert found.best == "m:a=2" and found.worse == pytest.approx(0.3) and found.behind
+
+
+def test_a_reward_is_behind_by_a_part_of_the_best_gain():
+    """-1.2 against -1.0 is a fifth of a gain of one, wherever the reward has its zero."""
+    found = line(False, {"m:a=1": -1.2, "m:a=2": -1.0}, base=-2.0)
+    assert found.best == "m:a=2" and found.worse == pytest.approx(0.2) and not found.behind
+
+
+def test_a_default_without_a_result_is_behind():
+    found = line(True, {"m:a=1": math.nan, "m:a=2": 0.1})
+    assert found.behind and "no result" in written([found], 3)
+
+
+def test_a_default_that_is_best_is_its_own_best():
+    found = line(True, {"m:a=1": 0.1, "m:a=2": math.nan})
+    assert found.best == found.default and found.worse == 0
+
+
+def test_every_method_has_its_default_first():
+    rows = {name: rows_of(WORLDS["plane-sharp"], name, 500) for name in (*AIM, *MAXIMISE)}
+    assert all(len(own) > 1 and len(set(own)) == len(own) for own in rows.values())
+    assert rows["sir"][0] == "sir:candidates=250,steps=1"
