@@ -35,6 +35,12 @@ PROPOSALS: Mapping[str, Estimator] = {
 }
 """From where the draws come: the posterior, or half of them from a shifted context."""
 
+SPLITS: Mapping[str, Mapping[str, Growth]] = {
+    "posterior": {"draws": Growth(20, 0.5), "steps": Growth(10, 0.5)},
+    "both": {"draws": Growth(18, 0.5), "steps": Growth(12, 0.5)},
+}
+"""How a budget is shared: shifted draws do not collapse, so that fewer of them leave more steps."""
+
 
 class MFMGradientFree(EstimatedSteering):
     """MFM-GF: steer by the self-normalised mean of one-step map draws; no reward gradient.
@@ -58,7 +64,10 @@ class MFMGradientFree(EstimatedSteering):
         draws: int = param(2, low=1, high=4096, log=True, help="posterior draws N per step")
         proposal: str = named_param("posterior", PROPOSALS)
 
-    split: ClassVar[Mapping[str, Growth]] = {"draws": Growth(20, 0.5), "steps": Growth(10, 0.5)}
+    split: ClassVar[Mapping[str, Growth]] = SPLITS["posterior"]
+
+    def growths(self) -> Mapping[str, Growth]:
+        return SPLITS[self.params.proposal]
 
     @property
     def estimator(self) -> Estimator:
