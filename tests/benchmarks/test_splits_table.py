@@ -4,7 +4,9 @@ import math
 
 import pytest
 
-from benchmarks.splits import AIM, MAXIMISE, WORLDS, rows_of
+from bench.core.plugins import load
+from bench.plan.binding import bind
+from benchmarks.splits import AIM, MAXIMISE, WORLDS, default_split, rows_of
 from benchmarks.splits_table import Line, written
 
 
@@ -37,3 +39,13 @@ def test_every_method_has_its_default_first():
     rows = {name: rows_of(WORLDS["plane-sharp"], name, 500) for name in (*AIM, *MAXIMISE)}
     assert all(len(own) > 1 and len(set(own)) == len(own) for own in rows.values())
     assert rows["sir"][0] == "sir:candidates=250,steps=1"
+
+
+def test_a_split_may_follow_a_parameter():
+    """At 500 evaluations shifted draws leave a step more, and cost 4 evaluations a step."""
+    spec = bind("gmm:dimension=2", "linear").spec
+    plain, both = (
+        default_split(load("methods", "mfm-gf").create(proposal=name), spec, 500)
+        for name in ("posterior", "both")
+    )
+    assert plain == {"draws": 22, "steps": 11} and both == {"draws": 20, "steps": 11}
