@@ -62,7 +62,8 @@ class ConditionMap:
         high = np.where(known, values, -math.inf).max(0)
         low = np.where(known, values, math.inf).min(0)
         apart = np.where(known.sum(0) > 1, high - low, -math.inf)
-        return np.argsort(-apart, kind="stable")[:DIVIDING].tolist()
+        order: list[int] = np.argsort(-apart, kind="stable").tolist()
+        return order[:DIVIDING]
 
     def _compared(self) -> Values:
         """Of contestants, where there are any."""

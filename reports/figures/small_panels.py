@@ -30,7 +30,7 @@ LETTERS = 27
 
 def figure(panels: Sequence[tuple[int, int, str]], alt: str) -> Markup:
     """The SVG of (column, row, content); alt says what it shows and where its values are."""
-    columns, rows = (1 + max(p[axis] for p in panels) for axis in (0, 1))
+    columns, rows = 1 + max(p[0] for p in panels), 1 + max(p[1] for p in panels)
     placed = "".join(
         f'<g transform="translate({WIDE * column} {HIGH * row})">{content}</g>'
         for column, row, content in panels

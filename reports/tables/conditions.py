@@ -58,7 +58,8 @@ def shades(values: NDArray[np.float64], direction: str) -> NDArray[np.int_]:
     share = (values - low) / (high - low) if high > low else np.full(values.shape, 0.5)
     share = 1 - share if direction == "lower" else share
     inside = np.clip(np.nan_to_num(share, nan=0.0), 0, 1)
-    return np.rint(SHADES * inside).astype(int)
+    found: NDArray[np.int_] = np.rint(SHADES * inside).astype(int)
+    return found
 
 
 def _column(found: ConditionMap, title: str, places: list[int]) -> Column:
