@@ -145,7 +145,7 @@ TRIED: dict[str, Run | Plan | Read] = {
         MINUTES,
     "bench study value -t gmm-paper -r inverse --json": MINUTES,
     "bench study value -t gmm-paper -r inverse --run runs/quickstart": MINUTES,
-    "bench report runs/quickstart --export paper/": Run(),
+    "bench report runs/quickstart --export paper/": Read("tests/reports/test_export.py writes one"),
     "bench track export runs/quickstart --to wandb --dir wandb-runs":
         Read("needs 60 MB of W&B; tests/tracking/test_wandb.py types it"),
     **{
