@@ -65,8 +65,6 @@ function addPairs(panel) {
   say();
 }
 
-const BY_ITSELF = "this pair alone would differ, but of so many pairs one may do so by luck";
-
 function pairText({ names, rows }, a, b) {
   const [i, j] = [names.indexOf(a), names.indexOf(b)];
   if (a === b) return "One row cannot be compared with itself.";
@@ -76,7 +74,8 @@ function pairText({ names, rows }, a, b) {
   const signed = row[0] === i ? mean : -mean;
   const gap = `${a} less ${b}: ${signed > 0 ? "+" : ""}${small(signed)}`;
   if (half === null || p === null) return `${gap}, and no test: one seed without errors, or a single fit.`;
-  const alone = Math.abs(mean) > half ? `${BY_ITSELF}, so that ` : "";
+  const luck = "this pair alone would differ, but of so many pairs one may do so by luck";
+  const alone = Math.abs(mean) > half ? `${luck}, so that ` : "";
   const verdict = p < 0.05 ? "clearly different" : `${alone}these seeds cannot tell them apart`;
   const shown = p < 0.001 ? "< 0.001" : `= ${p.toFixed(3)}`;
   return `${gap} ± ${small(half)}, p ${shown} (adjusted over all pairs; the interval is of this one alone; ${count} repetitions): ${verdict}.`;
