@@ -38,7 +38,8 @@ def compute_grid(summary: Summary, problem: ProblemKey, looks: MethodLooks) -> T
     entries = summary.of(problem)
     nfe, once, time = "paper-nfe per sample", "paper-nfe once", "time"
     used = [w for w in WORK if any(e.per_sample(f"sample_{w}") > 0 for e in entries)]
-    trained = [w for w in WORK if any(e.mean(f"fit_{w}") > 0 for e in entries)]
+    fitted = [e for e in entries if e.mean("fit_paper_nfe") > 0]
+    trained = [w for w in WORK if any(e.mean(f"fit_{w}") > 0 for e in fitted)]
     made = [
         method_column(looks),
         *(_rows(name) for name in used),
@@ -62,10 +63,7 @@ def compute_grid(summary: Summary, problem: ProblemKey, looks: MethodLooks) -> T
         _mean("fit_seconds_total", Column("fit time", "of the whole fit", FIT, folded=True), _took),
     ]
     known = {
-        "fit": has_fits(entries),
-        "predicted fit": has_fits(entries),
-        "fit FLOPs": has_fits(entries),
-        "fit time": has_fits(entries),
+        **dict.fromkeys(("fit", "predicted fit", "fit FLOPs", "fit time"), bool(fitted)),
         "energy": any(e.mean("joules") > 0 for e in entries),
         "map": has_maps(entries),
         "drift": any(map(_timed, entries)),
