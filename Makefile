@@ -14,7 +14,9 @@ run: $(VENV)/.installed
 test: $(VENV)/.tested
 	$(BIN)/python -m pytest -n 2 -m "not slow"
 
+# Weights & Biases is large, and one slow test writes for it.
 test-all: $(VENV)/.tested
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[wandb]'
 	$(BIN)/python -m pytest -n 2
 
 lint: $(VENV)/.tested

@@ -6,6 +6,7 @@ Files are the same bytes every time; the page itself prints on A4 landscape.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import pandas as pd
 
 from reports.chapter import Material, material_of
 from reports.data.comparisons import all_pairs, deciding, fair_entries
+from reports.data.conditions import by_condition, mapped_metrics
 from reports.data.run import load_run
 from reports.data.summary import ProblemKey
 from reports.figures.answer import answer_figure, standalone
@@ -54,6 +56,8 @@ def _texts(run: Path, material: Material) -> Iterator[tuple[str, str]]:
     loaded, summary = material.run, material.summary
     yield "headline.csv", as_csv(headline(loaded.cells, loaded.metrics))
     yield "pairs.csv", as_csv(pair_table(material))
+    if len(table := condition_table(material)):
+        yield "conditions.csv", as_csv(table)
     yield "tables.md", markdown(run)
     for problem in material.problems:
         grid = headline_grid(summary, problem, material.looks)
@@ -100,6 +104,27 @@ def pair_table(material: Material) -> pd.DataFrame:
                     }
                     for (a, b), c in all_pairs(entries, metric).items()
                     if place[id(a)] < place[id(b)]
+                ]  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def condition_table(material: Material) -> pd.DataFrame:
+    """Every row under every condition, in the metrics of the heat maps."""
+    summary = material.summary
+    rows = []
+    for problem in material.problems:
+        for metric in mapped_metrics(summary, problem):
+            for entry in summary.of(problem):
+                found = entry.estimate(metric).rows
+                seeds = Counter(row.condition for row in found)
+                rows += [
+                    {
+                        "task": problem.task, "reward": problem.reward,
+                        "strength": problem.strength, "budget": entry.budget,
+                        "method": entry.method, "metric": metric, "condition": condition,
+                        "value": value, "seeds": seeds[condition],
+                    }
+                    for condition, value in by_condition(entry, metric).items()
                 ]  # fmt: skip
     return pd.DataFrame(rows)
 

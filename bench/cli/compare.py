@@ -39,12 +39,18 @@ def show(first: Path, second: Path, as_json: bool) -> None:
         typer.echo(frame.to_json(orient="records"))
         return
     console = wide_console(160)
-    changed = frame[frame["verdict"] != "identical"] if len(frame) else frame
+    changed = frame[~_alike(frame)] if len(frame) else frame
     for problem, rows in changed.groupby(["task", "reward", "strength"], sort=False):
         console.print(_table(problem, rows.dropna(axis="columns", how="all")))
     typer.echo(counted(frame))
     for term, a, b in provenance(first, second):
         typer.echo(f"{term} differs: {a or 'not recorded'} | {b or 'not recorded'}")
+
+
+def _alike(frame: pd.DataFrame) -> pd.Series[bool]:
+    """Rows of which there is nothing to say: the same value, or none for the same reason."""
+    silent = (frame["verdict"] == "no value") & (frame["note_a"] == frame["note_b"])
+    return (frame["verdict"] == "identical") | silent
 
 
 def _table(problem: tuple[Any, ...], rows: pd.DataFrame) -> Table:

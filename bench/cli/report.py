@@ -40,10 +40,8 @@ def report(
     """(Re)build the HTML report, also while the run is going on."""
     url, waiting = built(run)
     typer.echo(f"Report: {url}")
-    while watch is not None and waiting:
-        time.sleep(watch)
-        url, waiting = built(run)
-        typer.echo(f"{waiting} cells to go" if waiting else "every cell has ended")
+    if watch is not None and waiting:
+        _follow(run, watch)
     if markdown is None and export is None:
         return
     from bench.record.copies import folder_of
@@ -59,6 +57,22 @@ def report(
             from reports.export import export as write_files
 
             typer.echo(f"Export: {len(write_files(folder, export))} files in {export}")
+
+
+def _follow(run: str, every: float) -> None:
+    """Build again until every cell has ended, or until nobody computes any."""
+    from bench.record.lease import driven
+    from bench.record.store import open_run
+
+    waiting, going = 1, True
+    while waiting and going:
+        time.sleep(every)
+        # Before the tables are read: what ended in between is in them.
+        going = driven(open_run(run))
+        _, waiting = built(run)
+        typer.echo(f"{waiting} cells to go" if waiting else "every cell has ended")
+    if waiting:
+        typer.echo("Nobody computes them now: the run's own command goes on where it stopped.")
 
 
 def built(run: str) -> tuple[str, int]:

@@ -35,6 +35,9 @@ def value(
     draws: Draws = DRAWS,
     contexts: Annotated[int, typer.Option("--contexts", min=2, help="Number of contexts.")] = 128,
     root: Root = DEFAULT_ROOT,
+    run: Annotated[
+        str | None, typer.Option("--run", help="A run folder whose report shows what was found.")
+    ] = None,
     figure: Annotated[Path | None, typer.Option("--figure", help="Draw an SVG or PNG.")] = None,
     markdown: Annotated[bool, typer.Option("--markdown", help="Tables as Markdown.")] = False,
     as_json: AsJson = False,
@@ -48,9 +51,12 @@ def value(
     from bench.core.params import UserError
     from bench.metrics import value_study as vs
     from bench.metrics.value_rates import exact_rates
+    from bench.record import layout
+    from bench.record.store import open_run
 
     if "://" in root:
         raise UserError("bench study keeps its rollouts on this machine: give --root a folder")
+    store = None if run is None else open_run(run)
     rows, rates = [], []
     questions = {t: _question(task, reward, t, contexts) for t in times}
     _say_how_long(questions, (task, reward), max(draws), Path(root) / "studies")
@@ -63,10 +69,29 @@ def value(
         rates += [] if rate is None else [(t, rate)]
     if figure is not None:
         view.draw_figure(rows, figure)
+    about = {"task": task, "reward": reward, "contexts": contexts}
+    about |= _described(next(iter(questions.values())))
+    data = json.dumps(view.as_data(about, rows, rates), indent=1)
+    if store is not None:
+        store.write(layout.value_study(_digest([task, reward])), data.encode())
+        typer.echo(f"Kept with {store.url}: 'bench report {run}' shows it.", err=True)
     if as_json:
-        typer.echo(json.dumps(view.as_data(task, reward, contexts, rows, rates), indent=1))
+        typer.echo(data)
     else:
         view.show(rows, rates, markdown)
+
+
+def _described(question: ValueQuestion) -> dict[str, Any]:
+    """What estimates of a question are compared with, and what a draw more costs each sampler."""
+    from bench.metrics import value_estimation as ve
+
+    exact = question.task.oracle(question.reward, question.strength) is not None
+    rollouts = f"{ve.REFERENCE_PARTICLES} SDE rollouts of {ve.REFERENCE_STEPS} steps per context"
+    samplers = ve.samplers(question.task)
+    return {
+        "truth": "the closed form" if exact else rollouts,
+        "rows_per_draw": {name: sampler.rows_per_draw for name, (sampler, _) in samplers.items()},
+    }
 
 
 def _say_how_long(
@@ -165,4 +190,8 @@ def _key(question: ValueQuestion, names: tuple[str, str]) -> str:
     task, reward = question.task, question.reward
     decides: list[Any] = [*names, question.t, len(question.x), task.version, reward.version]
     decides += [ve.REFERENCE_STEPS, ve.REFERENCE_PARTICLES, task.weights(), reward.weights()]
+    return _digest(decides)
+
+
+def _digest(decides: list[Any]) -> str:
     return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:12]

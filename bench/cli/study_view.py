@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,14 +28,13 @@ COLUMNS = {
     "GF, rel. RMSE": ("grad V, GF", "relative-rmse"),
 }
 GAIN = "pearson gain"
-COLOURS = {"map": "#0072b2", "glass": "#d55e00", "sde": "#009e73", "exact": "#222222"}
+FAMILIES = ("map", "glass", "sde", "exact")
+"""Of samplers that the figure shows."""
 STYLES = {1: ":", 2: "--", 4: "-"}
 
 
-def as_data(
-    task: str, reward: str, contexts: int, rows: Iterable[StudyRow], rates: Timed
-) -> dict[str, Any]:
-    """Everything as plain data, for --json."""
+def as_data(about: Mapping[str, Any], rows: Iterable[StudyRow], rates: Timed) -> dict[str, Any]:
+    """Everything as plain data, for --json and for a run; about: what was asked, and of whom."""
     slopes = [
         {"t": t, "bias_slope": r.bias_slope, "spread_slope": r.spread_slope} for t, r in rates
     ]
@@ -43,8 +42,7 @@ def as_data(
         {k: round(v, 5) if isinstance(v, float) else v for k, v in asdict(row).items()}
         for row in rows
     ]
-    head = {"task": task, "reward": reward, "contexts": contexts}
-    return {**head, "rates": slopes, "rows": figures}
+    return {**about, "rates": slopes, "rows": figures}
 
 
 def show(rows: Sequence[StudyRow], rates: Timed, markdown: bool) -> None:
@@ -158,13 +156,15 @@ def draw_figure(rows: Sequence[StudyRow], path: Path) -> None:
 
 def _curves(ax: Axes, rows: Sequence[StudyRow]) -> None:
     """Colour is the family of the sampler, line style its evaluations per draw."""
+    from reports.data.value_study import FAMILIES as colours
+
     for sampler, evaluations in _samplers(rows).items():
         family = sampler.partition("-")[0]
         own = sorted((r for r in rows if r.sampler == sampler), key=lambda r: r.draws)
-        if family not in COLOURS or evaluations not in STYLES:
+        if family not in FAMILIES or evaluations not in STYLES:
             continue
         n = [r.draws for r in own]
-        ax.plot(n, [r.value for r in own], STYLES[evaluations], c=COLOURS[family], label=sampler)
+        ax.plot(n, [r.value for r in own], STYLES[evaluations], c=colours[family], label=sampler)
         low, high = [r.low for r in own], [r.high for r in own]
-        ax.fill_between(n, low, high, color=COLOURS[family], alpha=0.08, linewidth=0)
+        ax.fill_between(n, low, high, color=colours[family], alpha=0.08, linewidth=0)
     ax.set_xscale("log", base=2)

@@ -1,14 +1,19 @@
-"""`bench track`: runs in MLflow."""
+"""`bench track`: runs in MLflow, and as folders for other trackers."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 EXAMPLE = "bench track sync runs/quickstart"
 
-group = typer.Typer(help="Project a run to MLflow.", no_args_is_help=True, epilog=EXAMPLE)
+group = typer.Typer(
+    help="Project a run to MLflow, or export it to another tracker.",
+    no_args_is_help=True,
+    epilog=EXAMPLE,
+)
 
 Run = Annotated[str, typer.Argument(help="A run folder, e.g. runs/quickstart.")]
 
@@ -35,3 +40,28 @@ def rebuild(run: Run) -> None:
     from bench.tracking.mirror import rebuild
 
     typer.echo(rebuild(open_run(run)))
+
+
+@group.command("export", epilog="bench track export runs/quickstart --to wandb --dir wandb-runs")
+def export(
+    run: Run,
+    to: Annotated[str, typer.Option("--to", help="The tracker: wandb.")] = "wandb",
+    folder: Annotated[
+        Path, typer.Option("--dir", help="Folder to write to; it is made where it is missing.")
+    ] = Path("wandb-runs"),
+    project: Annotated[
+        str, typer.Option("--project", help="Name of the project there.")
+    ] = "tiltbench",
+) -> None:
+    """Write a run for another tracker: a folder, without account or network.
+
+    A row of the run (a method at a budget) is a run there: its parameters, means of its metrics
+    with the headline among them, what it logged by step, and a picture of its samples.
+    """
+    from bench.core.params import UserError
+    from bench.record.store import open_run
+    from bench.tracking.exports import EXPORTS
+
+    if to not in EXPORTS:
+        raise UserError(f"'{to}' is no tracker that a run can be exported to: {', '.join(EXPORTS)}")
+    typer.echo(EXPORTS[to](open_run(run), folder, project))

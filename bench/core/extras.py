@@ -9,6 +9,7 @@ from bench.core.params import UserError
 EXTRAS = {
     "ray": "ray",
     "mlflow": "tracking",
+    "wandb": "wandb",
     "optuna": "sweeps",
     "peft": "lora",
     "torchvision": "images",

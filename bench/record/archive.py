@@ -39,7 +39,7 @@ TROUBLES = (tarfile.TarError, EOFError, OSError, ValueError, zlib.error, lzma.LZ
 
 
 KNOWN = re.compile(
-    rf"{_any(OF_A_RUN)}|{layout.CELLS}/[0-9a-f]+/"
+    rf"{_any(OF_A_RUN)}|{layout.value_study('[0-9a-f]+')}|{layout.CELLS}/[0-9a-f]+/"
     rf"(?:cell\.json|metrics\.json|attempts/[0-9]+/{_any(OF_AN_ATTEMPT)})"
 )
 """Files of a run that an archive holds; whatever else lies there stays."""

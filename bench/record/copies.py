@@ -15,8 +15,9 @@ from bench.record.files import RunFiles
 def folder_of(files: RunFiles, samples: bool = False) -> Iterator[Path]:
     """The folder of a run on this machine; of one elsewhere a copy, removed afterwards.
 
-    The copy holds the suite and the tables, and with `samples` those of every attempt too, which
-    are most of a run.  What is written into it stays here: hand it to `RunFiles.write`.
+    The copy holds the suite and the tables, and with `samples` those of every attempt and what it
+    logged too, which are most of a run.  What is written into it stays here: hand it to
+    `RunFiles.write`.
     """
     if files.local:
         yield files.folder
@@ -25,6 +26,6 @@ def folder_of(files: RunFiles, samples: bool = False) -> Iterator[Path]:
         folder = Path(scratch) / files.name
         names = files.file_names()
         if samples:
-            names += files.below(layout.CELLS, layout.SAMPLES)
+            names += files.below(layout.CELLS, layout.SAMPLES, layout.CURVE)
         files.fetch(names, folder)
         yield folder

@@ -180,12 +180,12 @@ class RunFiles:
         found = self.fs.ls(self.path, detail=True)
         return sorted(Path(one["name"]).name for one in found if one["type"] == "file")
 
-    def below(self, folder: str, name: str) -> list[str]:
-        """Files of a name anywhere below a folder of the run."""
+    def below(self, folder: str, *names: str) -> list[str]:
+        """Files of these names anywhere below a folder of the run."""
         found = self.fs.find(f"{self.path}/{folder}")
         prefix = self.path.lstrip("/") + "/"
         inside = [path.lstrip("/").removeprefix(prefix) for path in found]
-        return sorted(path for path in inside if Path(path).name == name)
+        return sorted(path for path in inside if Path(path).name in names)
 
     def fetch(self, names: list[str], folder: Path) -> None:
         """Copy files of the run into a folder of this machine, many at a time."""

@@ -2,6 +2,7 @@
 
 <run>/suite.yaml                                the resolved suite
 <run>/{cells, metrics, samples, results}.parquet, report.html
+<run>/value-study-<key>.json                    estimates of V and grad V, of a task and a reward
 <run>/projections.json                          what these were made from, and their checksums
 <run>/cells/<cell>/{cell.json, metrics.json}    metrics keyed by (metric, version)
 <run>/cells/<cell>/attempts/<k>/                result.json, samples.safetensors (a fit leaves
@@ -58,6 +59,11 @@ def work(cell: str) -> str:
 def shard(cell: str, name: str) -> str:
     """A file of samples in the working folder of a cell."""
     return f"{work(cell)}/{name}{SHARD}"
+
+
+def value_study(key: str) -> str:
+    """What a study of value estimates found for a task and a reward."""
+    return f"value-study-{key}.json"
 
 
 def table(name: str) -> str:

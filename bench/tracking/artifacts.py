@@ -92,13 +92,23 @@ def make_record(row: Row, metrics: Iterable[Row]) -> Record:
 
 def read_curve(store: Store, record: Record) -> list[tuple[str, float, int]]:
     """(name, value, step) of what the method logged; batches of a cell are averaged."""
-    data = store.index.beside(record.cell, record.attempt, layout.CURVE)
+    return _points(store.index.beside(record.cell, record.attempt, layout.CURVE), "curve")
+
+
+def read_losses(store: Store, fit: str) -> list[tuple[str, float, int]]:
+    """(name, value, step) of what a fit logged while it was trained."""
+    stored = store.index.last(fit)
+    data = None if stored is None else store.index.beside(fit, stored.number, layout.CURVE)
+    return _points(data, "fit")
+
+
+def _points(data: bytes | None, kind: str) -> list[tuple[str, float, int]]:
     if data is None:
         return []
     frame = pd.read_parquet(io.BytesIO(data)).groupby("step").mean()
     steps = [int(step) for step in frame.index]
     points = (
-        (f"curve/{clean(str(column))}", float(value), step)
+        (f"{kind}/{clean(str(column))}", float(value), step)
         for column in frame
         for step, value in zip(steps, frame[column], strict=True)
     )

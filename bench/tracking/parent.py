@@ -50,14 +50,28 @@ def parameters(store: Store) -> dict[str, str]:
 
 def headlines(store: Store) -> list[Headline]:
     """Of each problem the distance that decides, else the reward: means by method and budget."""
+    groups = _by_problem(store)
+    return [one for group in groups for one in _of_problem(group, several=len(groups) > 1)]
+
+
+def deciding_metrics(store: Store) -> dict[tuple[str, str, float], str]:
+    """By task, reward and strength the metric that a headline is of."""
+    found = {}
+    for group in _by_problem(store):
+        task, reward, strength = group.iloc[0][PROBLEM]
+        found[task, reward, float(strength)] = _deciding(group)
+    return found
+
+
+def _by_problem(store: Store) -> list[pd.DataFrame]:
+    """What was measured, a row per finite value, with the cell that it is of."""
     if not store.has(layout.table("metrics")):
         return []
     cells, metrics = store.table("cells"), store.table("metrics")
     kept = ["cell", "method", "budget", "budget_amount", *PROBLEM]
     known = metrics[metrics["value"].map(lambda value: math.isfinite(float(value)))]
     rows = known.merge(cells[kept].drop_duplicates(), on="cell")
-    groups = [group for _, group in rows.groupby(PROBLEM, sort=False, dropna=False)]
-    return [one for group in groups for one in _of_problem(group, several=len(groups) > 1)]
+    return [group for _, group in rows.groupby(PROBLEM, sort=False, dropna=False)]
 
 
 def _of_problem(rows: pd.DataFrame, several: bool) -> Iterable[Headline]:

@@ -25,4 +25,4 @@ def content(material: Material) -> Content:
     }
 
 
-CHAPTER = Chapter(90, "Compute", content)
+CHAPTER = Chapter(90, "Compute: the ledger", content)

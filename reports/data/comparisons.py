@@ -35,6 +35,11 @@ class Comparison:
         return self.adjusted < SIGNIFICANT
 
     @property
+    def clear_alone(self) -> bool:
+        """Whether its own interval leaves out 0, but not once all pairs of its family count."""
+        return not self.clear and self.difference.p < SIGNIFICANT
+
+    @property
     def beyond_signs(self) -> bool:
         """Whether it is clear by t alone: the exact test by signs could not say so, or did not."""
         return self.clear and sign_flip(self.difference.gaps) >= SIGNIFICANT

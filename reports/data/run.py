@@ -100,12 +100,17 @@ def tidy_metrics(metrics: pd.DataFrame) -> pd.DataFrame:
     return full.drop_duplicates(["cell", "metric", "condition"], keep="last")
 
 
-def stored_arrays(run: Path, cell: str, attempt: int) -> dict[str, np.ndarray]:
-    """The stored samples of a cell: those of `attempt`, else of the last attempt; {} if none."""
-    others = (run / layout.attempts(cell)).glob(f"*/{layout.SAMPLES}")
+def stored_file(run: Path, cell: str, name: str, attempt: int = 0) -> bytes | None:
+    """A file that `attempt` of a cell left, else the last attempt that left one; None if none."""
+    others = (run / layout.attempts(cell)).glob(f"*/{name}")
     stored = sorted((int(p.parent.name) for p in others), key=lambda k: (k != attempt, -k))
     index = Index(RunFiles(str(run.parent), run.name))
-    data = index.beside(cell, stored[0], layout.SAMPLES) if stored else None
+    return index.beside(cell, stored[0], name) if stored else None
+
+
+def stored_arrays(run: Path, cell: str, attempt: int) -> dict[str, np.ndarray]:
+    """The stored samples of a cell: those of `attempt`, else of the last attempt; {} if none."""
+    data = stored_file(run, cell, layout.SAMPLES, attempt)
     try:
         return {} if data is None else dict(load(data))
     except SafetensorError:  # from before there were checksums; pictures of it are left out

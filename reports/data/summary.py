@@ -217,7 +217,10 @@ class Entry:
         return int(self.done["n"].sum())
 
     def _floats(self, column: str) -> NDArray[np.float64]:
-        return self.done[column].to_numpy(dtype=float, na_value=math.nan)
+        found = self.done[column]
+        values = found.to_numpy()
+        # What is float already need not be looked through for missing values: half the time.
+        return values if values.dtype == float else found.to_numpy(float, na_value=math.nan)
 
     @cached_property
     def fits(self) -> int:

@@ -91,7 +91,8 @@ def _made(run: RunTables) -> list[tuple[str, str]]:
 
     rows = run.metrics.drop_duplicates(["metric", "version"])
     versions = sorted(f"{m}@{v}" for m, v in zip(rows["metric"], rows["version"], strict=True))
-    columns = {"tiltbench": "version", "torch": "torch", "device": "device", "threads": "threads"}
+    columns = {"tiltbench": "version", "torch": "torch", "python": "python"}
+    columns |= {"device": "device", "threads": "threads"}
     return [
         *((term, named(column)) for term, column in columns.items()),
         ("cells", str(len(run.cells))),

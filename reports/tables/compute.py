@@ -1,4 +1,4 @@
-"""The compute table: what was computed, what was predicted, and what was not matched."""
+"""The ledger: what every row's work was made of, what was predicted, and what was not matched."""
 
 from __future__ import annotations
 
@@ -27,6 +27,8 @@ from reports.text.numbers import DASH, rows, scientific, seconds, short, signed_
 
 SIGNS = {"forward": "fwd", "backward": "bwd", "jvp": "jvp"}
 
+OTHERS, FIT = "other units", "of the whole fit"
+
 DRIFT = 0.1
 """How far measured seconds may be from the predicted ones before the table marks it."""
 
@@ -36,6 +38,8 @@ def compute_grid(summary: Summary, problem: ProblemKey, looks: MethodLooks) -> T
     entries = summary.of(problem)
     nfe, once, time = "paper-nfe per sample", "paper-nfe once", "time"
     used = [w for w in WORK if any(e.per_sample(f"sample_{w}") > 0 for e in entries)]
+    fitted = [e for e in entries if e.mean("fit_paper_nfe") > 0]
+    trained = [w for w in WORK if any(e.mean(f"fit_{w}") > 0 for e in fitted)]
     made = [
         method_column(looks),
         *(_rows(name) for name in used),
@@ -45,13 +49,22 @@ def compute_grid(summary: Summary, problem: ProblemKey, looks: MethodLooks) -> T
         _mean("map_paper_nfe", Column("map", "of training the map it uses", once), _once),
         (Column("use", "measured / budget", "budget"), use_cell),
         (Column("drift", "measured / predicted seconds − 1", "budget"), _drift),
-        _mean("flops", Column("FLOPs", "per returned sample"), scientific),
+        _mean("model_nfe", Column("model-nfe", "per returned sample", OTHERS), short),
+        _mean("flops", Column("FLOPs", "per returned sample", OTHERS), scientific),
+        _mean(
+            "joules", Column("energy", "joules of a cell, where the device tells", OTHERS), short
+        ),
         (Column("sampling", "all samples of a cell", time), time_cell),
         (Column("per sample", "sampling / samples", time), latency_cell),
         _mean("peak_bytes", Column("peak", "peak memory of a cell", "memory"), size),
+        *(_fit_rows(name) for name in trained),
+        (Column("predicted fit", "in paper-nfe, before the run", FIT, folded=True), _predicted_fit),
+        _mean("fit_flops_total", Column("fit FLOPs", "of the whole fit", FIT, folded=True), _large),
+        _mean("fit_seconds_total", Column("fit time", "of the whole fit", FIT, folded=True), _took),
     ]
     known = {
-        "fit": has_fits(entries),
+        **dict.fromkeys(("fit", "predicted fit", "fit FLOPs", "fit time"), bool(fitted)),
+        "energy": any(e.mean("joules") > 0 for e in entries),
         "map": has_maps(entries),
         "drift": any(map(_timed, entries)),
         "FLOPs": any(e.mean("flops") > 0 for e in entries),
@@ -69,6 +82,22 @@ def _rows(name: str) -> Made:
         return grid.number(rows(count), count)
 
     return Column(SIGNS[kind], tip, f"{role} rows"), cell
+
+
+def _fit_rows(name: str) -> Made:
+    """Rows of a whole fit; hidden until asked for."""
+    role, kind = name.split("_")
+    tip = f"{kind} rows of {role}, of the whole fit"
+    column = Column(f"{role} {SIGNS[kind]}", tip, FIT, folded=True)
+    return _mean(f"fit_{name}", column, lambda value: scientific(value) if value > 0 else "·")
+
+
+def _large(value: float) -> str:
+    return scientific(value) if value > 0 else DASH
+
+
+def _took(value: float) -> str:
+    return seconds(value) if value > 0 else DASH
 
 
 def _mean(name: str, column: Column, form: Callable[[float], str]) -> Made:
@@ -89,6 +118,14 @@ def _predicted(entry: Entry) -> TableCell:
         warn=off,
         tip="the prediction differs from what was measured" if off else "",
     )
+
+
+def _predicted_fit(entry: Entry) -> TableCell:
+    """Marked as the other prediction is."""
+    predicted, measured = entry.mean("predicted_fit_paper_nfe"), entry.mean("fit_paper_nfe")
+    off = abs(predicted - measured) > 1e-6 * max(1.0, abs(measured))
+    tip = "the prediction differs from what was measured" if off else ""
+    return grid.number(_once(predicted), predicted, warn=off, tip=tip)
 
 
 def _timed(entry: Entry) -> bool:

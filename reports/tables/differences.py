@@ -13,6 +13,7 @@ from reports.tables import grid
 from reports.tables.grid import Column, RowGroup, TableCell, TableGrid, TableRow
 from reports.tables.headline import method_cell
 from reports.text.labels import budget_label
+from reports.text.leaders import BY_ITSELF
 from reports.text.numbers import DASH, decimals, fixed, probability
 
 Family = dict[tuple[str, str], Comparison]
@@ -105,7 +106,9 @@ def _notes(families: list[Family]) -> list[str]:
     ]
     adjusted = "p values are adjusted over all pairs at a budget (Holm)"
     told = f"{adjusted}; bold: clearly better at 5 %; intervals are of one difference alone"
-    return [*said, BASELINE, told, *_signs(families)]
+    alone = any(c.clear_alone for family in families for c in family.values())
+    luck = f"an interval without 0 beside a p above 0.05: {BY_ITSELF}" if alone else ""
+    return [*said, BASELINE, told, *([luck] if luck else []), *_signs(families)]
 
 
 BASELINE = (

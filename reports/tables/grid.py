@@ -45,6 +45,7 @@ class TableCell:
     colour puts a method's dot before the text, tags go behind it.  From cost the page computes
     what an image costs when the work done once is spread over the images served; a relative cell
     ("contestant" or "reference") shows that in multiples of the table's cheapest contestant.
+    shade: of a heat map, the larger the better; None for a cell without one.
     """
 
     text: str
@@ -58,6 +59,7 @@ class TableCell:
     code: bool = False
     cost: ImageCost | None = None
     relative: str = ""
+    shade: int | None = None
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from reports.figures.palette import MethodLooks
 from reports.tables import grid
 from reports.tables.grid import Column, ImageCost, RowGroup, TableCell, TableGrid, TableRow
 from reports.text.credibility import credibility_notes
-from reports.text.labels import ARROWS, budget_label
+from reports.text.labels import ARROWS, budget_label, listed
 from reports.text.numbers import DASH, decimals, fixed, percent, scientific, seconds, short
 from reports.text.price import price_note
 from reports.text.replication import replication_notes
@@ -195,7 +195,7 @@ def time_cell(entry: Entry) -> TableCell:
 def _notes(summary: Summary, problem: ProblemKey, metrics: list[str]) -> list[str]:
     """What the metrics themselves say, and whose rows are incomplete."""
     entries = summary.of(problem)
-    said = [note for metric in metrics for note in _said(entries, metric)]
+    said = _said(entries, metrics)
     troubles = [
         f"`{e.method}` at `{budget_label(e.budget)}`: {e.trouble}" for e in entries if e.trouble
     ]
@@ -220,10 +220,15 @@ def underused_note(entries: list[Entry]) -> str:
     )
 
 
-def _said(entries: list[Entry], metric: str) -> list[str]:
-    found = [e.estimates[metric] for e in entries if metric in e.estimates]
-    refused = {f.note for f in found if not f.known}
+def _said(entries: list[Entry], metrics: list[str]) -> list[str]:
+    """What estimates have to say, once for all metrics that say the same."""
+    alike: dict[tuple[str, bool], list[str]] = {}
+    for metric in metrics:
+        found = [e.estimates[metric] for e in entries if metric in e.estimates]
+        refused = {f.note for f in found if not f.known}
+        for note in grid.unique(f.note for f in found):
+            alike.setdefault((note, note in refused), []).append(f"`{metric}`")
     return [
-        f"`{metric}`{f' ({DASH})' if note in refused else ''}: {note}"
-        for note in grid.unique(f.note for f in found)
+        f"{listed(names)}{f' ({DASH})' if refused else ''}: {note}"
+        for (note, refused), names in alike.items()
     ]

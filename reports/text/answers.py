@@ -19,7 +19,7 @@ from reports.data.comparisons import (
 )
 from reports.data.summary import Entry, ProblemKey, Summary
 from reports.text.labels import budget_label, listed
-from reports.text.leaders import highest, leader
+from reports.text.leaders import BY_ITSELF, highest, leader
 from reports.text.numbers import decimals, plus_minus, probability, scientific, seconds, short
 from reports.text.price import DISAGREE
 
@@ -221,13 +221,21 @@ def told(found: Comparison, metric: str) -> str:
     sign = "+" if gap.mean > 0 else ""
     if not math.isfinite(gap.p):
         return f"{names}: {sign}{short(gap.mean)}, and no test: {UNTESTED.get(gap.test, NO_ERROR)}."
-    verdict = "clearly different" if found.clear else "these seeds cannot tell them apart"
     p = probability(found.adjusted)
     return (
         f"{names}: {sign}{short(gap.mean)} ± {short(gap.half)}, p {p if p[0] == '<' else f'= {p}'} "
         f"(adjusted over all pairs; the interval is of this one alone; {gap.pairs} repetitions): "
-        f"{verdict}."
+        f"{_verdict(found)}."
     )
+
+
+def _verdict(found: Comparison) -> str:
+    """What follows from the adjusted p, also where the interval beside it says otherwise."""
+    if found.clear:
+        return "clearly different"
+    if found.clear_alone:
+        return f"{BY_ITSELF}, so that these seeds cannot tell them apart"
+    return "these seeds cannot tell them apart"
 
 
 NO_ERROR = "one seed, and no standard errors"

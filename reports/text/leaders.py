@@ -64,6 +64,10 @@ def highest(summary: Summary, problem: ProblemKey, budget: str) -> str:
     )
 
 
+BY_ITSELF = "this pair alone would differ, but of so many pairs one may do so by luck"
+"""Where an interval leaves out 0 and the p that is adjusted over all pairs does not follow."""
+
+
 def _chance(top: Entry, entries: list[Entry], metric: str, direction: str) -> str:
     """How probable it is that the highest of so many is the best: the highest is too high."""
     chance = probability_best(top, unmarked(entries), metric, direction)
@@ -85,6 +89,8 @@ def _lead(top: Entry, entries: list[Entry], metric: str, direction: str) -> str:
     if not any(math.isfinite(c.difference.p) for c in rivals):
         return "though without intervals no lead can be tested"
     text = f"which these seeds cannot tell from {_named(rivals, metric, direction)}"
+    if any(c.clear_alone for c in rivals):
+        text += " once all pairs are allowed for"
     baseline = best_baseline(metric, direction)(others)
     found = next((c for c in rivals if c.other is baseline and c.clear), None)
     if found is None:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from reports.data.statistics import COVERAGE
 from reports.data.summary import Entry
+from reports.text.labels import listed
 from reports.text.numbers import percent
 
 FEW = 5
@@ -67,11 +68,14 @@ def _single(entries: list[Entry]) -> Iterator[str]:
 
 
 def _one_fit(entries: list[Entry]) -> Iterator[str]:
-    """A fit that several sampling seeds share is one repetition."""
+    """A fit that several sampling seeds share is one repetition; said once of all such methods."""
+    alike: dict[int, list[str]] = {}
     for entry in {e.method: e for e in entries if e.untested_fit}.values():
-        seeds = entry.done["seed"].nunique()
-        share = f"its {seeds} sampling seeds share" if seeds > 1 else "its one seed samples from"
+        alike.setdefault(int(entry.done["seed"].nunique()), []).append(f"`{entry.method}`")
+    for seeds, methods in alike.items():
+        whose, each = ("their", " each") if len(methods) > 1 else ("its", "")
+        share = f"{seeds} sampling seeds share" if seeds > 1 else "one seed samples from"
         yield (
-            f"`{entry.method}`: {share} one fit, so that there is neither an interval nor a test; "
-            "add the method again with another `fit_seed`"
+            f"{listed(methods)}: {whose} {share} one fit{each}, so that there is neither an "
+            "interval nor a test; add the method again with another `fit_seed`"
         )

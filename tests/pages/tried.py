@@ -144,6 +144,10 @@ TRIED: dict[str, Run | Plan | Read] = {
     "bench study value -t digits -r class-mixture --figure docs/value-estimation-digits.svg":
         MINUTES,
     "bench study value -t gmm-paper -r inverse --json": MINUTES,
+    "bench study value -t gmm-paper -r inverse --run runs/quickstart": MINUTES,
+    "bench report runs/quickstart --export paper/": Read("tests/reports/test_export.py writes one"),
+    "bench track export runs/quickstart --to wandb --dir wandb-runs":
+        Read("needs 60 MB of W&B; tests/tracking/test_wandb.py types it"),
     **{
         f"bench run {suite}": HOURS
         for suite in ("exactness-dimension", "exactness", "limits", "methods-digits",

@@ -11,9 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from reports.data.marks import summary_of
+from reports.data.run import load_run
 from reports.data.summary import Entry, ProblemKey
+from reports.figures.palette import looks
 from reports.html import write_page
-from reports.tables.compute import break_even
+from reports.tables.compute import FIT, break_even, compute_grid
 from tests.worlds import report_page
 from tests.worlds.made_run import make_run
 from tests.worlds.report_page import Page
@@ -144,3 +147,38 @@ def test_totals_cross_where_they_break_even(a, b, fit_a, fit_b, map_a, map_b) ->
     assert fit_a + map_a + first * a < fit_b + map_b + first * b
     if first > 1:
         assert fit_a + map_a + (first - 1) * a >= fit_b + map_b + (first - 1) * b
+
+
+def test_the_ledger_says_what_samples_and_fits_were_made_of(tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "ledger", rewards=("class-mixture",), troubles=False)
+    cells = pd.read_parquet(folder / "cells.parquet")
+    own = cells["method"] == "mfm-ft"
+    work = {"fit_flow_forward": 2e5, "fit_reward_backward": 5e4, "fit_flops_total": 3.2e9}
+    work |= {"predicted_fit_paper_nfe": 250_000.0, "fit_seconds_total": 90.0}
+    cells.assign(**{name: own * value for name, value in work.items()}).to_parquet(
+        folder / "cells.parquet"
+    )
+    summary = summary_of(load_run(folder))
+    (problem,) = summary.problems
+    table = compute_grid(summary, problem, looks(summary.colours))
+    heads = [(column.over, column.title) for column in table.columns]
+    assert ("flow rows", "fwd") in heads and ("reward rows", "fwd") in heads
+    fit = [k for k, column in enumerate(table.columns) if column.over == FIT]
+    assert [table.columns[k].title for k in fit] == [
+        *("flow fwd", "reward bwd", "predicted fit", "fit FLOPs", "fit time")
+    ]
+    assert all(table.columns[k].folded for k in fit)
+    lines = {line.cells[0].text: line.cells for line in table.groups[0].lines}
+    assert [lines["mfm-ft"][k].text for k in fit] == [
+        *("200,000", "50,000", "250,000", "3.2 × 10⁹", "90\u2009s")
+    ]
+    assert not lines["mfm-ft"][fit[2]].warn
+    assert {lines["dps"][k].text for k in fit} == {"·", "–"}
+    # What was predicted of a fit and what was measured part: marked.
+    cells["predicted_fit_paper_nfe"] = own * 200_000.0
+    cells.to_parquet(folder / "cells.parquet")
+    summary = summary_of(load_run(folder))
+    table = compute_grid(summary, problem, looks(summary.colours))
+    lines = {line.cells[0].text: line.cells for line in table.groups[0].lines}
+    place = [column.title for column in table.columns].index("predicted fit")
+    assert lines["mfm-ft"][place].warn and not lines["dps"][place].warn

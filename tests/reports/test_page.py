@@ -75,7 +75,7 @@ def test_a_partly_failed_entry_keeps_its_number_and_says_so(summary: Summary) ->
 def test_refused_metrics_are_dashes_with_the_reason(source: str, page: Page) -> None:
     why = "only 143 effective real digits under this tilt (at least 200 are needed)"
     assert re.search(rf'title="{re.escape(why)}"[^>]*><span class="value">–<', source)
-    assert f"frechet (–): {why}" in page.text
+    assert f"frechet and mmd2-features (–): {why}" in page.text
 
 
 def test_what_intervals_are_over_is_said_once_per_table(source: str, page: Page) -> None:

@@ -74,7 +74,9 @@ function pairText({ names, rows }, a, b) {
   const signed = row[0] === i ? mean : -mean;
   const gap = `${a} less ${b}: ${signed > 0 ? "+" : ""}${small(signed)}`;
   if (half === null || p === null) return `${gap}, and no test: one seed without errors, or a single fit.`;
-  const verdict = p < 0.05 ? "clearly different" : "these seeds cannot tell them apart";
+  const luck = "this pair alone would differ, but of so many pairs one may do so by luck";
+  const alone = Math.abs(mean) > half ? `${luck}, so that ` : "";
+  const verdict = p < 0.05 ? "clearly different" : `${alone}these seeds cannot tell them apart`;
   const shown = p < 0.001 ? "< 0.001" : `= ${p.toFixed(3)}`;
   return `${gap} ± ${small(half)}, p ${shown} (adjusted over all pairs; the interval is of this one alone; ${count} repetitions): ${verdict}.`;
 }
