@@ -5,8 +5,10 @@ The process serves many cells, as a worker of Ray does, and is replaced when it 
 
 from __future__ import annotations
 
+import math
 import multiprocessing as mp
 import signal
+import time
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 from types import TracebackType
@@ -14,12 +16,13 @@ from types import TracebackType
 from bench.record.attempt import Attempt, lost
 from bench.runner.cell import Job
 from bench.runner.executors.base import Sink
-from bench.runner.limits import ended, hard_limit
+from bench.runner.limits import LOOK, ended, hard_limit, memory_limit, swollen
+from bench.runner.memory import resident
 from bench.runner.stopping import go_on
 
 
 class Processes:
-    """One after another, isolated from the driver and limited in time."""
+    """One after another, isolated from the driver and limited in time and memory."""
 
     workers = 1
 
@@ -30,6 +33,19 @@ class Processes:
                 attempt = child.run(job)
                 go_on()
                 sink(attempt)
+
+
+KILLED = (
+    "its process was killed, perhaps for want of memory: lower `batch`, or let "
+    "`resources: {memory: 4GiB}` say how much it may hold"
+)
+
+
+def _look(left: float, allowed: float | None) -> float | None:
+    """Seconds until the next look at a process that may hold so much memory; None for no look."""
+    if allowed:
+        return min(left, LOOK)
+    return None if left == math.inf else left
 
 
 class Child:
@@ -52,13 +68,27 @@ class Child:
         connection = self._connection()
         connection.send(job)
         try:
-            if not connection.poll(hard_limit(job.cell)):
+            beyond = self._beyond_its_limits(job, connection)
+            if beyond is not None:
                 self._end()
-                return ended(job.cell, str(job.budget or ""))
+                return beyond
             attempt: Attempt = connection.recv()
         except (EOFError, OSError):
             return self._died(job)
         return attempt
+
+    def _beyond_its_limits(self, job: Job, connection: Connection) -> Attempt | None:
+        """Wait for the answer; the attempt of a cell that takes too long or too much memory."""
+        assert self._process is not None and self._process.pid is not None
+        budget, allowed = str(job.budget or ""), memory_limit(job.cell)
+        limit = hard_limit(job.cell)
+        end = math.inf if limit is None else time.monotonic() + limit
+        while (left := end - time.monotonic()) > 0:
+            if connection.poll(_look(left, allowed)):
+                return None
+            if allowed and (held := resident(self._process.pid)) > allowed:
+                return swollen(job.cell, budget, held)
+        return ended(job.cell, budget)
 
     def _connection(self) -> Connection:
         if self._ours is None:
@@ -77,7 +107,7 @@ class Child:
         code = self._process.exitcode or 0
         self._end()
         if code == -signal.SIGKILL:
-            return lost(job.id, "its process was killed, perhaps for want of memory")
+            return lost(job.id, KILLED)
         how = f"by {signal.Signals(-code).name}" if code < 0 else f"with exit code {code}"
         said = f"its process ended {how}, without an answer"
         return Attempt(job.id, "failed", said, budget=str(job.budget or ""))
