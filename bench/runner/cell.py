@@ -28,6 +28,7 @@ from bench.core.metering import Meter, OverBudget, TimeIsUp
 from bench.core.methods import FineTuning, Method
 from bench.core.problem import Problem
 from bench.core.returned import BadReturn, checked_fitted, checked_samples, plain_numbers
+from bench.core.secrets import redacted
 from bench.core.seeding import seed_all
 from bench.core.units import DEFAULT, UNITS
 from bench.core.values import Fitted, Samples
@@ -140,12 +141,13 @@ def said_by(error: BaseException) -> str:
         said = str(error)
     except Exception:
         said = "(its message cannot be read)"
-    return storable(said if len(said) <= LONGEST else f"{said[:LONGEST]} ...")
+    said = storable(said)  # whole: the half of a secret is not known as one
+    return said if len(said) <= LONGEST else f"{said[:LONGEST]} ..."
 
 
 def storable(text: str) -> str:
-    """A text in which what is no Unicode is written out."""
-    return text.encode("utf-8", "backslashreplace").decode()
+    """A text without secrets, in which what is no Unicode is written out."""
+    return redacted(text.encode("utf-8", "backslashreplace").decode())
 
 
 @dataclass(frozen=True)

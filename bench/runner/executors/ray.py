@@ -63,6 +63,7 @@ def cluster(address: str | None, workers: int) -> Iterator[Any]:
     os.environ.update({key: os.environ.get(key, value) for key, value in quiet.items()})
     import ray
 
+    _keep_secrets()
     # A worker that dies is answered for here; Tune would print its traceback.
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     if ray.is_initialized():
@@ -91,6 +92,17 @@ def cluster(address: str | None, workers: int) -> Iterator[Any]:
             yield ray
     finally:
         ray.shutdown()
+
+
+def _keep_secrets() -> None:
+    """Take keys of AWS out of what Tune hands to workers: Ray writes all of that into its logs.
+
+    Workers of a cluster of our own inherit them all the same; other nodes have their own.
+    """
+    from ray.tune.execution import class_cache
+
+    handed: set[str] = class_cache.ENV_VARS_TO_PROPAGATE
+    handed.difference_update([name for name in handed if name.startswith("AWS_")])
 
 
 PATIENCE = 5.0
