@@ -39,6 +39,7 @@ from bench.runner.energy import joules, spent_since
 from bench.runner.instances import Instances, instances_of
 from bench.runner.isolation import isolated
 from bench.runner.measuring import evaluate_cell, pack_samples
+from bench.runner.output import bounded_output
 from bench.runner.problems import make_fit_problem, make_problem
 from bench.runner.sampling import Sampling
 from bench.runner.shards import Shards
@@ -73,7 +74,7 @@ class Job:
         memory.keep_freed()
         memory.reset()
         started, before = time.perf_counter(), joules()
-        with isolated(self.id) as changes:
+        with isolated(self.id) as changes, bounded_output() as printed:
             try:
                 made = _fit(self) if self.cell.part == "fit" else _sample(self)
             except BaseException as error:  # the boundary: whatever a plugin raises becomes data
@@ -87,7 +88,8 @@ class Job:
             seconds=time.perf_counter() - started,
             machine=machine(self.cell.device)
             | {"joules": spent_since(before)}
-            | ({"changed": str(changes)} if changes else {}),
+            | ({"changed": str(changes)} if changes else {})
+            | ({"printed": str(printed)} if str(printed) else {}),
             budget=str(self.budget or ""),
         )
 

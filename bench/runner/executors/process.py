@@ -18,6 +18,7 @@ from bench.runner.cell import Job
 from bench.runner.executors.base import Sink
 from bench.runner.limits import LOOK, ended, hard_limit, memory_limit, swollen
 from bench.runner.memory import resident
+from bench.runner.output import Bounded, forward, take_descriptors
 from bench.runner.stopping import go_on
 
 
@@ -54,6 +55,7 @@ class Child:
     def __init__(self) -> None:
         self._process: SpawnProcess | None = None
         self._ours: Connection | None = None
+        self._shown = Bounded(None)
 
     def __enter__(self) -> Child:
         return self
@@ -66,6 +68,7 @@ class Child:
     def run(self, job: Job) -> Attempt:
         """The attempt of a job, whatever becomes of the process."""
         connection = self._connection()
+        self._shown.count = 0
         connection.send(job)
         try:
             beyond = self._beyond_its_limits(job, connection)
@@ -94,9 +97,11 @@ class Child:
         if self._ours is None:
             context = mp.get_context("spawn")
             self._ours, theirs = context.Pipe()
-            self._process = context.Process(target=serve, args=(theirs,), daemon=True)
+            printed, output = context.Pipe(duplex=False)
+            self._process = context.Process(target=serve, args=(theirs, output), daemon=True)
             self._process.start()
-            theirs.close()  # so that the end of the child is the end of the connection
+            theirs.close(), output.close()  # the end of the child is the end of what it holds
+            self._shown = forward(printed)
             self._ours.recv()  # ready: what it imports takes no cell's time
         return self._ours
 
@@ -122,8 +127,9 @@ class Child:
             process.join()
 
 
-def serve(connection: Connection) -> None:
+def serve(connection: Connection, output: Connection) -> None:
     """Run jobs until the driver has no more, or is gone."""
+    take_descriptors(output)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the driver's, who ends this process
     try:
         connection.send(None)

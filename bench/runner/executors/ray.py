@@ -56,6 +56,8 @@ def cluster(address: str | None, workers: int) -> Iterator[Any]:
         "TUNE_WARN_THRESHOLD_S": "60",
         "TUNE_DISABLE_SIGINT_HANDLER": "1",  # it would end the run as if it had finished
         "RAY_DEDUP_LOGS": "1",
+        "RAY_ROTATION_MAX_BYTES": str(2**24),  # of what a worker prints, kept once more
+        "RAY_ROTATION_BACKUP_COUNT": "1",
         "RAY_worker_niceness": "0",
         "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
         "RAY_CHDIR_TO_TRIAL_DIR": "0",  # paths that a user typed start from the working folder
