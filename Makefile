@@ -38,7 +38,7 @@ docs: $(VENV)/.documented
 # Asks the advisory service of PyPI, so it needs a network: by hand before a release, not in CI.
 audit-dependencies: $(VENV)/.tested
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check pip-audit
-	$(BIN)/python -m pip_audit --requirement constraints.txt --no-deps --disable-pip
+	$(BIN)/python -m pip_audit --strict --requirement constraints.txt --no-deps --disable-pip
 
 # hpsv2 pins packages that the tests cannot live with, so its side has an environment of its own.
 parity: $(VENV)/.tested

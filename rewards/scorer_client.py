@@ -153,6 +153,11 @@ class ScorerClient:
 def checked_url(url: str, remote: bool) -> str:
     """The address, if it may be asked; raises ValueError that says what to change."""
     parts = urlsplit(url)
+    if parts.username is not None or parts.query:
+        raise ValueError(
+            "url holds a name, a password or a query, and it is kept with every result: write "
+            "http://HOST:PORT"
+        )
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError(f"url must read http://HOST:PORT, not '{url}'")
     if not is_loopback(parts.hostname) and not remote:

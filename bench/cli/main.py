@@ -40,6 +40,7 @@ from bench.core.interrupted import Interrupted
 from bench.core.local_source import search_here
 from bench.core.names import printable
 from bench.core.params import UserError
+from bench.core.secrets import redacted
 
 VERBS: dict[str, tuple[Callable[..., None], str | None]] = {
     "run": (run.run, run.EXAMPLE),
@@ -113,6 +114,7 @@ def main() -> None:
 
 def _say(error: str) -> None:
     """The sentence for people, and as JSON where that was asked for."""
+    error = redacted(error)
     if "--json" in sys.argv:
         typer.echo(json.dumps({"error": error}))
     typer.secho(printable(f"error: {error}"), err=True, fg="red")

@@ -97,6 +97,7 @@ def _download(address: str, target: Path, expected: str) -> str:
     import fsspec
 
     from bench.core.params import UserError
+    from bench.core.secrets import redacted
     from bench.models.external import record_path
 
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -119,7 +120,7 @@ def _download(address: str, target: Path, expected: str) -> str:
         partial.unlink()
         raise UserError(f"{address} has sha256 {found}, which does not begin with {expected}")
     record = {
-        "url": address,
+        "url": redacted(address),
         "bytes": partial.stat().st_size,
         "sha256": found,
         "fetched": datetime.now(UTC).isoformat(timespec="seconds"),

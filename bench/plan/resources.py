@@ -2,9 +2,9 @@
 
 Ray schedules by it; nothing of it decides the samples.  `rows: 64` bounds the posterior draws that
 are scored or differentiated at once, for a card that others use as well.  `limit: 600` ends the
-process of a cell that has not ended after so many seconds, whatever it does.  A part of a card lets
-several cells share it.  Cells on the CPU take no card, whatever a suite says for those that have
-one.
+process of a cell that has not ended after so many seconds, whatever it does, and `memory: 16GiB`
+that of a cell which holds more of the host's memory.  A part of a card lets several cells share it.
+Cells on the CPU take no card, whatever a suite says for those that have one.
 """
 
 from __future__ import annotations

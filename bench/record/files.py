@@ -44,6 +44,7 @@ class RunFiles:
         protocols = {self.fs.protocol} if isinstance(self.fs.protocol, str) else {*self.fs.protocol}
         self.local = bool(protocols & {"file", "local"})
         self._folders = not protocols & OBJECT_STORES
+        self._opened: tuple[int, int] | None = None
 
     @property
     def url(self) -> str:
@@ -81,11 +82,34 @@ class RunFiles:
                 f"cannot write to the run folder {self.path} ({error.strerror or error}): "
                 "mend it or choose another with --root"
             ) from error
-        self.write("probe", b"")
+        self.write("probe", b"some bytes: an empty file has room on a full disk")
         self.fs.rm(f"{self.path}/probe")
+        self._opened = self._identity()
+
+    def _identity(self) -> tuple[int, int] | None:
+        """Which folder of this machine it is, whatever its name; None where there is none."""
+        if not self.local:
+            return None
+        try:
+            found = Path(self.path).stat()
+        except OSError:
+            return None
+        return found.st_dev, found.st_ino
+
+    def present(self) -> None:
+        """Raise UserError if the folder that was opened is no longer there.
+
+        Storage that was unmounted leaves an empty folder, in which a second record would begin.
+        """
+        if self._opened is not None and self._identity() != self._opened:
+            raise UserError(
+                f"the run folder {self.path} is not there any more: mount or move it back, then "
+                "repeat the command; finished cells are kept"
+            )
 
     def write(self, name: str, data: bytes) -> None:
         """Write a file of the run so that it is there whole or not at all."""
+        self.present()
         path = f"{self.path}/{name}"
         try:
             if self.local:

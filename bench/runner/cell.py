@@ -28,6 +28,7 @@ from bench.core.metering import Meter, OverBudget, TimeIsUp
 from bench.core.methods import FineTuning, Method
 from bench.core.problem import Problem
 from bench.core.returned import BadReturn, checked_fitted, checked_samples, plain_numbers
+from bench.core.secrets import redacted
 from bench.core.seeding import seed_all
 from bench.core.units import DEFAULT, UNITS
 from bench.core.values import Fitted, Samples
@@ -38,6 +39,7 @@ from bench.runner.energy import joules, spent_since
 from bench.runner.instances import Instances, instances_of
 from bench.runner.isolation import isolated
 from bench.runner.measuring import evaluate_cell, pack_samples
+from bench.runner.output import bounded_output
 from bench.runner.problems import make_fit_problem, make_problem
 from bench.runner.sampling import Sampling
 from bench.runner.shards import Shards
@@ -72,7 +74,7 @@ class Job:
         memory.keep_freed()
         memory.reset()
         started, before = time.perf_counter(), joules()
-        with isolated(self.id) as changes:
+        with isolated(self.id) as changes, bounded_output() as printed:
             try:
                 made = _fit(self) if self.cell.part == "fit" else _sample(self)
             except BaseException as error:  # the boundary: whatever a plugin raises becomes data
@@ -86,7 +88,8 @@ class Job:
             seconds=time.perf_counter() - started,
             machine=machine(self.cell.device)
             | {"joules": spent_since(before)}
-            | ({"changed": str(changes)} if changes else {}),
+            | ({"changed": str(changes)} if changes else {})
+            | ({"printed": str(printed)} if str(printed) else {}),
             budget=str(self.budget or ""),
         )
 
@@ -140,12 +143,13 @@ def said_by(error: BaseException) -> str:
         said = str(error)
     except Exception:
         said = "(its message cannot be read)"
-    return storable(said if len(said) <= LONGEST else f"{said[:LONGEST]} ...")
+    said = storable(said)  # whole: the half of a secret is not known as one
+    return said if len(said) <= LONGEST else f"{said[:LONGEST]} ..."
 
 
 def storable(text: str) -> str:
-    """A text in which what is no Unicode is written out."""
-    return text.encode("utf-8", "backslashreplace").decode()
+    """A text without secrets, in which what is no Unicode is written out."""
+    return redacted(text.encode("utf-8", "backslashreplace").decode())
 
 
 @dataclass(frozen=True)

@@ -74,3 +74,12 @@ def _host() -> int:
             return 1024 * int(found.group(1))
     unit = 1 if sys.platform == "darwin" else 1024
     return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def resident(process: int) -> int:
+    """Bytes of the host's memory that a process holds now; 0 where the system does not say."""
+    try:
+        pages = int(Path(f"/proc/{process}/statm").read_text(encoding="ascii").split()[1])
+    except (OSError, IndexError):  # no /proc, or the process has just ended
+        return 0
+    return pages * resource.getpagesize()

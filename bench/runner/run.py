@@ -243,6 +243,7 @@ def _execute(
 
 def _projected(store: Store, plan: list[Planned], outcome: Outcome) -> bool:
     """Make the tables if they are stale; False if something was damaged, which is set aside."""
+    store.present()  # or else all of it would count as damaged, and be computed again
     if not tables_are_current(store, plan):
         write_tables(store, plan)
         outcome.projected = True

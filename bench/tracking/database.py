@@ -13,6 +13,7 @@ from typing import Any
 
 from bench.core.extras import command
 from bench.core.params import UserError
+from bench.core.secrets import redacted
 from bench.record.store import Store
 
 SQLITE = "sqlite:///"
@@ -172,4 +173,5 @@ def one_sentence(store: Store) -> Iterator[None]:
         if package not in ("mlflow", "sqlalchemy", "sqlite3") and not isinstance(error, OSError):
             raise
         reason = str(error).partition("\n")[0]
-        raise UserError(f"cannot write to MLflow at {tracking_uri(store)}: {reason}") from error
+        told = f"cannot write to MLflow at {tracking_uri(store)}: {reason}"
+        raise UserError(redacted(told)) from error

@@ -11,6 +11,7 @@ from dataclasses import asdict
 from typing import Any
 
 from bench.core.cells import Planned
+from bench.core.secrets import redacted
 from bench.record.attempt import Attempt
 from bench.record.store import Store
 from bench.record.tables import cell_row, ending_of
@@ -32,7 +33,8 @@ class Guarded:
             action()
         except Exception as error:  # the boundary: tracking must never end a run
             self.broken = True
-            print(f"warning: MLflow no longer follows {self.what}: {error}", file=sys.stderr)
+            told = f"warning: MLflow no longer follows {self.what}: {error}"
+            print(redacted(told), file=sys.stderr)
 
 
 class Follower:

@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from bench.core.secrets import redacted
 from bench.record.lease import driven
 from bench.record.store import Store
 from bench.tracking.artifacts import Record, read_curve, read_files, read_records
@@ -78,7 +79,7 @@ def _project(store: Store, records: list[Record]) -> SyncReport:
     mirror.finish(max((r.finished for r in records if r.finished), default=None))
     put_models(mirror.client, mirror.experiment, mirror.parent, store)
     return SyncReport(
-        uri=tracking_uri(store),
+        uri=redacted(tracking_uri(store)),
         parent=mirror.parent,
         written=written,
         unchanged=len(records) - written,

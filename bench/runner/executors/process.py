@@ -5,8 +5,10 @@ The process serves many cells, as a worker of Ray does, and is replaced when it 
 
 from __future__ import annotations
 
+import math
 import multiprocessing as mp
 import signal
+import time
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 from types import TracebackType
@@ -14,12 +16,14 @@ from types import TracebackType
 from bench.record.attempt import Attempt, lost
 from bench.runner.cell import Job
 from bench.runner.executors.base import Sink
-from bench.runner.limits import ended, hard_limit
+from bench.runner.limits import LOOK, ended, hard_limit, memory_limit, swollen
+from bench.runner.memory import resident
+from bench.runner.output import Bounded, forward, take_descriptors
 from bench.runner.stopping import go_on
 
 
 class Processes:
-    """One after another, isolated from the driver and limited in time."""
+    """One after another, isolated from the driver and limited in time and memory."""
 
     workers = 1
 
@@ -32,12 +36,26 @@ class Processes:
                 sink(attempt)
 
 
+KILLED = (
+    "its process was killed, perhaps for want of memory: lower `batch`, or let "
+    "`resources: {memory: 4GiB}` say how much it may hold"
+)
+
+
+def _look(left: float, allowed: float | None) -> float | None:
+    """Seconds until the next look at a process that may hold so much memory; None for no look."""
+    if allowed:
+        return min(left, LOOK)
+    return None if left == math.inf else left
+
+
 class Child:
     """A process that runs jobs; another one takes its place when it has died."""
 
     def __init__(self) -> None:
         self._process: SpawnProcess | None = None
         self._ours: Connection | None = None
+        self._shown = Bounded(None)
 
     def __enter__(self) -> Child:
         return self
@@ -50,23 +68,40 @@ class Child:
     def run(self, job: Job) -> Attempt:
         """The attempt of a job, whatever becomes of the process."""
         connection = self._connection()
+        self._shown.count = 0
         connection.send(job)
         try:
-            if not connection.poll(hard_limit(job.cell)):
+            beyond = self._beyond_its_limits(job, connection)
+            if beyond is not None:
                 self._end()
-                return ended(job.cell, str(job.budget or ""))
+                return beyond
             attempt: Attempt = connection.recv()
         except (EOFError, OSError):
             return self._died(job)
         return attempt
 
+    def _beyond_its_limits(self, job: Job, connection: Connection) -> Attempt | None:
+        """Wait for the answer; the attempt of a cell that takes too long or too much memory."""
+        assert self._process is not None and self._process.pid is not None
+        budget, allowed = str(job.budget or ""), memory_limit(job.cell)
+        limit = hard_limit(job.cell)
+        end = math.inf if limit is None else time.monotonic() + limit
+        while (left := end - time.monotonic()) > 0:
+            if connection.poll(_look(left, allowed)):
+                return None
+            if allowed and (held := resident(self._process.pid)) > allowed:
+                return swollen(job.cell, budget, held)
+        return ended(job.cell, budget)
+
     def _connection(self) -> Connection:
         if self._ours is None:
             context = mp.get_context("spawn")
             self._ours, theirs = context.Pipe()
-            self._process = context.Process(target=serve, args=(theirs,), daemon=True)
+            printed, output = context.Pipe(duplex=False)
+            self._process = context.Process(target=serve, args=(theirs, output), daemon=True)
             self._process.start()
-            theirs.close()  # so that the end of the child is the end of the connection
+            theirs.close(), output.close()  # the end of the child is the end of what it holds
+            self._shown = forward(printed)
             self._ours.recv()  # ready: what it imports takes no cell's time
         return self._ours
 
@@ -77,7 +112,7 @@ class Child:
         code = self._process.exitcode or 0
         self._end()
         if code == -signal.SIGKILL:
-            return lost(job.id, "its process was killed, perhaps for want of memory")
+            return lost(job.id, KILLED)
         how = f"by {signal.Signals(-code).name}" if code < 0 else f"with exit code {code}"
         said = f"its process ended {how}, without an answer"
         return Attempt(job.id, "failed", said, budget=str(job.budget or ""))
@@ -92,8 +127,9 @@ class Child:
             process.join()
 
 
-def serve(connection: Connection) -> None:
+def serve(connection: Connection, output: Connection) -> None:
     """Run jobs until the driver has no more, or is gone."""
+    take_descriptors(output)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the driver's, who ends this process
     try:
         connection.send(None)

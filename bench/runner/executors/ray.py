@@ -20,6 +20,7 @@ from bench.runner.cell import Job
 from bench.runner.executors.base import Sink
 from bench.runner.executors.parcels import packed
 from bench.runner.executors.ray_nodes import check_nodes
+from bench.runner.executors.ray_watch import watched
 from bench.runner.nodes import Machine
 from bench.runner.stopping import listen
 
@@ -55,6 +56,8 @@ def cluster(address: str | None, workers: int) -> Iterator[Any]:
         "TUNE_WARN_THRESHOLD_S": "60",
         "TUNE_DISABLE_SIGINT_HANDLER": "1",  # it would end the run as if it had finished
         "RAY_DEDUP_LOGS": "1",
+        "RAY_ROTATION_MAX_BYTES": str(2**24),  # of what a worker prints, kept once more
+        "RAY_ROTATION_BACKUP_COUNT": "1",
         "RAY_worker_niceness": "0",
         "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
         "RAY_CHDIR_TO_TRIAL_DIR": "0",  # paths that a user typed start from the working folder
@@ -62,6 +65,7 @@ def cluster(address: str | None, workers: int) -> Iterator[Any]:
     os.environ.update({key: os.environ.get(key, value) for key, value in quiet.items()})
     import ray
 
+    _keep_secrets()
     # A worker that dies is answered for here; Tune would print its traceback.
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     if ray.is_initialized():
@@ -86,9 +90,21 @@ def cluster(address: str | None, workers: int) -> Iterator[Any]:
         ) from error
     listen()  # Ray has a handler of SIGTERM, which ends the driver without a word
     try:
-        yield ray
+        with watched(ray):
+            yield ray
     finally:
         ray.shutdown()
+
+
+def _keep_secrets() -> None:
+    """Take keys of AWS out of what Tune hands to workers: Ray writes all of that into its logs.
+
+    Workers of a cluster of our own inherit them all the same; other nodes have their own.
+    """
+    from ray.tune.execution import class_cache
+
+    handed: set[str] = class_cache.ENV_VARS_TO_PROPAGATE
+    handed.difference_update([name for name in handed if name.startswith("AWS_")])
 
 
 PATIENCE = 5.0
@@ -112,23 +128,51 @@ BACK_OFF = 2.0
 def _tune(ray: Any, jobs: list[Job], sink: Sink, workers: int, joined: bool) -> None:
     """Run all jobs; those whose workers died once more, with new workers, after a while.
 
-    What was begun in every round and never answered is lost; what was never begun stays pending.
-    A cluster that was joined is used by all its cores, and by nodes like this one.
+    What was begun in every round and never answered is lost; what was never begun stays pending,
+    and UserError says so.  A cluster that was joined is used by all its cores, and by nodes like
+    this one.
     """
     from bench.runner.executors.ray_trial import Courier, Mailbox, beside_the_driver
 
-    mailbox = beside_the_driver(ray, Mailbox)
-    courier = Courier(ray, mailbox, sink)
-    for k in range(ROUNDS):
-        left = [job for job in jobs if job.id not in courier.delivered]
-        if not left:
-            return
-        time.sleep(k and BACK_OFF * 2 ** (k - 1))
-        _round(ray, left, mailbox, courier, None if joined else workers)
-    begun = ray.get(mailbox.begun.remote())
-    for job in jobs:
-        if job.id in begun and job.id not in courier.delivered:
-            sink(lost(job.id, f"the worker died {begun[job.id]} times before it answered"))
+    with one_sentence():
+        mailbox = beside_the_driver(ray, Mailbox)
+        courier = Courier(ray, mailbox, sink)
+        for k in range(ROUNDS):
+            left = [job for job in jobs if job.id not in courier.delivered]
+            if not left:
+                return
+            time.sleep(k and BACK_OFF * 2 ** (k - 1))
+            _round(ray, left, mailbox, courier, None if joined else workers)
+        begun = ray.get(mailbox.begun.remote())
+    left = [job for job in jobs if job.id not in courier.delivered]
+    for job in left:
+        if job.id in begun:
+            died = f"the worker died {begun[job.id]} times before it answered"
+            sink(lost(job.id, f"{died}; {courier.why}" if courier.why else died))
+    never = sum(job.id not in begun for job in left)
+    if never:
+        raise UserError(
+            f"Ray could not begin {never} of {len(jobs)} cells in {ROUNDS} rounds: "
+            f"{courier.why or 'its workers ended before'}. What has finished is stored; the same "
+            "command goes on"
+        )
+
+
+@contextlib.contextmanager
+def one_sentence() -> Iterator[None]:
+    """What Ray and Tune raise, for people."""
+    from ray import tune
+    from ray.exceptions import RayError
+
+    try:
+        yield
+    except (RayError, tune.TuneError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and not isinstance(error.__cause__, RayError):
+            raise  # a fault of ours
+        raise UserError(
+            f"Ray stopped working ({said(error)}): what has finished is stored; the same "
+            "command goes on"
+        ) from error
 
 
 def _round(ray: Any, jobs: list[Job], mailbox: Any, courier: Any, workers: int | None) -> None:
@@ -156,12 +200,10 @@ def _round(ray: Any, jobs: list[Job], mailbox: Any, courier: Any, workers: int |
         )
         try:
             tuner.fit()
-        except (RayError, tune.TuneError) as error:
-            if courier.error is None:
-                raise UserError(
-                    f"Ray stopped working ({said(error)}): what has finished is stored; the same "
-                    "command goes on"
-                ) from error
+        except (RayError, tune.TuneError, RuntimeError) as error:
+            # Tune gives up on what it does not know; the next round begins anew.
+            if courier.error is None and not courier.understands(str(error)):
+                raise
     if courier.error is not None:
         raise courier.error
 

@@ -16,7 +16,7 @@ from bench.core import plugins
 from bench.core.params import UserError
 from bench.record.attempt import Attempt
 from bench.runner.cell import Job
-from bench.runner.limits import ended, hard_limit
+from bench.runner.limits import bounded, ended, hard_limit
 from bench.runner.nodes import Machine, differences, lacking
 
 
@@ -31,9 +31,9 @@ class Mailbox:
     def begin(self, cell: str, limit: float, ended: Attempt) -> Attempt | None:
         """A worker begins a cell, and ends after `limit` seconds, which is then its attempt.
 
-        Returns that attempt if the worker before this one has done so.
+        Returns the attempt that the worker before this one has left, or was ended with.
         """
-        before = self.overdue(cell)
+        before = self.take(cell) or self.overdue(cell)
         self._begun[cell] = self._begun.get(cell, 0) + 1
         self._open[cell] = time.monotonic(), limit, ended
         return before
@@ -57,11 +57,15 @@ class Mailbox:
 
 
 def beside_the_driver(ray: Any, mailbox: type[Mailbox]) -> Any:
-    """A mailbox on the driver's own node: on another one it would be lost with that node."""
+    """A mailbox on the driver's own node: on another one it would be lost with that node.
+
+    One that Ray ends for want of memory comes back empty; what it held is computed again.
+    """
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    return ray.remote(mailbox).options(num_cpus=0, scheduling_strategy=here).remote()
+    again = {"max_restarts": -1, "max_task_retries": -1}
+    return ray.remote(mailbox).options(num_cpus=0, scheduling_strategy=here, **again).remote()
 
 
 class CellTrainable(tune.Trainable):  # type: ignore[misc]  # ray is untyped
@@ -88,9 +92,16 @@ class CellTrainable(tune.Trainable):  # type: ignore[misc]  # ray is untyped
             return {"cell": self.cell, "refused": _refusal(ray, objections[0]), "done": True}
         limit = hard_limit(job.cell) or math.inf
         begin = self.mailbox.begin.remote(self.cell, limit, ended(job.cell, str(job.budget or "")))
-        attempt = ray.get(begin) or within(limit, job)
-        ray.get(self.mailbox.put.remote(self.cell, attempt))
+        with bounded(job, self._post):
+            attempt = ray.get(begin) or within(limit, job)
+        self._post(attempt)
         return {"cell": self.cell, "status": attempt.status, "done": True}
+
+    def _post(self, attempt: Attempt) -> None:
+        """Leave an attempt in the mailbox, and wait until it is there."""
+        import ray
+
+        ray.get(self.mailbox.put.remote(attempt.cell, attempt))
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Take the next cell; a cell seeds all its randomness, so nothing else needs a reset."""
@@ -153,7 +164,14 @@ class Courier(tune.Callback):  # type: ignore[misc]  # ray is untyped
     def __init__(self, ray: Any, mailbox: Any, sink: Any) -> None:
         self._ray, self._mailbox, self._sink = ray, mailbox, sink
         self.delivered: set[str] = set()
+        self.why = ""
         self.error: Exception | None = None
+
+    def understands(self, told: str) -> bool:
+        """Whether Ray has said of what a worker died, so that a user can mend it; kept in `why`."""
+        found = [said for known, said in CAUSES.items() if known in told]
+        self.why = found[0] if found else self.why
+        return bool(found)
 
     def __getstate__(self) -> dict[str, Any]:
         """Tune pickles its callbacks for a restore that never happens here; the sink stays."""
@@ -169,8 +187,11 @@ class Courier(tune.Callback):  # type: ignore[misc]  # ray is untyped
         self._deliver(self._ray.get(self._mailbox.take.remote(result["cell"])))
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """Called by Tune for a worker that died for good; it may have been ended at its limit."""
-        self._deliver(self._ray.get(self._mailbox.overdue.remote(trial.config["cell"])))
+        """Called by Tune for a worker that died for good; it may have been ended at a limit."""
+        cell = trial.config["cell"]
+        self.understands(str(trial.get_error() or ""))
+        left = self._ray.get(self._mailbox.take.remote(cell))
+        self._deliver(left or self._ray.get(self._mailbox.overdue.remote(cell)))
 
     def _deliver(self, attempt: Attempt | None) -> None:
         if attempt is None or self.error is not None:
@@ -180,6 +201,14 @@ class Courier(tune.Callback):  # type: ignore[misc]  # ray is untyped
             self._sink(attempt)
         except Exception as error:  # raised again by the driver once Tune has wound down
             self.error = error
+
+
+CAUSES = {
+    "low on memory": "a worker died for want of memory on its node, where Ray ends workers before "
+    "the system does: run fewer cells at once (--workers, or `resources: {memory: 4GiB}` in the "
+    "suite), or lower `batch`",
+}
+"""What is said of a worker's death for what Ray says of it."""
 
 
 def quiet_run(name: str, scratch: str, courier: Courier, retries: int = 2) -> tune.RunConfig:
