@@ -20,6 +20,9 @@ WORK = tuple(f"{role}_{kind}" for role in ROLES for kind in KINDS)
 COUNTED = {unit.column: NAN for unit in UNITS.values() if not unit.timed}
 """Cost per returned sample in every unit that the same work always costs."""
 
+MADE = ("device", "version", "torch", "python", "commit", "processor")
+"""With what a cell was made, as its attempt says it."""
+
 CELLS: dict[str, Unknown] = {
     "schema": NAN,
     "cell": "",
@@ -76,6 +79,8 @@ CELLS: dict[str, Unknown] = {
     "version": "",
     "torch": "",
     "python": "",
+    "commit": "",
+    "processor": "",
     "info": "{}",
     "attempt": 0.0,
     "finished": "",

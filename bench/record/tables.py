@@ -183,10 +183,7 @@ def _measured(stored: Stored | None) -> dict[str, Any]:
         "warmup_seconds": attempt.warmup if ran else None,
         "joules": machine.get("joules"),
         "peak_bytes": attempt.work.get("peak_bytes"),
-        **{
-            name: machine.get(name, "")
-            for name in ("device", "version", "torch", "python", "finished")
-        },
+        **{name: machine.get(name, "") for name in (*columns.MADE, "finished")},
         "attempt": None if stored is None else stored.number,
     }
 

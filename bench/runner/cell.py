@@ -27,6 +27,7 @@ from bench.core.integrate import filled
 from bench.core.metering import Meter, OverBudget, TimeIsUp
 from bench.core.methods import FineTuning, Method
 from bench.core.problem import Problem
+from bench.core.provenance import commit, processor
 from bench.core.returned import BadReturn, checked_fitted, checked_samples, plain_numbers
 from bench.core.secrets import redacted
 from bench.core.seeding import seed_all
@@ -175,6 +176,8 @@ def machine(device: str = "cpu") -> dict[str, Any]:
         "version": version("tiltbench"),
         "torch": torch.__version__,
         "python": platform.python_version(),
+        "commit": commit(),
+        "processor": processor(),
         "host": platform.node(),
         "process": os.getpid(),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),

@@ -100,6 +100,22 @@ def tidy_metrics(metrics: pd.DataFrame) -> pd.DataFrame:
     return full.drop_duplicates(["cell", "metric", "condition"], keep="last")
 
 
+def weights_of(run: RunTables) -> dict[str, str]:
+    """By name the checksums that the cells of a run are identified by; one cell per problem.
+
+    {} for a run whose cells are not on this machine.
+    """
+    found: dict[str, str] = {}
+    for cell in run.cells.drop_duplicates(["task", "reward"])["cell"]:
+        path = run.path / layout.cell_file(cell)
+        try:
+            known = json.loads(path.read_text(encoding="utf-8"))["weights"]
+            found |= {str(name): str(sha) for name, sha in known.items()}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            continue
+    return found
+
+
 def stored_file(run: Path, cell: str, name: str, attempt: int = 0) -> bytes | None:
     """A file that `attempt` of a cell left, else the last attempt that left one; None if none."""
     others = (run / layout.attempts(cell)).glob(f"*/{name}")

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from reports.data.entries import summarise
-from reports.data.run import RunTables, load_run
+from reports.data.run import RunTables, load_run, weights_of
 from reports.data.statistics import Difference, MeanInterval, difference, holm
 from reports.data.summary import Entry, Summary
 
@@ -92,12 +92,13 @@ def _made(run: RunTables) -> list[tuple[str, str]]:
     rows = run.metrics.drop_duplicates(["metric", "version"])
     versions = sorted(f"{m}@{v}" for m, v in zip(rows["metric"], rows["version"], strict=True))
     columns = {"tiltbench": "version", "torch": "torch", "python": "python"}
-    columns |= {"device": "device", "threads": "threads"}
+    columns |= {name: name for name in ("commit", "device", "processor", "threads")}
     return [
         *((term, named(column)) for term, column in columns.items()),
         ("cells", str(len(run.cells))),
         ("suite", hashlib.sha256(run.suite_text.encode()).hexdigest()[:12]),
         ("metrics", ", ".join(versions)),
+        ("weights", ", ".join(f"{k}@{v[:12]}" for k, v in sorted(weights_of(run).items()))),
     ]
 
 

@@ -16,7 +16,7 @@ from reports.figures import sweep as figures
 from reports.figures.palette import MethodLook
 from reports.figures.palette import looks as choose_looks
 from reports.tables.grid import Column, RowGroup, TableCell, TableGrid, TableRow, number, text
-from reports.text.labels import ARROWS
+from reports.text.labels import ARROWS, listed
 from reports.text.numbers import DASH, percent, short
 
 PROBLEM = ["task", "reward", "budget"]
@@ -136,6 +136,26 @@ def _gain(row: dict[Any, Any]) -> float:
     return float(change if row["direction"] == "maximize" else 0.0 - change)
 
 
+ENOUGH = 30
+"""Trials below which the share of a parameter is a guess: a forest is fitted to as many points."""
+
+
+def _few_trials(trials: pd.DataFrame) -> Iterator[str]:
+    """What so few trials cannot say of parameters, and that they were drawn at random."""
+    counts = trials[trials["state"] == "complete"].groupby("method", sort=False).size()
+    few = {str(method): int(count) for method, count in counts.items() if count < ENOUGH}
+    if few:
+        told = listed([f"{count} of `{method}`" for method, count in few.items()])
+        yield (
+            f"Shares of parameters rest on {told} trials: below {ENOUGH} they are guesses. A model-"
+            f"based sampler draws its first {STARTUP} trials at random, unless `startup` says less."
+        )
+
+
+STARTUP = 10
+"""Of `tpe` and `gp` by default (sweeps/samplers.py; a test holds the two together)."""
+
+
 def _notes(trials: pd.DataFrame, tuning: pd.DataFrame) -> Iterator[str]:
     """What a reader should know before trusting the table."""
     for method, own in trials.groupby("method", sort=False):
@@ -143,6 +163,7 @@ def _notes(trials: pd.DataFrame, tuning: pd.DataFrame) -> Iterator[str]:
         lost = [f"{counts[s]} {s}" for s in ("pruned", "fail", "running") if s in counts]
         if lost:
             yield f"`{method}`: of {len(own)} trials, {', '.join(lost)}."
+    yield from _few_trials(trials)
     if len(tuning):
         work = tuning.drop_duplicates("method")["tuning_work"]
         spread = 1 - work.min() / work.max()

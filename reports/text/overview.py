@@ -12,7 +12,7 @@ import pandas as pd
 
 from bench.core.units import UNITS
 from bench.record.statuses import STATUSES
-from reports.data.run import RunTables, conditions_of
+from reports.data.run import RunTables, conditions_of, weights_of
 from reports.data.summary import Entry, Summary
 from reports.figures.palette import MethodLooks
 from reports.tables import grid
@@ -160,6 +160,16 @@ def _computing(cells: pd.DataFrame) -> str:
     return told + (f"; {seconds(fitted)} in fits" if told and fitted > 0 else "")
 
 
+def _weights(run: RunTables) -> Facts:
+    """The networks behind the cells, by the SHA-256 of their files, or of what decides them."""
+    told = [f"`{name}` {sha[:SHOWN]}" for name, sha in sorted(weights_of(run).items())]
+    return [("weights (SHA-256)", ", ".join(told))]
+
+
+SHOWN = 16
+"""Characters of a checksum; `cell.json` of every cell has all of it."""
+
+
 def reproduction(run: RunTables) -> Facts:
     """Versions and machine."""
     cells = run.cells
@@ -169,8 +179,11 @@ def reproduction(run: RunTables) -> Facts:
         ("torch", ", ".join(grid.unique(cells["torch"]))),
         ("python", ", ".join(grid.unique(cells["python"]))),
         ("device", ", ".join(grid.unique(cells["device"]))),
+        ("processor", ", ".join(grid.unique(cells["processor"]))),
+        ("commit", ", ".join(grid.unique(cells["commit"]))),
         ("threads per cell", ", ".join(map(str, threads))),
         ("cells", str(len(cells))),
         ("computing", _computing(cells)),
+        *_weights(run),
     ]
     return [(term, text) for term, text in facts if text]

@@ -4,6 +4,7 @@ import json
 import math
 from dataclasses import replace
 
+import pandas as pd
 import pytest
 
 from bench.core.params import UserError
@@ -12,9 +13,11 @@ from bench.plan.expand import expand
 from bench.plan.suite import build_suite
 from bench.record.store import Store
 from bench.runner.executors.inline import Inline
+from reports.tables import sweep as report
 from sweeps.apply import apply
 from sweeps.cell_ends import CellEnds
 from sweeps.dashboard import SQLITE
+from sweeps.samplers import GP, TPE
 from sweeps.spec import TUNING_SEED, checked
 from tests.worlds import toy_sweeps
 from tests.worlds.toy_sweeps import TOY, sweep
@@ -153,3 +156,13 @@ def test_a_method_without_a_single_good_trial_is_named(tmp_path):
     tuned = tune_first(build_suite(content), str(tmp_path), Inline, Silent(), said.append)
     assert tuned.suite.blocks[0].methods == ["adrift"]
     assert any("no trial of adrift on gmm-paper, linear ended with a finite" in t for t in said)
+
+
+def test_the_page_says_what_so_few_trials_cannot():
+    states = ["complete"] * 6 + ["fail"]
+    trials = pd.DataFrame({"method": ["dps"] * 7, "state": states})
+    notes = " ".join(report._notes(trials, pd.DataFrame()))
+    assert "rest on 6 of `dps` trials" in notes and "of 7 trials, 1 fail" in notes
+    enough = pd.DataFrame({"method": ["dps"] * report.ENOUGH, "state": "complete"})
+    assert not list(report._notes(enough, pd.DataFrame()))
+    assert {TPE().startup, GP().startup} == {report.STARTUP}
