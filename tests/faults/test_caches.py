@@ -62,7 +62,7 @@ def test_records_of_our_own_are_read_or_one_sentence(tmp_path, data):
     external.record_path(path).write_bytes(data)
     with pytest.raises(UserError, match=r"x\.bin\.json is damaged .*bench prefetch --again"):
         external.recorded(path)
-    with pytest.raises(UserError, match="is damaged .*: mend it"):
+    with pytest.raises(UserError, match=r"is damaged .*: mend it"):
         own_json(external.record_path(path), "mend it")
 
 
