@@ -97,7 +97,12 @@ def _runs(root: str) -> list[dict[str, Any]]:
     found = []
     for suite in sorted(Path(root).glob("*/suite.yaml")):
         table = suite.parent / "cells.parquet"
-        statuses = list(pd.read_parquet(table).status) if table.exists() else list[str]()
+        try:
+            statuses = list(pd.read_parquet(table).status) if table.exists() else list[str]()
+        except (OSError, ValueError, AttributeError):
+            told = f"its {table.name} is damaged: 'bench report {suite.parent}' makes it again"
+            found.append(_own(suite.parent.name, told, str(root)))
+            continue
         counts = ", ".join(f"{n} {status}" for status, n in sorted(Counter(statuses).items()))
         found.append(_own(suite.parent.name, counts or "nothing has finished yet", str(root)))
     return found

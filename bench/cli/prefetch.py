@@ -69,8 +69,8 @@ def _fetch(name: str, source: str | None, sha256: str | None, again: bool) -> No
 
     known = entry(name)
     target = cache_folder() / known.file
-    record = recorded(target)
-    if target.is_file() and record is not None and not again:
+    record = None if again else recorded(target)
+    if target.is_file() and record is not None:
         typer.echo(f"{name}: here, sha256 {record['sha256']}")
         return
     found = _download(_address(known.file, known.url, source), target, sha256 or known.sha256)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -158,13 +159,15 @@ def _cached_rollouts(
     question: ValueQuestion, names: tuple[str, str], folder: Path
 ) -> dict[str, Tensor]:
     """V and grad V from all rollouts and from each half, read from `folder` or made."""
+    from safetensors import SafetensorError
     from safetensors.torch import load_file, save_file
 
     from bench.metrics import value_estimation as ve
 
     path = _kept(question, names, folder)
     if path.is_file():
-        return dict(load_file(path))
+        with suppress(SafetensorError, OSError):  # damaged: made again, and said below
+            return dict(load_file(path))
     steps, particles = ve.REFERENCE_STEPS, ve.REFERENCE_PARTICLES
     typer.echo(
         f"  {particles} rollouts of {steps} steps per context (kept in {path}) ...", err=True

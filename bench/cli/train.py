@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from bench.core.own_files import own_json
 from bench.core.params import UserError
 
 if TYPE_CHECKING:
@@ -184,7 +185,8 @@ class Training:
         identity = self._subject.identity()
         own = json.loads(json.dumps({**asdict(self.recipe), **identity}))
         path = self.folder / "recipe.json"
-        found = json.loads(path.read_text(encoding="utf-8")) if path.exists() else own
+        mend = "choose another folder with --to, or restore the file"
+        found = own_json(path, mend) if path.exists() else own
         # what a recipe did not say when it was written is what it says by default today
         found = {**_defaults(self.recipe), **found}
         changed = sorted(k for k in own.keys() | found.keys() if own.get(k) != found.get(k))

@@ -7,6 +7,8 @@ honestly is a row without a value and with the reason.
 
 from __future__ import annotations
 
+import hashlib
+import io
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -54,6 +56,9 @@ class Folder:
         return any(one.lossy for one in self.survey.seen)
 
 
+DIGEST = 32
+"""Bytes of a SHA-256."""
+
 SHARD = 512
 """Pictures whose features are kept together while a folder is read: whole batches of an encoder."""
 
@@ -68,8 +73,8 @@ def folder_features(folder: Folder, encoder: Encoder) -> Array:
     known = (encoder.name, f"v{encoder.version}", encoder.weights[:12] or "none")
     name = f"{'-'.join((folder.digest[:20], *known))}.npy"
     path = external.cache_folder() / "features" / name
-    if path.is_file():
-        return np.asarray(np.load(path), dtype=np.float64)
+    if (known_already := _read(path)) is not None:
+        return known_already
     starts = range(0, len(folder.paths), SHARD)
     shards = [path.with_suffix(f".{start:08d}-{start + SHARD:08d}.npy") for start in starts]
     found = np.concatenate(
@@ -89,15 +94,31 @@ def _features(folder: Folder, encoder: Encoder, start: int) -> Array:
 
 
 def _kept(path: Path, make: Callable[[], Array]) -> Array:
-    """The array of a file, made and written where there is none."""
-    if not path.is_file():
-        _keep(path, make())
-    return np.asarray(np.load(path), dtype=np.float64)
+    """The array of a file, made and written where there is none that can be believed."""
+    if (found := _read(path)) is not None:
+        return found
+    made = make()
+    _keep(path, made)
+    return np.asarray(made, dtype=np.float64)
 
 
 def _keep(path: Path, found: Array) -> None:
-    with atomic.writing(path) as stream:
-        np.save(stream, found)
+    """As NumPy writes it, which reads no further, and the SHA-256 of that behind it."""
+    stream = io.BytesIO()
+    np.save(stream, found)
+    data = stream.getvalue()
+    atomic.write(path, data + hashlib.sha256(data).digest())
+
+
+def _read(path: Path) -> Array | None:
+    """The array of a file; None where there is none, or one that is not as it was written."""
+    if not path.is_file():
+        return None
+    whole = path.read_bytes()
+    data, digest = whole[:-DIGEST], whole[-DIGEST:]
+    if hashlib.sha256(data).digest() != digest:
+        return None
+    return np.asarray(np.load(io.BytesIO(data), allow_pickle=False), dtype=np.float64)
 
 
 def metric_rows(

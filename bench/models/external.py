@@ -7,7 +7,6 @@ cache with a record of its SHA-256; a run then reads it from there, or from a pa
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from bench.core.own_files import own_json
 from bench.core.params import UserError, nearest
 from bench.models import tensor_files
 from bench.models.averages import choose
@@ -166,8 +166,7 @@ def recorded(path: Path) -> dict[str, Any] | None:
     found = record_path(path)
     if not found.is_file():
         return None
-    record: dict[str, Any] = json.loads(found.read_text(encoding="utf-8"))
-    return record
+    return own_json(found, "fetch the file again with 'bench prefetch --again'")
 
 
 def file_digest(path: Path) -> str:

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from bench.core.own_files import own_json
 from bench.core.params import UserError
 from bench.models.autoencoder import Code
 from bench.models.external import file_digest
@@ -79,7 +80,7 @@ class LatentShards:
                 "'bench prepare latents' run to its end"
             )
         self.digest = file_digest(path)
-        index = json.loads(path.read_text(encoding="utf-8"))
+        index = own_json(path, "run 'bench prepare latents' again, which writes it")
         if index.get("format") != FORMAT:
             raise UserError(f"{path} is of another format: encode the pictures again")
         self.hashes: list[str] = index.pop("shards")

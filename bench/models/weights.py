@@ -6,13 +6,13 @@ TILTBENCH_WEIGHTS may name a folder that is searched before the package's own.
 
 from __future__ import annotations
 
-import json
 import os
 from functools import cache
 from pathlib import Path
 
 from torch import Tensor, nn
 
+from bench.core.own_files import own_json
 from bench.core.params import UserError
 from bench.models import tensor_files
 from bench.models.external import file_digest, load_strictly
@@ -73,7 +73,7 @@ def training(name: str) -> dict[str, float]:
     recipe = find(name).with_suffix(".json")
     if not recipe.is_file():
         return {}
-    spent: dict[str, float] = json.loads(recipe.read_text(encoding="utf-8")).get("training", {})
+    spent: dict[str, float] = own_json(recipe, "train again, or restore it").get("training", {})
     return spent
 
 

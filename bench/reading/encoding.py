@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from bench.core import atomic
+from bench.core.own_files import own_json
 from bench.core.params import UserError
 from bench.models import latents
 from bench.models.external import file_digest
@@ -144,7 +145,7 @@ def _agree(recipe: Recipe, to: Path) -> None:
     if not path.is_file():
         _write_json(path, own)
         return
-    known = json.loads(path.read_text(encoding="utf-8"))
+    known = own_json(path, "remove it, and the shards beside it, then encode again")
     different = sorted(key for key in own if known.get(key) != own[key])
     if different:
         raise UserError(

@@ -3,8 +3,9 @@
 The file `driver.lease` is written only where there is none; an object store refuses the second of
 two drivers itself (S3: If-None-Match).  Its driver renews it while it lives.  One that was killed
 leaves a lease that nobody renews: after EXPIRES seconds of the store's own clock, or at once if its
-process is known to be dead, the next driver takes it over.  Two drivers that take over the same
-lease in the same second settle it by reading back whose it is.
+process is known to be dead, the next driver takes it over.  Clocks jump: before a lease is taken
+over for its age it is watched until it would have been renewed, by a clock that only runs on.  Two
+drivers that take over the same lease in the same second settle it by reading back whose it is.
 """
 
 from __future__ import annotations
@@ -105,7 +106,7 @@ def driven(files: RunFiles) -> bool:
     if files.local:
         return held(files.folder)
     holder = _holder(files)
-    return holder is not None and not holder.dead and _seconds_silent(files) < EXPIRES
+    return holder is not None and not holder.dead and abs(_seconds_silent(files)) < EXPIRES
 
 
 def _take(files: RunFiles, holder: Holder) -> None:
@@ -113,11 +114,12 @@ def _take(files: RunFiles, holder: Holder) -> None:
     if files.create(LEASE, holder.data()):
         return
     before = _holder(files)
-    if before is not None:
+    if before is not None and not before.dead:
         silent = _seconds_silent(files)
-        if not before.dead and silent < EXPIRES:
+        if 0 <= silent < EXPIRES or _is_renewed(files):
+            seen = f"{silent:.0f} s ago" if 0 <= silent < EXPIRES else "just now"
             raise UserError(
-                f"another driver runs '{files.name}' ({before}, {silent:.0f} s ago): wait for it "
+                f"another driver runs '{files.name}' ({before}, {seen}): wait for it "
                 f"or end it; what a killed one leaves is free after {EXPIRES:.0f} s"
             )
     files.remove(LEASE)
@@ -125,6 +127,16 @@ def _take(files: RunFiles, holder: Holder) -> None:
     time.sleep(SETTLE)
     if not taken or _holder(files) != holder:
         raise UserError(f"another driver has just taken '{files.name}' over: wait for it")
+
+
+def _is_renewed(files: RunFiles) -> bool:
+    """Whether a lease whose stamp is old, or of the future, is renewed within its time."""
+    before, end = files.modified(LEASE), time.monotonic() + RENEW + SETTLE
+    while time.monotonic() < end:
+        time.sleep(min(0.5, RENEW))
+        if files.modified(LEASE) != before:
+            return True
+    return False
 
 
 def _renew(files: RunFiles, holder: Holder, ended: threading.Event) -> None:

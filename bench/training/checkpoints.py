@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -29,12 +30,18 @@ class Checkpoints:
             old.unlink()
 
     def last(self) -> TrainingState | None:
-        """The latest state, on the CPU; None in a new folder."""
-        files = self._files()
-        if not files:
-            return None
-        state: TrainingState = torch.load(files[-1], map_location="cpu", weights_only=True)
-        return state
+        """The latest state that can be read, on the CPU; None where there is none.
+
+        A damaged one is set aside, and the training goes on from the one before it.
+        """
+        for file in reversed(self._files()):
+            try:
+                state: TrainingState = torch.load(file, map_location="cpu", weights_only=True)
+            except (RuntimeError, UnpicklingError, EOFError, ValueError, KeyError):
+                file.replace(file.with_name(f"{file.name}.damaged"))
+            else:
+                return state
+        return None
 
     def _files(self) -> list[Path]:
         return sorted(self.folder.glob("step-*.pt"))

@@ -74,7 +74,7 @@ def test_a_folder_that_goes_away_is_not_begun_anew(tmp_path, emptied):
     whole = tables(run(tmp_path / "whole")[0])
     root = tmp_path / "root"
     suite = build_suite(CONTENT)
-    with pytest.raises(UserError, match="is not there any more.*mount or move it back"):
+    with pytest.raises(UserError, match=r"is not there any more.*mount or move it back"):
         run_suite(suite, Store(str(root), "cheap"), Inline, Moving(root, emptied))
     assert not list(root.glob("**/result.json")), "a second record beside the first"
     away = tmp_path / "away"

@@ -180,6 +180,7 @@ def test_what_a_killed_driver_left_is_taken_over(bucket, monkeypatch, case):
         return
     if case == "expired":
         monkeypatch.setattr(lease, "EXPIRES", 0.0)
+        monkeypatch.setattr(lease, "RENEW", 0.05)
     else:
         files.write(lease.LEASE, b"{")
     with leased(files):
