@@ -257,7 +257,11 @@ def _table(path: Path, columns: Columns, name: str) -> Any:
         raise UserError(
             f"the column {words[0]} of {path} holds no numbers: leave it out, or name it as labels"
         )
+    if not columns:
+        raise UserError(f"{path} has no columns of numbers beside its labels: add some")
     parts = [np.asarray(value, dtype=np.float64) for value in columns.values()]
+    if not len(parts[0]):
+        raise UserError(f"{path} has no rows: add some")
     return np.concatenate([part.reshape(len(part), -1) for part in parts], axis=1)
 
 

@@ -24,7 +24,9 @@ from pathlib import Path
 
 from bench.core.params import UserError, parse_name, respelled
 from bench.plan.suite import build_suite, load_suite, shipped
-from tests.faults.foreign_files import Archives, arrays, pictures, prompts
+from tests.faults.foreign_archives import Archives
+from tests.faults.foreign_arrays import arrays
+from tests.faults.foreign_files import pictures, prompts
 from tests.faults.mutation import mutated
 from tests.faults.watch import Watch
 from tests.worlds.cheap_run import assert_same, run, tables

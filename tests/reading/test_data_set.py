@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pytest
 import torch
@@ -208,3 +209,14 @@ def test_columns_of_parquet_are_read_alike_however_they_are_stored(tmp_path):
     pq.write_table(pa.table({"a": [1.5, None, 2.5]}), path)
     with pytest.raises(UserError, match="holds no numbers"):
         read_data_set(str(path))
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [(lambda frame: frame[["label"]], "no columns of numbers"), (lambda f: f.iloc[:0], "no rows")],
+)
+def test_a_table_with_nothing_in_it_is_one_sentence(tmp_path, change, says):
+    frame = pd.DataFrame({"a": [0.5, 1.5], "label": ["x", "y"]})
+    change(frame).to_parquet(tmp_path / "x.parquet")
+    with pytest.raises(UserError, match=says):
+        read_data_set(str(tmp_path / "x.parquet"), "label")

@@ -100,7 +100,8 @@ class Child:
             printed, output = context.Pipe(duplex=False)
             self._process = context.Process(target=serve, args=(theirs, output), daemon=True)
             self._process.start()
-            theirs.close(), output.close()  # the end of the child is the end of what it holds
+            for end in (theirs, output):  # so that the child's end is the end of both
+                end.close()
             self._shown = forward(printed)
             self._ours.recv()  # ready: what it imports takes no cell's time
         return self._ours
