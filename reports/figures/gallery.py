@@ -206,8 +206,9 @@ def _points(
 ) -> None:
     look, x = looks[shown.entry.method], shown.arrays["x"][:PLOTTED]
     if behind is not None:
-        axis.scatter(*behind[:PLOTTED, :2].T, s=11, color="#bdbdbd", linewidths=0, rasterized=True)
-    axis.scatter(*x[:, :2].T, s=5, color=look.colour, alpha=0.5, linewidths=0, rasterized=True)
+        grey = behind[:PLOTTED]
+        axis.scatter(grey[:, 0], grey[:, 1], 11, "#bdbdbd", linewidths=0, rasterized=True)
+    axis.scatter(x[:, 0], x[:, 1], 5, look.colour, alpha=0.5, linewidths=0, rasterized=True)
     axis.spines[:].set_visible(False)
     axis.set_title(_wrapped(shown.entry.method), color=look.ink, fontsize=8)
     axis.set(xlim=limits[:, 0], ylim=limits[:, 1], xticks=[], yticks=[], xlabel="", ylabel="")
