@@ -16,11 +16,17 @@ from reports.chapter import Material, material_of
 from reports.data.comparisons import all_pairs, deciding, fair_entries
 from reports.data.conditions import by_condition, mapped_metrics
 from reports.data.run import load_run
-from reports.data.summary import ProblemKey
+from reports.data.summary import ProblemKey, slug
+from reports.data.training import losses
+from reports.data.value_study import value_studies
 from reports.figures.answer import answer_figure, standalone
 from reports.figures.curves import compute_figure
+from reports.figures.front import front_figure
 from reports.figures.judge_against_reward import judge_figure
 from reports.figures.svg import save
+from reports.figures.training import training_figure
+from reports.figures.value_study import value_figure
+from reports.tables.front import metric_fronts
 from reports.tables.grid import TableCell, TableGrid
 from reports.tables.headline import headline_grid
 from reports.tables.markdown import markdown
@@ -62,8 +68,21 @@ def _texts(run: Path, material: Material) -> Iterator[tuple[str, str]]:
     for problem in material.problems:
         grid = headline_grid(summary, problem, material.looks)
         yield f"headline-{problem.slug}.tex", latex(grid, problem.title)
-        if svg := answer_figure(summary, problem, material.looks):
-            yield f"answer-{problem.slug}.svg", standalone(svg)
+        for name, svg in _drawings(material, problem):
+            if svg:
+                yield f"{name}-{problem.slug}.svg", standalone(svg)
+    for study in value_studies(run):
+        if svg := value_figure(study):
+            yield f"value-{slug(f'{study.task} {study.reward}')}.svg", standalone(svg)
+
+
+def _drawings(material: Material, problem: ProblemKey) -> Iterator[tuple[str, str]]:
+    """The page's own SVG of a problem; "" for what it does not have."""
+    summary, looks = material.summary, material.looks
+    yield "answer", answer_figure(summary, problem, looks)
+    yield "front", front_figure(summary, problem, metric_fronts(summary, problem), looks)
+    own = [loss for loss in losses(material.run.path, summary) if loss.problem == problem]
+    yield "training", training_figure(own, looks) if own else ""
 
 
 def _figures(material: Material, folder: Path) -> Iterator[Path]:

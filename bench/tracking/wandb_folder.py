@@ -12,6 +12,7 @@ import io
 import os
 import re
 import shutil
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -48,6 +49,7 @@ def write(store: Store, folder: Path, project: str) -> str:
             f"'{project}' is no name of a W&B project: choose one without / \\ # ? % : by --project"
         )
     clock, rows = time.perf_counter(), read_rows(store)
+    print(f"{len(rows)} rows for W&B, half a second to a second each ...", file=sys.stderr)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with _alone(folder):

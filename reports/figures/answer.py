@@ -204,12 +204,16 @@ def as_markup(svg: str) -> Markup:
 
 def standalone(svg: str) -> str:
     """The picture as a file of its own, in the colours of a light page."""
-    return svg.replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ', 1).replace(
-        ">", f"><style>{STYLE}</style>", 1
+    # Of Markup, `replace` would escape what it puts in.
+    return (
+        str(svg)
+        .replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ', 1)
+        .replace(">", f"><style>{STYLE}</style>", 1)
     )
 
 
 STYLE = (
+    "svg{--ink:#22252a}"
     "text{font:11.5px sans-serif;fill:#5d626a}.name,text.law{fill:#22252a}"
     "path{fill:none;stroke:var(--c)}.grid{stroke:#dcdee1;stroke-width:.7}.whisker{opacity:.45}"
     "circle{fill:var(--c);stroke:#fff;stroke-width:.8}"

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from textwrap import wrap
 
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from matplotlib.axes import Axes
 
 from reports.data.run import RunTables, stored_arrays
@@ -174,9 +174,23 @@ def _scatter(shown: list[_Shown], looks: MethodLooks, name: str) -> str:
         figure, axes = panels(len(shown), min(len(shown), 5), 2.2, 2.35)
         for axis, one in zip(axes, shown, strict=True):
             _points(axis, one, None if one.entry.is_floor else exact, limits, looks)
-        figure.subplots_adjust(left=0.004, right=0.996, top=0.94, bottom=0.004, wspace=0.05)
+        head = TITLE / figure.get_figheight()
+        figure.subplots_adjust(
+            left=0.004, right=0.996, top=1 - head, bottom=0.004, wspace=0.05, hspace=0.28
+        )
         names = ", ".join(one.entry.method for one in shown)
         return to_svg(figure, name, f"First two coordinates of the samples of {names}")
+
+
+TITLE, LETTERS, LINES = 0.5, 30, 3
+"""Room above the first row in inches; letters in a line of a title, and lines."""
+
+
+def _wrapped(label: str) -> str:
+    """A label in short lines, broken behind commas where that is possible."""
+    spaced = wrap(label.replace(",", ", "), LETTERS)
+    lines = [line.replace(", ", ",") for line in spaced]
+    return "\n".join(lines if len(lines) <= LINES else [*lines[: LINES - 1], f"{lines[2]}…"])
 
 
 def _limits(arrays: list[np.ndarray]) -> np.ndarray:
@@ -191,13 +205,12 @@ def _points(
     axis: Axes, shown: _Shown, behind: np.ndarray | None, limits: np.ndarray, looks: MethodLooks
 ) -> None:
     look, x = looks[shown.entry.method], shown.arrays["x"][:PLOTTED]
-    dots = {"linewidth": 0, "ax": axis, "rasterized": True}
     if behind is not None:
         grey = behind[:PLOTTED]
-        sns.scatterplot(x=grey[:, 0], y=grey[:, 1], color="#bdbdbd", s=11, **dots)
-    sns.scatterplot(x=x[:, 0], y=x[:, 1], color=look.colour, alpha=0.5, s=5, **dots)
-    sns.despine(ax=axis, left=True, bottom=True)
-    axis.set_title(shown.entry.method, color=look.ink, fontsize=9)
+        axis.scatter(grey[:, 0], grey[:, 1], 11, "#bdbdbd", linewidths=0, rasterized=True)
+    axis.scatter(x[:, 0], x[:, 1], 5, look.colour, alpha=0.5, linewidths=0, rasterized=True)
+    axis.spines[:].set_visible(False)
+    axis.set_title(_wrapped(shown.entry.method), color=look.ink, fontsize=8)
     axis.set(xlim=limits[:, 0], ylim=limits[:, 1], xticks=[], yticks=[], xlabel="", ylabel="")
     outside = float(np.mean(np.any((x[:, :2] < limits[0]) | (x[:, :2] > limits[1]), axis=1)))
     if outside > 0.005:

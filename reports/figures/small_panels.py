@@ -17,14 +17,14 @@ from reports.figures.curves import window
 from reports.text.numbers import MINUS, scientific, short
 
 WIDE, HIGH = 250, 190
-LEFT, RIGHT, TOP, BOTTOM = 44, 10, 24, 36
+LEFT, RIGHT, TOP, BOTTOM = 50, 10, 24, 36
 
 Point = tuple[float, float]
 
 READABLE, LARGEST = 200, 400
 """Pixels of a panel below which its letters are too small, so that a narrower screen scrolls; and
 above which there is nothing more to see."""
-LETTERS = 27
+LETTERS = 26
 """Of a title, at the width of a panel."""
 
 

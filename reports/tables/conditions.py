@@ -66,8 +66,8 @@ def _column(found: ConditionMap, title: str, places: list[int]) -> Column:
     """Of one condition by its name, or of a part by its place and size."""
     better = found.direction if found.direction in ("higher", "lower") else ""
     if title:
-        minor = f"{len(places)} conditions"
-        return Column(title, f"mean over {minor}", IN_PARTS, minor=minor, better=better)
+        told = f"mean over {len(places)} conditions"
+        return Column(title, told, IN_PARTS, minor=f"n = {len(places)}", better=better)
     name = found.conditions[places[0]] or "none"
     short = name if len(name) <= LETTERS else f"{name[:LETTERS]}…"
     return Column(short, name, BY_NAME if found.many else "", better=better)

@@ -10,7 +10,9 @@ import pandas as pd
 import pytest
 
 from reports.export import as_csv, escaped, export
+from tests.reports.test_conditions_and_training import fitted
 from tests.worlds.made_run import make_run
+from tests.worlds.value_study import studied
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +28,8 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_figures_are_drawings_that_other_programs_read(files: Path) -> None:
     drawings, papers = sorted(files.glob("*.svg")), sorted(files.glob("*.pdf"))
-    assert len(papers) == 3 and len(drawings) == 5, "and two pictures of the first screen"
+    # Two curves over all problems and a judge; of two problems the first screen and the fronts.
+    assert len(papers) == 3 and len(drawings) == 3 + 2 * 2
     for path in drawings:
         assert ET.parse(path).getroot().tag == "{http://www.w3.org/2000/svg}svg"
     assert all(path.read_bytes().startswith(b"%PDF") for path in papers)
@@ -63,3 +66,12 @@ def test_no_text_is_a_formula(text: str) -> None:
 
 def test_latex_signs_are_text() -> None:
     assert escaped("a_b % {x} \\ ± −1") == r"a\_b \% \{x\} \textbackslash{} $\pm$ $-$1"
+
+
+def test_what_a_run_has_more_is_exported_too(tmp_path: Path) -> None:
+    made = make_run(tmp_path / "run", tasks=("digits",), rewards=("class-mixture",))
+    names = {path.name for path in export(studied(fitted(made)), tmp_path / "out")}
+    assert {"training-digits-class-mixture.svg", "value-digits-class-mixture.svg"} <= names
+    for name in names:
+        if name.endswith(".svg"):
+            assert ET.parse(tmp_path / "out" / name).getroot().tag.endswith("svg")

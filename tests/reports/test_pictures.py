@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from reports.figures.gallery import extremes
+from reports.figures.gallery import LETTERS, _wrapped, extremes
 from reports.figures.pictures import ALLOWED, ENCODINGS, averaged, encoded
 
 
@@ -55,3 +55,21 @@ def test_best_median_and_worst_are_by_reward_and_the_first_of_equals() -> None:
     assert extremes(rows, 11) == [("best", 1), ("median", 10), ("worst", 7)]
     assert extremes(rows, 10) == [], "all of them are shown anyway"
     assert extremes(rows, 12) == [], "one has no reward"
+
+
+@pytest.mark.parametrize(
+    ("label", "lines"),
+    [
+        ("dps", ["dps"]),
+        ("mfm-gf:posterior=exact,draws=16,steps=100",
+         ["mfm-gf:posterior=exact,", "draws=16,steps=100"]),
+        ("m:" + ",".join(f"a{k}=0.123456" for k in range(9)), 3),
+        ("x" * 100, 3),
+    ],
+)  # fmt: skip
+def test_titles_of_neighbours_do_not_run_into_each_other(
+    label: str, lines: list[str] | int
+) -> None:
+    shown = _wrapped(label).split("\n")
+    assert max(map(len, shown)) <= LETTERS + 1
+    assert len(shown) == lines if isinstance(lines, int) else shown == [x.strip() for x in lines]
