@@ -12,7 +12,7 @@ from bench.core.params import UserError, parse_name
 from bench.plan import presets
 from bench.record.store import Store
 from sweeps.spec import SEEDS_APART, TUNING_SEED
-from sweeps.sweep_file import SWEEP
+from sweeps.sweep_file import SWEEP, read_sweep
 
 
 def apply(store: Store, name: str | None, root: str) -> tuple[Path, dict[str, dict[str, Any]]]:
@@ -24,7 +24,7 @@ def apply(store: Store, name: str | None, root: str) -> tuple[Path, dict[str, di
         raise UserError(
             f"'{store.url}' is not a finished sweep: run 'bench sweep' to its end first"
         )
-    kept = json.loads(store.read(SWEEP))
+    kept = read_sweep(store)
     table = store.table("tuning")
     entries = {
         str(parse_name(row["method"])[0]): _entry(row, kept, store.url)

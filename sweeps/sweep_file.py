@@ -19,11 +19,14 @@ from typing import Any
 
 from bench.core.cells import canonical
 from bench.core.params import UserError
+from bench.record.seals import Damaged, sealed, unsealed
 from bench.record.store import Store
 from sweeps.spec import Spec
 from sweeps.study import Study
 
-SCHEMA = 1
+SCHEMA = 2
+"""Of sweep.json; in 1 it had no checksum."""
+
 SWEEP = "sweep.json"
 
 
@@ -32,11 +35,27 @@ def versions() -> dict[str, str]:
     return {name: version(name) for name in ("tiltbench", "optuna", "torch")}
 
 
+def read_sweep(store: Store) -> dict[str, Any]:
+    """What sweep.json holds; UserError for one that is damaged."""
+    try:
+        content, seal = unsealed(store.read(SWEEP))
+        if seal is None and content.get("schema") != 1:
+            raise Damaged("lacks its checksum")
+        if not {"identity", "studies", "spec"} <= set(content):
+            raise Damaged("is no sweep")
+    except Damaged as damage:
+        raise UserError(
+            f"{store.url}/{SWEEP} {damage}: remove it and repeat the 'bench sweep', which begins "
+            "anew and finds the cells that it proposes again"
+        ) from damage
+    return content
+
+
 def read_trials(store: Store, spec: Spec) -> dict[str, list[dict[str, Any]]]:
     """The proposals of an earlier driver by study; UserError if it swept something else."""
     if not store.has(SWEEP):
         return {}
-    kept = json.loads(store.read(SWEEP))
+    kept = read_sweep(store)
     if kept["identity"] != json.loads(canonical(spec.identity())):
         raise UserError(
             f"{store.url} holds another sweep: give this one another --name, or repeat the "
@@ -64,4 +83,4 @@ def write_sweep(store: Store, spec: Spec, studies: Sequence[Study]) -> None:
         ],
     }
     # Not sorted: the order of a proposal's values is that of its label, also when it is read again.
-    store.write(SWEEP, json.dumps(content, indent=1).encode())
+    store.write(SWEEP, sealed(content))

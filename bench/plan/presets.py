@@ -78,8 +78,14 @@ def resolved(text: str, seeds: Sequence[int], root: str | None = None) -> str:
     entry = methods[method]
     if not isinstance(entry, dict) or not isinstance(entry.get("params"), dict):
         raise UserError(f"the preset '{preset}' says no params of '{method}'")
-    first, last = entry.get("provenance", {}).get("tuning_seeds", (0, -1))
-    shared = {seed for seed in seeds if first <= seed <= last}
+    try:
+        first, last = entry.get("provenance", {}).get("tuning_seeds", (0, -1))
+        shared = {seed for seed in seeds if first <= seed <= last}
+    except (AttributeError, TypeError, ValueError) as error:
+        raise UserError(
+            f"the preset '{preset}' does not say on which seeds '{method}' was tuned: write "
+            "provenance: {tuning_seeds: [FIRST, LAST]}, or leave provenance out"
+        ) from error
     if shared:
         raise UserError(
             f"{method}@{preset} was tuned on seed {min(shared)}, which this suite would report: "

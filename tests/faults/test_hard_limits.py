@@ -83,6 +83,7 @@ def test_a_process_that_holds_too_much_memory_is_ended(tmp_path, executor):
     assert good.ok and [len((tmp_path / str(k)).read_bytes()) for k in range(2)] == [1, 1]
 
 
+@pytest.mark.slow
 def test_a_worker_that_ray_ends_for_want_of_memory_says_so(tmp_path, monkeypatch):
     """Ray's monitor ends workers when their node is nearly full; here at 2 GiB above what is."""
     told = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
