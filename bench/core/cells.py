@@ -121,11 +121,15 @@ class PlannedFit:
 
 @dataclass(frozen=True)
 class About:
-    """What the plugins behind a row declare for its readers."""
+    """What the plugins behind a row declare for its readers.
+
+    `method_preset`: the name by which a suite asked for the method (`dps@tuned`), if it was one.
+    """
 
     method_summary: str = ""
     method_standing: str = "method"
     method_tag: str = ""
+    method_preset: str = ""
     method_caveat: str = ""
     method_push: str = "guidance"
     method_best_of: str = ""

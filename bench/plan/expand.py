@@ -6,6 +6,7 @@ budget, and the row is then spread over both, so many conditions to a cell as th
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -43,8 +44,14 @@ def _expanded(suite: Suite, answers: Answers) -> list[Planned]:
         for task_text in block.tasks:
             for reward_text in block.rewards:
                 for row in _planned(block, task_text, reward_text, answers):
-                    rows.setdefault(row.row, row)
+                    rows.setdefault(row.row, _called(row, suite.presets))
     return list(rows.values())
+
+
+def _called(row: Planned, presets: Mapping[str, str]) -> Planned:
+    """The row with the name of its preset beside that of its method."""
+    name = presets.get(row.method_label)
+    return row if name is None else replace(row, about=replace(row.about, method_preset=name))
 
 
 def _planned(block: Block, task_text: str, reward_text: str, answers: Answers) -> list[Planned]:

@@ -179,6 +179,8 @@ class Suite(BaseModel):
     description: str = ""
     blocks: list[Block]
     tune: Tune | None = None
+    presets: dict[str, str] = Field(default_factory=dict)
+    """What methods that are written out were called: `dps:guidance=0.24` came of `dps@tuned`."""
 
     @field_validator("name")
     @classmethod
@@ -205,9 +207,9 @@ class Suite(BaseModel):
 
     @model_serializer(mode="wrap")
     def _plain(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Without the key tune where nothing is tuned."""
+        """Without the keys of what it does not have."""
         found: dict[str, Any] = handler(self)
-        return {k: v for k, v in found.items() if k != "tune" or v is not None}
+        return {k: v for k, v in found.items() if v or k not in ("tune", "presets")}
 
 
 def shipped() -> dict[str, Path]:
@@ -257,7 +259,9 @@ def build_suite(content: dict[str, Any], root: str | None = None) -> Suite:
     for block in suite.blocks:
         _known_metrics((*block.judges.tuning, *block.judges.held_out))
         seeds = block.seed_list()
-        block.methods = [presets.resolved(text, seeds, root) for text in block.methods]
+        written = {text: presets.resolved(text, seeds, root) for text in block.methods}
+        suite.presets |= {out: text for text, out in written.items() if out != text}
+        block.methods = [written[text] for text in block.methods]
     return suite
 
 

@@ -36,6 +36,7 @@ CELLS: dict[str, Unknown] = {
     "method_summary": "",
     "method_standing": "method",
     "method_tag": "",
+    "method_preset": "",
     "method_caveat": "",
     "method_push": "guidance",
     "method_best_of": "",

@@ -40,6 +40,15 @@ def no_worse(gap: Difference, delta: float, direction: str) -> NoWorse:
     return NoWorse(_answer(low, high, delta), advantage, low, high, p)
 
 
+def margin(gap: Difference, direction: str) -> float:
+    """The least delta >= 0 for which a is no worse than b by more: what the seeds exclude.
+
+    0 where a is better, infinite where there is no interval.
+    """
+    advantage = gap.mean if direction == "higher" else -gap.mean
+    return max(0.0, gap.half - advantage) if math.isfinite(gap.half) else math.inf
+
+
 def _answer(low: float, high: float, delta: float) -> Answer:
     if math.isnan(low):
         return "cannot tell"

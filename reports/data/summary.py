@@ -56,6 +56,7 @@ class MethodInfo:
     summary: str = ""
     standing: str = "method"
     tag: str = ""
+    preset: str = ""
     caveat: str = ""
     push: str = "guidance"
     best_of: str = ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from reports.data.comparisons import Comparison, Opponent, against, best_baseline, untilted
+from reports.data.equivalence import margin
 from reports.data.sign_flip import repetitions_needed, smallest_p
 from reports.data.statistics import MeanInterval
 from reports.data.summary import Entry, ProblemKey, Summary
@@ -14,7 +15,7 @@ from reports.tables.grid import Column, RowGroup, TableCell, TableGrid, TableRow
 from reports.tables.headline import method_cell
 from reports.text.labels import budget_label
 from reports.text.leaders import BY_ITSELF
-from reports.text.numbers import DASH, decimals, fixed, probability
+from reports.text.numbers import DASH, decimals, fixed, probability, short
 
 Family = dict[tuple[str, str], Comparison]
 """The comparisons with one kind of opponent, by method and budget."""
@@ -69,6 +70,7 @@ def _columns() -> list[Column]:
         *pair("against prior"),
         Column("baseline", over=baseline, numeric=False),
         *pair(baseline),
+        Column("no worse by more than", "the least margin that the interval leaves", baseline),
     ]
 
 
@@ -76,7 +78,14 @@ def _line(entry: Entry, families: list[Family], looks: MethodLooks, direction: s
     to_prior, to_baseline = (_cells(f, entry, direction) for f in families)
     found = families[1].get((entry.method, entry.budget))
     other = grid.text(found.other.method, code=True) if found else TableCell(DASH)
-    return TableRow([method_cell(entry, looks), *to_prior, other, *to_baseline])
+    worst = _margin(found, direction)
+    return TableRow([method_cell(entry, looks), *to_prior, other, *to_baseline, worst])
+
+
+def _margin(found: Comparison | None, direction: str) -> TableCell:
+    """By how much, at most, the row may be worse: what an interval with 0 in it still excludes."""
+    least = math.inf if found is None else margin(found.difference, direction)
+    return grid.number(short(least) if math.isfinite(least) else DASH, least)
 
 
 def _cells(family: Family, entry: Entry, direction: str) -> list[TableCell]:

@@ -82,7 +82,8 @@ def _row(
     values = [_value(entry, metric) for metric in metrics]
     if values and not len(entry.done):
         values[0] = entry.trouble or entry.status
-    marks = f" ({', '.join(mark.kind for mark in entry.marks)})" if entry.marks else ""
+    said = [name for name in (entry.about.preset, *(m.kind for m in entry.marks)) if name]
+    marks = f" ({', '.join(said)})" if said else ""
     row = [*([entry.budget] if budgets else []), f"`{entry.method}`{marks}", *values]
     if ratio:
         multiple = entry.estimate(ratio[0]).mean / ratio[1]

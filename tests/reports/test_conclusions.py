@@ -21,7 +21,7 @@ from reports.data.aggregates import (
 )
 from reports.data.comparisons import against, all_pairs, best_baseline, fair_entries
 from reports.data.entries import summarise
-from reports.data.equivalence import no_worse
+from reports.data.equivalence import margin, no_worse
 from reports.data.ranking import kendall, order_stability, probability_best, rank_stability, shrunk
 from reports.data.replicates import NO_FIT, Row
 from reports.data.resampling import plausible_means, ranks, shared_seeds
@@ -193,6 +193,16 @@ def test_no_worse_agrees_with_the_interval() -> None:
     assert no_worse(gap_of([1.0]), 0.5, "higher").answer == "cannot tell"
     with pytest.raises(ValueError, match="margin"):
         no_worse(near, 0.0, "higher")
+
+
+def test_the_margin_is_the_least_of_which_no_worse_is_said() -> None:
+    near = gap_of([0.1, -0.05, 0.02, -0.08, 0.04])
+    for way in ("higher", "lower"):
+        least = margin(near, way)
+        assert no_worse(near, 1.001 * least, way).answer == "no worse"
+        assert no_worse(near, 0.999 * least, way).answer == "cannot tell"
+    assert margin(gap_of([1.0, 1.1, 0.9]), "higher") == 0
+    assert margin(gap_of([1.0]), "higher") == math.inf
 
 
 def test_worse_by_the_margin_is_called_no_worse_one_time_in_forty() -> None:

@@ -97,8 +97,14 @@ def test_a_preset_carries_parameters_and_provenance(tmp_path):
     assert known["trial"] == swept.studies[0].best.number and known["unit"] == "paper-nfe"
     content = {"name": "x", "tasks": ["gmm-paper"], "rewards": ["linear"], "budgets": [TOY.budget]}
     content |= {"methods": ["shift@tuned", "prior"], "seeds": [0], "n": 16}
-    row, _ = expand(build_suite(content, str(tmp_path)))
+    suite = build_suite(content, str(tmp_path))
+    row, untuned = expand(suite)
     assert row.cell.id in set(swept.store.table("cells").cell)
+    stored = suite.model_dump()  # what a run keeps says what ran, and what it was called
+    assert stored["presets"] == {row.method_label: "shift@tuned"}
+    assert row.about.method_preset == "shift@tuned" and untuned.about.method_preset == ""
+    assert expand(build_suite(stored))[0] == row
+    assert "presets" not in build_suite({**content, "methods": ["prior"]}).model_dump()
     assert (
         build_suite({**content, "methods": ["shift@tuned:shift=0.5"]}, str(tmp_path))
         .blocks[0]
