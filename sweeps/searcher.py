@@ -13,6 +13,7 @@ from typing import Any
 from ray import tune
 from ray.tune.search import Searcher
 
+from bench.core.params import UserError
 from bench.record.attempt import Attempt, lost
 from bench.runner.cell import Job
 from bench.runner.executors.parcels import packed
@@ -66,9 +67,10 @@ class PostedJobs:
 class CellSearcher(Searcher):  # type: ignore[misc]  # ray is untyped
     """Suggests the dispatcher's next cell; what came of it goes back to it through the courier."""
 
-    def __init__(self, dispatcher: Dispatcher, ray: Any, mailbox: Any) -> None:
+    def __init__(self, dispatcher: Dispatcher, ray: Any, mailbox: Any, courier: Courier) -> None:
         super().__init__()
         self._dispatcher, self._ray, self._mailbox = dispatcher, ray, mailbox
+        self._courier = courier
         self._cells: dict[str, str] = {}
 
     def __getstate__(self) -> dict[str, Any]:
@@ -87,10 +89,20 @@ class CellSearcher(Searcher):  # type: ignore[misc]  # ray is untyped
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
-        """A worker that died without an answer is a failed cell."""
+        """A worker that died without an answer is a failed cell; one that never began ends it all.
+
+        A cell that was not begun has no attempt: the same command goes on with it.
+        """
         cell = self._cells.pop(trial_id, "")
-        if cell in self._dispatcher.busy:
+        if cell not in self._dispatcher.busy or self._courier.error is not None:
+            return
+        if cell in self._ray.get(self._mailbox.begun.remote()):
             self._dispatcher.took(lost(cell, "the worker died before it answered"))
+            return
+        self._courier.error = UserError(
+            f"Ray could not begin a cell: {self._courier.why or 'its workers ended before'}. What "
+            "has finished is stored; the same command goes on"
+        )
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing: the store is the record."""
@@ -120,7 +132,9 @@ def run(
         tune.Tuner(
             trainable,
             tune_config=tune.TuneConfig(
-                search_alg=CellSearcher(dispatcher, ray, mailbox), num_samples=-1, reuse_actors=True
+                search_alg=CellSearcher(dispatcher, ray, mailbox, courier),
+                num_samples=-1,
+                reuse_actors=True,
             ),
             run_config=quiet_run("sweep", scratch, courier),
         ).fit()

@@ -132,7 +132,8 @@ FLAGS = {"collapsed": "coll", "maximises": "max"}
 
 def _label(entry: Entry) -> Text:
     """The method, what kind of row it is, and its flags."""
-    note = (entry.about.tag or entry.about.preset or entry.fit_label) if entry.status == "ok" else entry.status
+    kinds = (entry.about.tag, entry.about.preset, entry.fit_label)
+    note = next(filter(None, kinds), "") if entry.status == "ok" else entry.status
     label = Text(f"  {entry.method}") + Text(f"  {note}" if note else "", style="dim")
     flags = " ".join(FLAGS[mark.kind] for mark in entry.marks)
     return label + Text(f"  {flags}" if flags else "", style="yellow")
