@@ -38,7 +38,9 @@ def floors(mixture, variance, n):
     for seed in range(SEEDS):
         draw = torch.Generator().manual_seed(seed)
         data, other = (mixture.sample(n, draw).numpy() for _ in range(2))
-        made = chain(mixture_problem(mixture, lambda x: x[:, 0], n, seed), variance)
+        own = float(mixture.covariance().diagonal().mean())
+        problem = mixture_problem(mixture, lambda x: x[:, 0], n, seed, variance=own)
+        made = chain(problem, variance)
         distance += sliced_distance(made.numpy(), data)
         floor += sliced_distance(other, data)
     return distance / floor

@@ -14,8 +14,8 @@ from bench.models.mixture_roles import MixtureFlow, MixturePosterior
 MEAN, VARIANCE, SLOPE = 0.7, 0.6, 1.2
 
 
-def mixture_problem(data, reward, n, seed=0, flow_map=None):
-    """The problem of an exact mixture, with its posterior."""
+def mixture_problem(data, reward, n, seed=0, flow_map=None, variance=None):
+    """The problem of an exact mixture, with its posterior; variance: of its data, if needed."""
     meter = Meter()
     return Problem(
         flow=MeteredFlow(MixtureFlow(data), meter, None),
@@ -25,14 +25,14 @@ def mixture_problem(data, reward, n, seed=0, flow_map=None):
         rows=range(n),
         flow_map=flow_map and MeteredMap(flow_map, meter, None),
         posterior=MeteredPosterior(MixturePosterior(data), meter, None),
-        data_variance=float(data.covariance().diagonal().mean()),
+        data_variance=variance,
     )
 
 
 def gaussian_problem(n, seed=0, reward=lambda x: SLOPE * x[:, 0]):
     one = torch.ones(1).double()
     data = Mixture(one, MEAN * one[None], VARIANCE * one[None, None])
-    return mixture_problem(data, reward, n, seed)
+    return mixture_problem(data, reward, n, seed, variance=VARIANCE)
 
 
 # -- the memoryless chain, in closed form ---------------------------------------------------------
