@@ -121,15 +121,11 @@ class PlannedFit:
 
 @dataclass(frozen=True)
 class About:
-    """What the plugins behind a row declare for its readers.
-
-    `method_preset`: the name by which a suite asked for the method (`dps@tuned`), if it was one.
-    """
+    """What the plugins behind a row declare for its readers."""
 
     method_summary: str = ""
     method_standing: str = "method"
     method_tag: str = ""
-    method_preset: str = ""
     method_caveat: str = ""
     method_push: str = "guidance"
     method_best_of: str = ""
@@ -158,6 +154,8 @@ class Planned:
     alternatives: tuple[tuple[dict[str, Any], float], ...] = ()
     fit: PlannedFit | None = None
     about: About = About()
+    preset: str = ""
+    """What a suite called the method (`dps@tuned`), where that is not its label."""
 
     @property
     def id(self) -> str:

@@ -51,7 +51,7 @@ def _expanded(suite: Suite, answers: Answers) -> list[Planned]:
 def _called(row: Planned, presets: Mapping[str, str]) -> Planned:
     """The row with the name of its preset beside that of its method."""
     name = presets.get(row.method_label)
-    return row if name is None else replace(row, about=replace(row.about, method_preset=name))
+    return row if name is None else replace(row, preset=name)
 
 
 def _planned(block: Block, task_text: str, reward_text: str, answers: Answers) -> list[Planned]:

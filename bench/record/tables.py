@@ -133,6 +133,7 @@ def cell_row(row: Planned, ending: Ending) -> dict[str, Any]:
         "conditions": json.dumps(list(map(spelled, cell.conditions)), ensure_ascii=False),
         "method": row.method_label,
         "method_name": cell.method,
+        "preset": row.preset,
         **vars(row.about),
         "params": canonical(cell.method_params),
         "matched": canonical(row.matched),

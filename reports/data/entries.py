@@ -60,7 +60,8 @@ def _entries(cells: pd.DataFrame, metrics: pd.DataFrame) -> Iterator[Entry]:
         problem = ProblemKey(first["task"], first["reward"], float(first["strength"]))
         names = (first["method"], first["method_name"], first["budget"])
         found = estimates.get(k, {})
-        yield Entry(problem, *names, group, found, _about(first), believed.get(k, {}))
+        credible, preset = believed.get(k, {}), first["preset"]
+        yield Entry(problem, *names, group, found, _about(first), credible, preset=preset)
 
 
 def _groups(
@@ -71,7 +72,7 @@ def _groups(
     They are parts of one sorted table: to pick every entry's own rows takes a hundred times longer.
     """
     _, places, sizes = np.unique(which[which >= 0], return_index=True, return_counts=True)
-    named = [*_Order.NEEDS, *(f"method_{f.name}" for f in fields(MethodInfo))]
+    named = [*_Order.NEEDS, "preset", *(f"method_{f.name}" for f in fields(MethodInfo))]
     records = cells[which >= 0].iloc[places][named].to_dict("records")
     firsts = [{str(name): value for name, value in each.items()} for each in records]
     order = _Order.of(cells)

@@ -56,7 +56,6 @@ class MethodInfo:
     summary: str = ""
     standing: str = "method"
     tag: str = ""
-    preset: str = ""
     caveat: str = ""
     push: str = "guidance"
     best_of: str = ""
@@ -132,6 +131,7 @@ class Entry:
     about: MethodInfo = MethodInfo()
     credibility: Mapping[str, JudgeCredibility] = field(default_factory=dict)
     marks: tuple[Mark, ...] = ()
+    preset: str = ""
 
     @property
     def is_floor(self) -> bool:

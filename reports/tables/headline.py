@@ -92,7 +92,7 @@ def method_cell(entry: Entry, looks: MethodLooks) -> TableCell:
     """The method's dot and label, and what kind of row it is."""
     state = entry.status if entry.status != "ok" else "incomplete" if entry.trouble else ""
     marks = [mark.kind for mark in entry.marks]
-    tags = grid.unique([entry.about.tag, entry.about.preset, entry.fit_label, state, *marks])
+    tags = grid.unique([entry.about.tag, entry.preset, entry.fit_label, state, *marks])
     colour = looks[entry.method].colour
     return grid.text(entry.method, colour=colour, tags=tuple(tags), tip=entry.trouble, code=True)
 

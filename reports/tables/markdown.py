@@ -82,7 +82,7 @@ def _row(
     values = [_value(entry, metric) for metric in metrics]
     if values and not len(entry.done):
         values[0] = entry.trouble or entry.status
-    said = [name for name in (entry.about.preset, *(m.kind for m in entry.marks)) if name]
+    said = [name for name in (entry.preset, *(m.kind for m in entry.marks)) if name]
     marks = f" ({', '.join(said)})" if said else ""
     row = [*([entry.budget] if budgets else []), f"`{entry.method}`{marks}", *values]
     if ratio:

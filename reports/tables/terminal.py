@@ -132,7 +132,7 @@ FLAGS = {"collapsed": "coll", "maximises": "max"}
 
 def _label(entry: Entry) -> Text:
     """The method, what kind of row it is, and its flags."""
-    kinds = (entry.about.tag, entry.about.preset, entry.fit_label)
+    kinds = (entry.about.tag, entry.preset, entry.fit_label)
     note = next(filter(None, kinds), "") if entry.status == "ok" else entry.status
     label = Text(f"  {entry.method}") + Text(f"  {note}" if note else "", style="dim")
     flags = " ".join(FLAGS[mark.kind] for mark in entry.marks)

@@ -102,7 +102,7 @@ def test_a_preset_carries_parameters_and_provenance(tmp_path):
     assert row.cell.id in set(swept.store.table("cells").cell)
     stored = suite.model_dump()  # what a run keeps says what ran, and what it was called
     assert stored["presets"] == {row.method_label: "shift@tuned"}
-    assert row.about.method_preset == "shift@tuned" and untuned.about.method_preset == ""
+    assert (row.preset, untuned.preset) == ("shift@tuned", "")
     assert expand(build_suite(stored))[0] == row
     assert "presets" not in build_suite({**content, "methods": ["prior"]}).model_dump()
     assert (
