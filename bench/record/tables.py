@@ -288,5 +288,6 @@ def _results(cells: pd.DataFrame, metrics: pd.DataFrame) -> pd.DataFrame:
     """The join for people; a failed cell keeps one row with an empty metric."""
     left = cells.drop(columns=["version", "schema"]).rename(columns={"condition": "whole"})
     joined = left.merge(metrics.drop(columns=["n"]), on="cell", how="left")
-    joined["condition"] = joined["condition"].fillna(joined["whole"])
+    own = joined["condition"]
+    joined["condition"] = own.where(own.notna(), joined["whole"])
     return joined[list(columns.RESULTS)]

@@ -18,6 +18,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from reports.data.counts import own_error
+from reports.data.number_columns import NumberColumns
 from reports.data.replicates import Row, numbered
 from reports.data.statistics import MeanInterval, mean_of
 from reports.data.summary import (
@@ -56,17 +57,18 @@ def _entries(cells: pd.DataFrame, metrics: pd.DataFrame) -> Iterator[Entry]:
     which: NDArray[np.intp] = np.asarray(cells.groupby(KEYS, sort=False).ngroup(), dtype=np.intp)
     measured = _measured(cells, metrics, which)
     estimates, believed = _estimates(measured), _credibility(measured)
-    for k, first, group in _groups(cells, which):
+    for k, first, group, numbers in _groups(cells, which):
         problem = ProblemKey(first["task"], first["reward"], float(first["strength"]))
         names = (first["method"], first["method_name"], first["budget"])
         found = estimates.get(k, {})
         credible, preset = believed.get(k, {}), first["preset"]
-        yield Entry(problem, *names, group, found, _about(first), credible, preset=preset)
+        about = _about(first)
+        yield Entry(problem, *names, group, found, about, credible, preset=preset, numbers=numbers)
 
 
 def _groups(
     cells: pd.DataFrame, which: NDArray[np.intp]
-) -> Iterator[tuple[int, Mapping[str, Any], pd.DataFrame]]:
+) -> Iterator[tuple[int, Mapping[str, Any], pd.DataFrame, NumberColumns]]:
     """The cells of every entry, in the order of entries, with its number and its first cell.
 
     They are parts of one sorted table: to pick every entry's own rows takes a hundred times longer.
@@ -80,10 +82,11 @@ def _groups(
     rank = np.full(len(firsts) + 1, -1)
     rank[shown] = np.arange(len(shown))  # the last is that of no entry, -1
     ranked = cells.iloc[np.argsort(rank[which], kind="stable")].copy()
+    numbers = NumberColumns(ranked)
     end = int((which < 0).sum())
     for k in shown:
         end, start = end + int(sizes[k]), end
-        yield k, firsts[k], ranked.iloc[start:end]
+        yield k, firsts[k], ranked.iloc[start:end], numbers.part(start, end)
 
 
 def _measured(cells: pd.DataFrame, metrics: pd.DataFrame, which: NDArray[np.intp]) -> pd.DataFrame:

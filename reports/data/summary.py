@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -18,6 +19,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from bench.core.units import UNITS
+from reports.data.number_columns import NumberColumns
 from reports.data.statistics import MeanInterval
 
 LEAST_EFFECTIVE = 25.0
@@ -132,6 +134,8 @@ class Entry:
     credibility: Mapping[str, JudgeCredibility] = field(default_factory=dict)
     marks: tuple[Mark, ...] = ()
     preset: str = ""
+    numbers: NumberColumns | None = None
+    """The cells' columns as numbers, where they are a part of a large table."""
 
     @property
     def is_floor(self) -> bool:
@@ -161,8 +165,11 @@ class Entry:
     @cached_property
     def done(self) -> pd.DataFrame:
         """The cells that ended ok."""
-        ok = self.cells["status"] == "ok"
-        return self.cells if ok.all() else self.cells[ok]
+        return self.cells if self._ok.all() else self.cells[self._ok]
+
+    @cached_property
+    def _ok(self) -> NDArray[np.bool_]:
+        return np.asarray(self.cells["status"] == "ok", dtype=bool)
 
     @cached_property
     def trouble(self) -> str:
@@ -193,7 +200,7 @@ class Entry:
     def mean(self, column: str) -> float:
         """Mean of a column over the cells that ended ok."""
         if column not in self._means:
-            self._means[column] = _mean(self._floats(column))
+            self._means[column] = _mean(self.floats(column))
         return self._means[column]
 
     @cached_property
@@ -203,7 +210,7 @@ class Entry:
     def per_sample(self, column: str) -> float:
         """A measured total per returned sample, over the cells that ended ok."""
         if column not in self._shares:
-            total = float(np.nansum(self._floats(column)))
+            total = float(np.nansum(self.floats(column)))
             self._shares[column] = total / self._samples if self._samples else math.nan
         return self._shares[column]
 
@@ -215,19 +222,22 @@ class Entry:
     @cached_property
     def _samples(self) -> int:
         """Samples returned, over the cells that ended ok."""
-        return int(self.done["n"].sum())
+        return int(self.floats("n").sum())
 
-    def _floats(self, column: str) -> NDArray[np.float64]:
-        found = self.done[column]
-        values = found.to_numpy()
-        # What is float already need not be looked through for missing values: half the time.
-        return values if values.dtype == float else found.to_numpy(float, na_value=math.nan)
+    def floats(self, column: str) -> NDArray[np.float64]:
+        """A column's numbers, of the cells that ended ok."""
+        return self._numbers[column][self._ok]
+
+    @cached_property
+    def _numbers(self) -> NumberColumns:
+        return self.numbers or NumberColumns(self.cells)
 
     @cached_property
     def fits(self) -> int:
         """How many fits a condition has at most; 0 for a method that does not fit."""
-        own = self.done[self.done["fit"] != ""]
-        return int(own.groupby("condition")["fit"].nunique().max()) if len(own) else 0
+        named = set(zip(self.done["condition"], self.done["fit"], strict=True))
+        counts = Counter(condition for condition, fit in named if fit)
+        return max(counts.values(), default=0)
 
     @property
     def untested_fit(self) -> bool:
@@ -239,7 +249,7 @@ class Entry:
         """'one fit' or '3 fits'; empty for a method that does not fit."""
         return {0: "", 1: "one fit"}.get(self.fits, f"{self.fits} fits")
 
-    @property
+    @cached_property
     def underused(self) -> bool:
         """Whether matching left budget unused; an exact draw has nothing to spend it on."""
         return not self.is_floor and bool(self.done["underused"].any())
@@ -295,9 +305,12 @@ class Summary:
 
     def noun(self, problem: ProblemKey | None = None) -> str:
         """What the task of a problem calls a sample; of the run, where all tasks agree."""
-        entries = self.entries if problem is None else self.of(problem)
-        found = {str(entry.cells["task_noun"].iloc[0]) for entry in entries}
+        found = {noun for of, noun in self._nouns if problem in (None, of)}
         return found.pop() if len(found) == 1 else "sample"
+
+    @cached_property
+    def _nouns(self) -> set[tuple[ProblemKey, str]]:
+        return {(e.problem, str(e.cells["task_noun"].iloc[0])) for e in self.entries}
 
     def budgets(self, problem: ProblemKey) -> list[str]:
         """Budgets of a problem, small ones first."""

@@ -59,9 +59,9 @@ function addTools(table, heads) {
   const region = table.closest(".scroll");
   const look = () => { hint.hidden = region.scrollLeft + region.clientWidth > region.scrollWidth - 4; };
   region.addEventListener("scroll", look, { passive: true });
+  // They look once at the start too; to ask for a width here would lay the page out for every table.
   new ResizeObserver(look).observe(region);
   new ResizeObserver(look).observe(table);
-  look();
   region.before(bar);
 }
 
