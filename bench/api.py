@@ -102,7 +102,15 @@ from bench.loops.shifted_draws import second_context_work, shifted_pool, slope_o
 
 # isort: split
 # steering
-from bench.core.scales import DRIFT_SCALES, SCALES, SteeringTerm, limited, scale_of, signal_level
+from bench.core.scales import (
+    DRIFT_SCALES,
+    SCALES,
+    SteeringTerm,
+    limited,
+    scale_is_safe,
+    scale_of,
+    signal_level,
+)
 from bench.core.steered import INTEGRATORS, steered_step
 from bench.core.watch import Scalars
 from bench.loops.estimation import (
@@ -297,6 +305,7 @@ __all__ = [
     "sample_populations",
     "sampled_in_blocks",
     "sampler_param",
+    "scale_is_safe",
     "scale_of",
     "second_context_work",
     "shifted_pool",

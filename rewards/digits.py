@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -51,11 +52,13 @@ class ClassMixture(DigitReward[ClassMixtureParams]):
     def judge(self, x: Tensor, condition: Condition) -> Tensor:
         return self._score(digits.log_probabilities("judge", x))
 
+    def highest(self, task: Task[Any]) -> float:
+        return math.log(float(self.class_weights().max()))
+
     def class_weights(self) -> Tensor:
-        """w over the ten classes."""
-        w = torch.zeros(10)
-        w[list(self.params.classes)] = torch.tensor(self.params.weights)
-        return w
+        """w over the ten classes; a class that is named twice has the sum."""
+        named, weights = torch.tensor(self.params.classes), torch.tensor(self.params.weights)
+        return torch.zeros(10).index_add(0, named, weights)
 
 
 @dataclass(frozen=True)
@@ -75,6 +78,9 @@ class ClassProbability(DigitReward[ClassParams]):
 
     def judge(self, x: Tensor, condition: Condition) -> Tensor:
         return digits.log_probabilities("judge", x)[:, self.params.label]
+
+    def highest(self, task: Task[Any]) -> float:
+        return 0.0
 
     def class_weights(self) -> Tensor:
         """One-hot."""
@@ -113,6 +119,9 @@ class Template(_Example[ExampleParams]):
         ink, goal = x.flatten(1) + 1, (self.goal.to(x).flatten() + 1)
         return torch.nn.functional.cosine_similarity(ink, goal[None], dim=1)
 
+    def highest(self, task: Task[Any]) -> float:
+        return 1.0
+
 
 @dataclass(frozen=True)
 class DigitInpaintParams(ExampleParams):
@@ -131,3 +140,6 @@ class Inpaint(_Example[DigitInpaintParams]):
         seen = slice(0, self.params.rows)
         error = (x - self.goal.to(x))[:, :, seen].flatten(1)
         return -error.square().sum(1) / (2 * self.params.sigma**2)
+
+    def highest(self, task: Task[Any]) -> float:
+        return 0.0

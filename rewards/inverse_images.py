@@ -57,6 +57,9 @@ class InverseProblem(Reward[InverseP]):
     def unbuilt(self, task: Task[Any]) -> tuple[()]:
         return ()
 
+    def highest(self, task: Task[Any]) -> float:
+        return 0.0
+
     def compatible(self, task: Task[Any]) -> str | None:
         shape = tuple(task.data_shape)
         if len(shape) != 3:

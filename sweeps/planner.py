@@ -13,7 +13,7 @@ from bench.core.cells import Planned, plain_values
 from bench.core.methods import FineTuning, Method
 from bench.core.params import UserError, format_name, parse_name
 from bench.core.units import DEFAULT, UNITS
-from bench.plan.binding import Bound, bind
+from bench.plan.binding import Bound, bind, lacking
 from bench.plan.expand import expand
 from bench.plan.matching import bounds
 from bench.plan.prediction import fit_work, sample_work
@@ -123,7 +123,10 @@ class Planner:
             raise UserError(f"{self.label} cannot be swept here: {self.default.reason}")
         changes = changes_for(name, self.spec.space, self.method.Params)
         params = self.method.with_params(**self.default.matched).params
-        axes = axes_of(self.label, params, given, changes)
+        axes = [
+            axis if changes.get(axis.name) else self._runnable(axis)
+            for axis in axes_of(self.label, params, given, changes)
+        ]
         free = [e for e in self.method.effort if e not in given]
         asked = {e for e in free if changes.get(e) is not None}
         if free and asked == set(free):
@@ -133,7 +136,19 @@ class Planner:
             )
         left = self._finest([e for e in free if e not in asked])
         kept = [self._afforded(axis) for axis in axes if axis.name not in (left, *fitted)]
-        return Space(tuple(axis for axis in kept if axis.kind == "choice" or axis.low < axis.high))
+        return Space(tuple(axis for axis in kept if axis.open))
+
+    def _runnable(self, axis: Axis) -> Axis:
+        """The axis without the choices that are bound to fail here and would eat trials."""
+
+        def runs(choice: Any) -> bool:
+            method = self.method.with_params(**{axis.name: choice})
+            return choice == axis.default or (
+                method.searchable(self.bound.spec)
+                and lacking(method, self.bound.spec, self.bound.task) is None
+            )
+
+        return replace(axis, choices=tuple(filter(runs, axis.choices)))
 
     def _finest(self, names: Sequence[str]) -> str | None:
         """The effort parameter whose next step costs least: it uses a budget best."""

@@ -50,6 +50,11 @@ class Axis:
         """Whether the parameter matters beside these values of the others."""
         return all(values.get(other) in allowed for other, allowed in self.when)
 
+    @property
+    def open(self) -> bool:
+        """Whether there is anything to choose."""
+        return len(self.choices) > 1 if self.kind == "choice" else self.low < self.high
+
     def holds(self, value: Any) -> bool:
         """Whether a value lies inside."""
         if self.kind == "choice":

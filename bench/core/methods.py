@@ -104,6 +104,10 @@ class Method(Generic[P]):
         """The least value that matching may give an effort parameter; default: its lower bound."""
         return 1
 
+    def searchable(self, spec: ProblemSpec) -> bool:
+        """Whether a sweep tries these parameters where nobody asked for them; default: always."""
+        return True
+
     def growths(self) -> Mapping[str, Growth]:
         """How a budget is shared with these parameters; default: `split`."""
         return self.split

@@ -32,6 +32,14 @@ class Quadratic:
         eta, curvature = self.eta.to(x), self.Lambda.to(x)
         return x @ eta - 0.5 * (x * (x @ curvature)).sum(-1) + self.c0
 
+    @property
+    def highest(self) -> float | None:
+        """max over x of r = c0 + eta' Lambda^+ eta / 2; None where r grows without end."""
+        at = torch.linalg.pinv(self.Lambda, hermitian=True) @ self.eta
+        if not torch.allclose(self.Lambda @ at, self.eta, rtol=1e-6, atol=1e-9):
+            return None
+        return self.c0 + 0.5 * float(self.eta @ at)
+
     def scaled(self, strength: float) -> Quadratic:
         """strength * r."""
         return Quadratic(strength * self.eta, strength * self.Lambda, strength * self.c0)

@@ -176,11 +176,19 @@ class ByResidual(WeightedGradient):
         return safe((2 * (self.best - value)).clamp(min=0).sqrt())
 
     def _refuse_above(self, over: float) -> None:
-        if over > self.best + 1e-5 * max(1.0, abs(self.best)):  # beyond rounding
+        if over > self.best + self._rounding:
             raise UserError(
                 f"scale={self.name} takes the root of best - value, and met a value of {over:g} "
                 f"above best = {self.best:g}: set best to the largest value of strength * reward"
             )
+
+    def bounds(self, highest: float | None) -> bool:
+        """Whether no value can be above `best`, for the largest value that there is, if known."""
+        return highest is not None and highest <= self.best + self._rounding
+
+    @property
+    def _rounding(self) -> float:
+        return 1e-5 * max(1.0, abs(self.best))
 
     def weight(self, slope: Tensor, v: Tensor, i: Interpolant, t: Tensor) -> Tensor:
         return 1 / self.residual(v)
@@ -252,3 +260,12 @@ def scale_of(params: Any) -> ScaleRule:
     rule = SCALES[params.scale]
     scale: ScaleRule = rule(**{f.name: getattr(params, f.name) for f in fields(rule)})
     return scale
+
+
+def scale_is_safe(params: Any, highest: float | None) -> bool:
+    """Whether the rule that `params.scale` names meets no value that it must refuse.
+
+    highest: the largest value of strength * reward, None where none is known.
+    """
+    rule = scale_of(params)
+    return not isinstance(rule, ByResidual) or rule.bounds(highest)

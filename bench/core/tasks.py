@@ -67,6 +67,14 @@ class Reward(Generic[P]):
         """
         return None
 
+    def highest(self, task: Task[Any]) -> float | None:
+        """The largest score that there is, or None where none is known.
+
+        By default that of the quadratic form.  A sweep leaves out what needs it and lacks it.
+        """
+        form = self.quadratic(task)
+        return None if form is None else form.highest
+
     def weights(self) -> dict[str, str]:
         """Name and SHA-256 of weight files of the reward's own, for the cell id."""
         return {}

@@ -107,6 +107,8 @@ class ProblemSpec:
     """What a fit trains on where there are no data."""
     conditions: int = 1
     """How many a fit is for."""
+    highest: float | None = field(default=None, compare=False)
+    """The largest value of strength * reward, where one is known; no work depends on it."""
 
     @property
     def data_calls(self) -> float:

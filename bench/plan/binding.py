@@ -79,9 +79,16 @@ def bind(task_text: str, reward_text: str) -> Bound:
         guided=task.guided,
         timing=task.timing(),
         own_samples=task.own_samples,
+        highest=None if refusal else _highest(task, reward, strength),
     )
     label = format_name(name, changed(reward.params))
     return Bound(task, reward, strength, task_text, label, spec, refusal)
+
+
+def _highest(task: Task[Any], reward: Reward[Any], strength: float) -> float | None:
+    """The largest value of strength * reward; none is known of a score turned around."""
+    highest = reward.highest(task)
+    return None if highest is None or strength < 0 else strength * highest
 
 
 def lacking(method: Method[Any], spec: ProblemSpec, task: Task[Any]) -> str | None:

@@ -5,7 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from bench.api import SCALES, EstimatedSteering, PosteriorChoice, SteeringParams, named_param, param
+from bench.api import (
+    SCALES,
+    EstimatedSteering,
+    PosteriorChoice,
+    ProblemSpec,
+    SteeringParams,
+    named_param,
+    param,
+    scale_is_safe,
+)
 
 
 @dataclass(frozen=True)
@@ -55,3 +64,6 @@ class DPS(EstimatedSteering):
     @property
     def draws(self) -> int:
         return 1
+
+    def searchable(self, spec: ProblemSpec) -> bool:
+        return scale_is_safe(self.params, spec.highest)

@@ -60,6 +60,29 @@ def test_what_cannot_be_tuned_is_refused(space, says, tmp_path):
         sweep(tmp_path, replace(TOY, space=space))
 
 
+@pytest.mark.parametrize(
+    ("method", "task", "reward", "tried"),
+    [
+        ("dps", "gmm-paper", "inverse", False),  # the density reaches 0.69
+        ("dps:best=0.7", "gmm-paper", "inverse", True),
+        ("dps", "gmm-paper", "linear", False),  # grows without end
+        ("dps", "gmm-paper", "quadratic", True),
+        ("dps", "digits", "inpaint", True),
+        ("dps", "digits", "template", False),
+    ],
+)
+def test_scales_that_need_the_rewards_best_are_tried_where_it_is_known(method, task, reward, tried):
+    spec = replace(REAL, methods=(method,), task=task, reward=reward, budget="paper-nfe=80")
+    scales = axes(replace(spec, space={}))["scale"].choices
+    assert ("residual" in scales, "residual-mean" in scales) == (tried, tried)
+    assert {"exact", "rescale", "clip", "value", "fixed-norm"} <= set(scales)
+
+
+def test_a_scale_that_is_asked_for_is_tried():
+    spec = replace(REAL, methods=("dps",), budget="paper-nfe=80", space={})
+    assert axes(spec, scale="exact|residual")["scale"].choices == ("exact", "residual")
+
+
 def test_strength_is_refused_on_the_command_line(tmp_path):
     command = [sys.executable, "-m", "bench", "sweep", "dps", "-t", "gmm-paper", "-r", "inverse"]
     command += ["-b", "paper-nfe=60", "--space", "strength=1..5", "--root", str(tmp_path)]
