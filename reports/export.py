@@ -81,7 +81,7 @@ def _drawings(material: Material, problem: ProblemKey) -> Iterator[tuple[str, st
     summary, looks = material.summary, material.looks
     yield "answer", answer_figure(summary, problem, looks)
     yield "front", front_figure(summary, problem, metric_fronts(summary, problem), looks)
-    own = [loss for loss in losses(material.run.path, summary) if loss.problem == problem]
+    own = [loss for loss in losses(material.run, summary) if loss.problem == problem]
     yield "training", training_figure(own, looks) if own else ""
 
 

@@ -14,6 +14,7 @@ from markupsafe import Markup, escape
 
 from bench.record import layout
 from bench.record.files import RunFiles
+from bench.record.seals import left_out
 from reports.chapter import material_of, written
 from reports.data.run import RunTables, load_run
 from reports.text.labels import budget_label
@@ -27,9 +28,14 @@ def write_page(run: Path) -> Path:
 
     Works on unfinished runs; the file is replaced in one step, so a reader never sees half of it.
     """
-    files = RunFiles(str(run.parent), run.name)
-    files.write(layout.REPORT, page_text(load_run(run)).encode())
-    return run / layout.REPORT
+    return save_page(load_run(run))
+
+
+def save_page(run: RunTables) -> Path:
+    """Write the page of a run that was read; what was damaged is in `run.damaged` then."""
+    files = RunFiles(str(run.path.parent), run.path.name)
+    files.write(layout.REPORT, page_text(run).encode())
+    return run.path / layout.REPORT
 
 
 def page_text(run: RunTables) -> str:
@@ -66,12 +72,14 @@ def _scripts() -> str:
 
 
 def _context(run: RunTables) -> dict[str, Any]:
+    chapters = written(material_of(run))
     return {
         "run": run,
+        "chapters": chapters,
+        "damaged": left_out(run.damaged),  # known once every chapter was made
         "css": Markup((TEMPLATES / "style.css").read_text(encoding="utf-8")),
         "script": Markup(_scripts()),
         "finished": finished(run),
         "statuses": statuses(run),
         "reproduction": reproduction(run),
-        "chapters": written(material_of(run)),
     }

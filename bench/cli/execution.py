@@ -65,13 +65,15 @@ def write_report(store: Store, fresh: bool) -> None:
 
     made, of = store.projections, store.projections.state(layout.REPORT)
     if fresh or not made.current(layout.REPORT, of):
-        from reports.html import write_page
+        from reports.data.run import load_run
+        from reports.html import save_page
 
         with folder_of(store, samples=True) as folder:
-            page = write_page(folder)
+            page = save_page(run := load_run(folder))
             if not store.local:
                 store.write(layout.REPORT, page.read_bytes())
         made.note(layout.REPORT, store.read(layout.REPORT), of)
+        say_left_out(run.damaged)
 
 
 def say_damage(damaged: Sequence[Damage], unverified: int = 0) -> None:
@@ -89,6 +91,14 @@ def say_damage(damaged: Sequence[Damage], unverified: int = 0) -> None:
         typer.secho(
             f"note: {cells} stored before files had checksums, and cannot be verified", err=True
         )
+
+
+def say_left_out(damaged: Sequence[Damage]) -> None:
+    """What a page or a tracker does without, on standard error."""
+    from bench.record.seals import left_out
+
+    if damaged:
+        typer.secho(f"warning: {left_out(damaged)}", err=True, fg="yellow")
 
 
 def mirror(store: Store) -> None:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from bench.record.store import Store
 
 EXAMPLE = "bench track sync runs/quickstart"
 
@@ -24,10 +28,9 @@ def sync(run: Run) -> None:
 
     Without MLFLOW_TRACKING_URI it is written to mlflow.db beside the run folder.
     """
-    from bench.record.store import open_run
     from bench.tracking.mirror import sync
 
-    typer.echo(sync(open_run(run)))
+    _project(run, sync)
 
 
 @group.command("rebuild", epilog="bench track rebuild runs/quickstart")
@@ -36,10 +39,9 @@ def rebuild(run: Run) -> None:
 
     MLflow marks the old one as deleted; 'mlflow gc' frees its space.
     """
-    from bench.record.store import open_run
     from bench.tracking.mirror import rebuild
 
-    typer.echo(rebuild(open_run(run)))
+    _project(run, rebuild)
 
 
 @group.command("export", epilog="bench track export runs/quickstart --to wandb --dir wandb-runs")
@@ -59,9 +61,18 @@ def export(
     with the headline among them, what it logged by step, and a picture of its samples.
     """
     from bench.core.params import UserError
-    from bench.record.store import open_run
     from bench.tracking.exports import EXPORTS
 
     if to not in EXPORTS:
         raise UserError(f"'{to}' is no tracker that a run can be exported to: {', '.join(EXPORTS)}")
-    typer.echo(EXPORTS[to](open_run(run), folder, project))
+    _project(run, lambda store: EXPORTS[to](store, folder, project))
+
+
+def _project(run: str, projection: Callable[[Store], object]) -> None:
+    """Print what a projection says of a run, and what it had to leave out."""
+    from bench.cli.execution import say_left_out
+    from bench.record.store import open_run
+
+    store = open_run(run)
+    typer.echo(projection(store))
+    say_left_out(store.index.damaged)

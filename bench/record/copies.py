@@ -26,6 +26,6 @@ def folder_of(files: RunFiles, samples: bool = False) -> Iterator[Path]:
         folder = Path(scratch) / files.name
         names = files.file_names()
         if samples:
-            names += files.below(layout.CELLS, layout.SAMPLES, layout.CURVE)
+            names += files.below(layout.CELLS, layout.RESULT, layout.SAMPLES, layout.CURVE)
         files.fetch(names, folder)
         yield folder

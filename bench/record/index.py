@@ -138,14 +138,13 @@ class Index:
 
         For pictures and curves of a page, which do without; nothing is computed from them.
         """
-        stored, data = self.last(cell), self._files.found(layout.attempt(cell, number, name))
+        stored, file = self.last(cell), layout.attempt(cell, number, name)
         files = stored.attempt.files if stored is not None and stored.number == number else None
+        told, data = None if files is None else files.get(name), self._files.found(file)
         try:
-            return (
-                None if data is None else verified(data, None if files is None else files.get(name))
-            )
+            return data if data is None and told is None else verified(_present(data), told)
         except Damaged as damage:
-            self.damaged.append(Damage(layout.attempt(cell, number, name), str(damage)))
+            self.damaged.append(Damage(file, str(damage)))
             return None
 
     def _bulk_of(self, cell: str, name: str) -> bytes:

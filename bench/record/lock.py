@@ -36,6 +36,11 @@ def driving(folder: Path) -> Iterator[None]:
             f"another driver runs '{folder.name}' ({_said(owner)}): wait for it, end it, or "
             "give another --name"
         ) from None
+    except OSError as error:
+        raise UserError(
+            f"cannot lock {folder / LOCK} ({error.strerror or error}): remove what is there, or "
+            "see that it can be written to, and repeat the command"
+        ) from error
     with held:
         with contextlib.suppress(OSError):  # a full disk: what counts is the lock
             owner.write_text(json.dumps({"pid": os.getpid(), "host": platform.node()}), "utf-8")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,6 +32,20 @@ class Damage:
 
     def __str__(self) -> str:
         return f"{self.file} {self.why}"
+
+
+def left_out(damaged: Sequence[Damage]) -> str:
+    """What nothing was drawn from, and how to have it again; "" where nothing is damaged."""
+    if not damaged:
+        return ""
+    first, others = damaged[0], len(damaged) - 1
+    folder = first.file.rpartition("/")[0]
+    more = {0: "", 1: ", and so is one more file"}.get(others, f", and so are {others} more files")
+    return (
+        f"Damaged: {first}{more}. Nothing is drawn from what is damaged; the numbers of the tables "
+        f"do not come from it. To have it again, remove the folder of its attempt ({folder}) and "
+        "repeat the run's command."
+    )
 
 
 def checksum(data: bytes) -> str:

@@ -10,7 +10,7 @@ from reports.tables.training import training_grid
 
 def content(material: Material) -> Content | None:
     """A figure and a table per problem with fits; None where nothing was fitted."""
-    found = losses(material.run.path, material.summary)
+    found = losses(material.run, material.summary)
     grouped = {p: [loss for loss in found if loss.problem == p] for p in material.problems}
     made = [
         {

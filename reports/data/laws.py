@@ -102,7 +102,7 @@ def _points(entry: Entry, run: RunTables, strength: float) -> Iterator[tuple[Arr
     if run.samples.empty:
         return
     attempts = dict(zip(entry.done["cell"], entry.done["attempt"], strict=True))
-    stored = {cell: stored_arrays(run.path, cell, k).get("x") for cell, k in attempts.items()}
+    stored = {cell: stored_arrays(run, cell, k).get("x") for cell, k in attempts.items()}
     for group in _by_condition(entry, run.samples):
         rows = [
             (x[int(index)].ravel(), reward)

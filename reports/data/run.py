@@ -23,6 +23,7 @@ from bench.record import columns, layout
 from bench.record.files import RunFiles
 from bench.record.index import Index
 from bench.record.projections import read_table
+from bench.record.seals import Damage
 from reports.data.trials import tuning_cells
 
 
@@ -51,6 +52,16 @@ class RunTables:
     def name(self) -> str:
         """The suite's name, or the folder's."""
         return str(self.suite.get("name") or self.path.resolve().name)
+
+    @cached_property
+    def index(self) -> Index:
+        """What is stored beside the tables."""
+        return Index(RunFiles(str(self.path.parent), self.path.name))
+
+    @property
+    def damaged(self) -> list[Damage]:
+        """Files that were asked for and are not what was written: nothing is drawn from them."""
+        return list({damage.file: damage for damage in self.index.damaged}.values())
 
 
 def load_run(path: Path) -> RunTables:
@@ -116,15 +127,13 @@ def weights_of(run: RunTables) -> dict[str, str]:
     return found
 
 
-def stored_file(run: Path, cell: str, name: str, attempt: int = 0) -> bytes | None:
-    """A file that `attempt` of a cell left, else the last attempt that left one; None if none."""
-    others = (run / layout.attempts(cell)).glob(f"*/{name}")
-    stored = sorted((int(p.parent.name) for p in others), key=lambda k: (k != attempt, -k))
-    index = Index(RunFiles(str(run.parent), run.name))
-    return index.beside(cell, stored[0], name) if stored else None
+def stored_file(run: RunTables, cell: str, name: str, attempt: int = 0) -> bytes | None:
+    """A file that `attempt` of a cell left, or else its last one; None if there is none."""
+    last = run.index.last(cell)
+    return run.index.beside(cell, attempt or (0 if last is None else last.number), name)
 
 
-def stored_arrays(run: Path, cell: str, attempt: int) -> dict[str, np.ndarray]:
+def stored_arrays(run: RunTables, cell: str, attempt: int) -> dict[str, np.ndarray]:
     """The stored samples of a cell: those of `attempt`, else of the last attempt; {} if none."""
     data = stored_file(run, cell, layout.SAMPLES, attempt)
     try:

@@ -8,14 +8,13 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from bench.record import layout
-from reports.data.run import stored_file
+from reports.data.run import RunTables, stored_file
 from reports.data.summary import ProblemKey, Summary
 
 MOST_FITS = 20
@@ -52,7 +51,7 @@ class Loss:
         return [float(part[:, 1].mean()) for part in parts]
 
 
-def losses(run: Path, summary: Summary) -> list[Loss]:
+def losses(run: RunTables, summary: Summary) -> list[Loss]:
     """Of every method that was fitted, in the order of the page."""
     found = []
     for problem in summary.problems:
@@ -64,14 +63,14 @@ def losses(run: Path, summary: Summary) -> list[Loss]:
     return found
 
 
-def _of_method(run: Path, problem: ProblemKey, method: str, fits: Sequence[str]) -> list[Loss]:
+def _of_method(run: RunTables, problem: ProblemKey, method: str, fits: Sequence[str]) -> list[Loss]:
     logged = [_logged(run, fit) for fit in fits[:MOST_FITS]]
     names = dict.fromkeys(str(c) for frame in logged for c in frame.columns if c != STEP)
     made = {name: tuple(filter(len, (_curve(frame, name) for frame in logged))) for name in names}
     return [Loss(problem, method, name, c, len(fits)) for name, c in made.items() if c]
 
 
-def _logged(run: Path, fit: str) -> pd.DataFrame:
+def _logged(run: RunTables, fit: str) -> pd.DataFrame:
     """What a fit logged; nothing where it has left nothing that can be read."""
     data = stored_file(run, fit, layout.CURVE)
     try:

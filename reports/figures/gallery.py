@@ -122,7 +122,7 @@ def _shown(run: RunTables, entry: Entry, seed: int, condition: str) -> _Shown | 
     done = entry.done
     here = (done["seed"] == seed) & (done["condition"] == condition)
     for cell, attempt in zip(done["cell"][here], done["attempt"][here], strict=True):
-        arrays = stored_arrays(run.path, cell, attempt)
+        arrays = stored_arrays(run, cell, attempt)
         if "x" in arrays or "rendered" in arrays:
             return _Shown(entry, cell, arrays)
     return None

@@ -171,6 +171,31 @@ def test_commands_that_read_a_damaged_run_end_without_a_traceback(copied, damage
         assert done.exception is None or isinstance(done.exception, SystemExit | UserError)
 
 
+@pytest.mark.parametrize("damage", [*DAMAGES, None])
+def test_a_page_says_what_nothing_was_drawn_from(copied, damage):
+    """Samples are pictures on a page and nothing else: the page does without them and says so."""
+    root, before = copied
+    file = files_of(root, layout.SAMPLES)[0]
+    file.unlink() if damage is None else file.write_bytes(
+        damage(file.read_bytes(), random.Random(2))
+    )
+    done = CliRunner().invoke(app, ["report", str(root / "cheap")])
+    assert done.exit_code == 0
+    what = "is missing" if damage is None else "does not match its checksum"
+    name, folder = (p.relative_to(root / "cheap").as_posix() for p in (file, file.parent))
+    assert f"warning: Damaged: {name} {what}. Nothing is drawn" in done.stderr
+    page = (root / "cheap" / layout.REPORT).read_text(encoding="utf-8")
+    assert f"Damaged: {name} {what}. Nothing is drawn" in page
+    store, outcome = run(root)
+    assert outcome.executed == 0
+    shutil.rmtree(root / "cheap" / folder)  # what the sentence says to do
+    store, outcome = run(root)
+    assert outcome.executed == 1
+    assert_same(before, tables(store))
+    done = CliRunner().invoke(app, ["report", str(root / "cheap")])
+    assert "Damaged" not in done.stderr + (root / "cheap" / layout.REPORT).read_text("utf-8")
+
+
 @pytest.mark.parametrize("text", [b"", b"\xff\xfe", b"- a", b"a: [", b"{" * 3000])
 def test_a_damaged_suite_is_one_sentence(copied, text):
     root, _ = copied

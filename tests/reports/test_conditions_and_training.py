@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from bench.record import layout
+from bench.record.attempt import Attempt
+from bench.record.seals import checksum
 from reports.chapters.conditions import budgets_within
 from reports.data.conditions import (
     DIVIDING,
@@ -29,6 +34,7 @@ from reports.html import write_page
 from reports.tables.conditions import SHADES, shades
 from reports.tables.training import training_grid
 from tests.worlds.made_run import make_run
+from tests.worlds.report_page import Page
 
 LOOK = MethodLook("#112233", "o")
 RISE = 0.01
@@ -169,16 +175,23 @@ def fitted(folder: Path, fits: int = 2, steps: int = 40) -> Path:
     cells["fit"] = cells["fit"].fillna("")
     cells.to_parquet(folder / "cells.parquet")
     for k, name in enumerate(names):
-        place = folder / "cells" / name / "attempts" / "1" / "curve.parquet"
-        place.parent.mkdir(parents=True)
         step = np.arange(1, steps + 1)
-        rows = {"step": step, "match": (k + 1) / step, "gap": [math.nan] * steps}
-        pd.DataFrame(rows).to_parquet(place)
+        log(folder, name, {"step": step, "match": (k + 1) / step, "gap": [math.nan] * steps})
     return folder
 
 
+def log(folder: Path, fit: str, rows: Mapping[str, Any]) -> Path:
+    """A fit that ended with this curve, whose file it returns."""
+    place = folder / layout.attempt(fit, 1, layout.CURVE)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    pd.DataFrame(rows).to_parquet(place)
+    ended = Attempt(fit, "ok", files={layout.CURVE: checksum(place.read_bytes())})
+    (place.parent / layout.RESULT).write_bytes(ended.result())
+    return place
+
+
 def test_a_loss_has_a_curve_per_fit_and_their_number(digits: Path) -> None:
-    (loss,) = losses(digits, summary_in(fitted(digits)))
+    (loss,) = losses(load_run(digits), summary_in(fitted(digits)))
     assert (loss.method, loss.name, loss.fits, loss.steps) == ("mfm-ft", "match", 2, 40)
     first = np.mean(1 / np.arange(1, 5))
     assert loss.ends(last=False) == pytest.approx([first, 2 * first])
@@ -192,25 +205,33 @@ def test_of_many_fits_the_first_are_read_and_the_table_says_so(digits: Path) -> 
     more = [cells.assign(fit=cells["fit"].where(~own, f"e{k:02x}")) for k in range(MOST_FITS + 4)]
     pd.concat(more).to_parquet(digits / "cells.parquet")
     for k in range(MOST_FITS + 4):
-        place = digits / "cells" / f"e{k:02x}" / "attempts" / "1" / "curve.parquet"
-        place.parent.mkdir(parents=True)
-        pd.DataFrame({"step": [1, 2], "match": [2.0, 1.0]}).to_parquet(place)
-    (loss,) = losses(digits, summary_in(digits))
+        log(digits, f"e{k:02x}", {"step": [1, 2], "match": [2.0, 1.0]})
+    (loss,) = losses(load_run(digits), summary_in(digits))
     assert len(loss.curves) == MOST_FITS and loss.fits == MOST_FITS + 4
     table = training_grid([loss], {"mfm-ft": LOOK})
     assert table.groups[0].lines[0].cells[2].text == f"{MOST_FITS} of {MOST_FITS + 4}"
     assert any(f"the first {MOST_FITS} are shown" in note for note in table.said)
 
 
-def test_a_step_that_was_logged_twice_counts_once_and_damage_is_left_out(digits: Path) -> None:
-    fitted(digits)
-    first, second = (digits / "cells" / f"f0{k}" / "attempts" / "1" for k in (0, 1))
-    again = pd.DataFrame({"step": [1, 2, 2, 3], "match": [9.0, 8.0, 4.0, 3.0]})
-    again.to_parquet(first / "curve.parquet")
-    (second / "curve.parquet").write_bytes(b"no table")
-    (loss,) = losses(digits, summary_in(digits))
+def test_a_step_that_was_logged_twice_counts_once(digits: Path) -> None:
+    fitted(digits, fits=1)
+    log(digits, "f00", {"step": [1, 2, 2, 3], "match": [9.0, 8.0, 4.0, 3.0]})
+    (loss,) = losses(load_run(digits), summary_in(digits))
     assert loss.curves[0].tolist() == [[1, 9], [2, 4], [3, 3]]
+
+
+@pytest.mark.parametrize("damage", ["no table", "", None])
+def test_a_damaged_or_missing_curve_is_left_out_and_said(digits: Path, damage: str | None) -> None:
+    place = fitted(digits) / layout.attempt("f01", 1, layout.CURVE)
+    place.unlink() if damage is None else place.write_text(damage)
+    run = load_run(digits)
+    (loss,) = losses(run, summary_in(digits))
     assert (len(loss.curves), loss.fits) == (1, 2)
+    what = "is missing" if damage is None else "does not match its checksum"
+    assert [str(one) for one in run.damaged] == [f"cells/f01/attempts/1/curve.parquet {what}"]
+    page = Page(write_page(digits).read_text(encoding="utf-8")).text
+    assert f"Damaged: cells/f01/attempts/1/curve.parquet {what}. Nothing is drawn" in page
+    assert "remove the folder of its attempt (cells/f01/attempts/1)" in page
 
 
 def test_thinned_curves_keep_their_mean() -> None:

@@ -9,7 +9,8 @@ import pytest
 
 from bench.core.params import UserError
 from bench.record.files import RunFiles
-from bench.record.lock import driving
+from bench.record.lease import LEASE, leased
+from bench.record.lock import LOCK, OWNER, driving
 from tests.worlds.cheap_run import assert_same, run, tables
 
 
@@ -31,6 +32,37 @@ def test_the_lock_of_a_killed_driver_is_taken_over(tmp_path):
     other.kill()
     other.wait()
     assert run(tmp_path)[1].executed == 2
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff\x00 no lock", b"{" * 10_000, b"[1]"])
+def test_a_damaged_lock_is_a_lock(tmp_path, content):
+    """What counts is who holds it; of whoever cannot be read the refusal says as much as it can."""
+    folder = tmp_path / "cheap"
+    folder.mkdir()
+    for name in (LOCK, OWNER):
+        (folder / name).write_bytes(content)
+    with driving(folder):
+        (folder / OWNER).write_bytes(content)
+        with pytest.raises(UserError, match=r"another driver runs 'cheap' .it has only just"):
+            run(tmp_path)
+    assert run(tmp_path)[1].executed == 2
+
+
+def test_a_lock_that_is_a_folder_is_one_sentence(tmp_path):
+    (tmp_path / "cheap" / LOCK).mkdir(parents=True)
+    with pytest.raises(UserError, match=r"cannot lock .*run\.lock"):
+        run(tmp_path)
+
+
+def test_a_damaged_lease_is_taken_over(tmp_path):
+    files = RunFiles("memory://leases", "cheap")
+    files.open()
+    for content in (b"", b"\xff", b"[1]", b'{"pid": 1}'):
+        files.write(LEASE, content)
+        refused = pytest.raises(UserError, match="another driver runs 'cheap'")
+        with leased(files), refused, leased(files):
+            pass
+        assert not files.has(LEASE)
 
 
 def test_a_name_that_another_suite_has_is_refused(tmp_path):

@@ -13,9 +13,11 @@ import pytest
 from safetensors.numpy import save
 from typer.testing import CliRunner
 
+from bench.cli.main import app
 from bench.core.cells import Cell, Planned, PlannedFit
 from bench.core.params import UserError
 from bench.core.work import Budget, Rows, Work
+from bench.record import layout
 from bench.record.attempt import Attempt, MetricRow
 from bench.record.store import Store
 from bench.record.tables import write_tables
@@ -338,6 +340,16 @@ def test_a_broken_database_never_ends_a_run(store, capsys):
     assert warning.count("MLflow no longer follows 'demo'") == 1
     with pytest.raises(UserError, match="cannot write to MLflow at sqlite"):
         sync(store)
+
+
+@pytest.mark.parametrize("name", [layout.CURVE, layout.LOG, layout.SAMPLES])
+def test_what_is_damaged_is_left_out_and_said(store, name):
+    (place, *_) = sorted(store.folder.glob(f"cells/*/attempts/*/{name}"))
+    place.write_bytes(b"something else")
+    done = CliRunner().invoke(app, ["track", "sync", str(store.folder)])
+    assert done.exit_code == 0 and len(runs(store)[1]) == 3
+    said = place.relative_to(store.folder).as_posix()
+    assert f"warning: Damaged: {said} does not match its checksum" in done.stderr
 
 
 def test_tracking_uri_is_respected(store, tmp_path, template, monkeypatch):
