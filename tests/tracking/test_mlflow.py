@@ -103,18 +103,20 @@ def store(root) -> Store:
     return made
 
 
-def runs(store: Store) -> tuple[list, list]:
+def runs(store: Store, experiment: str = "tiltbench") -> tuple[list, list]:
     """Parents and children in MLflow."""
-    found = connect(store).search_runs(["1"], max_results=1000)
+    client = connect(store)
+    number = client.get_experiment_by_name(experiment).experiment_id
+    found = client.search_runs([number], max_results=1000)
     return (
         [run for run in found if PARENT not in run.data.tags],
         [run for run in found if PARENT in run.data.tags],
     )
 
 
-def snapshot(store: Store) -> list[dict]:
+def snapshot(store: Store, experiment: str = "tiltbench") -> list[dict]:
     """Everything that MLflow shows of a suite, but for run ids."""
-    parents, children = runs(store)
+    parents, children = runs(store, experiment)
     client = connect(store)
     shown = [
         {

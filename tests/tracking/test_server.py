@@ -1,5 +1,7 @@
 """A tracking server before PostgreSQL that is killed in the middle: complete in the end, once."""
 
+import time
+
 import pytest
 
 from bench.core.params import UserError
@@ -7,6 +9,7 @@ from bench.record.store import Store
 from bench.record.tables import write_tables
 from bench.tracking.mirror import Mirror, sync
 from tests.tracking.test_mlflow import attempt_of, failure, planned, snapshot
+from tests.worlds.slow_proxy import SlowProxy
 from tests.worlds.tracking_server import TrackingServer
 
 PLAN = [planned("prior", seed=seed, steps=10) for seed in range(6)]
@@ -64,3 +67,20 @@ def test_a_server_that_is_killed_in_the_middle_shows_everything_once(tmp_path, m
         assert snapshot(store) == whole
         again = sync(store)
         assert (again.written, again.removed, again.unchanged) == (0, 0, 6)
+        slow_server(server.uri, tmp_path / "slow", whole, monkeypatch)
+
+
+def slow_server(uri, root, whole, monkeypatch):
+    """One that answers late has everything in the end; one that never does is one sentence."""
+    store = stored(root)
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "slow")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
+    with SlowProxy(uri, delay=60.0) as proxy:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", proxy.uri)
+        began = time.monotonic()
+        with pytest.raises(UserError, match="cannot write to MLflow at http://127"):
+            sync(store)
+        assert time.monotonic() - began < 3 * 20, "asked once more than it was told to"
+        proxy.delay = 0.5
+        assert sync(store).written == 6 and proxy.requests > 20
+        assert snapshot(store, "slow") == whole
