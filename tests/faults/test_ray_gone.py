@@ -97,6 +97,23 @@ def test_what_answers_again_in_time_is_not_gone(monkeypatch):
     assert watch.gone == ""
 
 
+STUCK = """
+import hashlib, signal, threading
+from bench.runner.executors import ray_watch
+ray_watch.PERIOD, ray_watch.HERE, ray_watch.AGAIN, ray_watch.UNHEARD = 0.05, 0.1, 0.1, 0.5
+watch = ray_watch.Watch({"the head": ray_watch.Part("127.0.0.1", 1, here=True)})
+signal.signal(ray_watch.SIGNAL, watch.interrupt)
+threading.Thread(target=watch.look, daemon=True).start()
+hashlib.pbkdf2_hmac("sha256", b"a", b"b", 2**31 - 1)
+"""
+"""The main thread is in a call that no signal ends, as a request to a head that is gone may be."""
+
+
+def test_a_call_that_nothing_interrupts_ends_with_the_sentence_too():
+    done = subprocess.run([sys.executable, "-c", STUCK], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (2, f"error: {said_of('the head')}\n")
+
+
 def test_what_nobody_begins_is_said_and_stays_pending(monkeypatch):
     """Workers that cannot even be started mark no cell as failed, and the run does not end well."""
     monkeypatch.setattr(ray_executor, "ROUNDS", 2)

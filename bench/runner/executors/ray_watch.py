@@ -1,12 +1,14 @@
 """Watches that the cluster of a run is there: Ray itself ends the driver's process when it is not.
 
 Twelve seconds after the raylet of the driver's node has died, and sixty after the head has, Ray
-exits with a message in C++.  The run stops before that, with a sentence, as it does for Ctrl-C.
+exits with a message in C++.  The run stops before that, with a sentence, as it does for Ctrl-C; or
+without winding down, where the main thread does not come out of a call of Ray.
 """
 
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import socket
 import threading
@@ -26,6 +28,10 @@ HERE, ELSEWHERE = 2.0, 20.0
 
 AGAIN = 5.0
 """Seconds until the main thread is interrupted once more."""
+
+UNHEARD, UNENDED = 8.0, 40.0
+"""Seconds after which the process is ended from here: if the main thread, in a call of Ray that
+waits for the head, has not heard the interrupt; and if it has, and has not come to an end."""
 
 SIGNAL = getattr(signal, "SIGUSR2", None)
 """Interrupts the main thread; Tune has SIGUSR1 for itself.  None on Windows."""
@@ -78,6 +84,7 @@ class Watch:
 
     parts: Mapping[str, Part]
     gone: str = ""
+    heard: bool = False
     ended: threading.Event = field(default_factory=threading.Event)
 
     def look(self) -> None:
@@ -89,13 +96,23 @@ class Watch:
                     seen[name] = time.monotonic()
                 elif time.monotonic() - seen[name] > part.patience:
                     self.gone = name
+        since = time.monotonic()
         while not self.ended.is_set():
+            if time.monotonic() - since > (UNENDED if self.heard else UNHEARD):
+                _end(said_of(self.gone))
             signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR2)
             self.ended.wait(AGAIN)  # somebody may have kept the interrupt to himself
 
+    def interrupt(self, _number: int, _frame: FrameType | None) -> None:
+        """The handler in the main thread."""
+        self.heard = True
+        raise ClusterGone
 
-def _interrupt(_number: int, _frame: FrameType | None) -> None:
-    raise ClusterGone
+
+def _end(said: str) -> None:
+    """What Ray would do seconds later, with a sentence: what is stored is stored by renames."""
+    os.write(2, f"error: {said}\n".encode())
+    os._exit(2)
 
 
 @contextlib.contextmanager
@@ -106,7 +123,7 @@ def watched(ray: Any) -> Iterator[None]:
         return
     watch = Watch(parts_of(ray))
     thread = threading.Thread(target=watch.look, daemon=True)
-    before = signal.signal(SIGNAL, _interrupt)
+    before = signal.signal(SIGNAL, watch.interrupt)
     thread.start()
     try:
         yield
