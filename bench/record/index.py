@@ -8,20 +8,23 @@ it aside.
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, fields, replace
 from sys import intern
-from typing import Any
+from typing import Any, TypeVar
 
 import pandas as pd
 import pyarrow as pa
 from pyarrow.parquet import ParquetFile
+from safetensors import SafetensorError
 
 from bench.core.cells import Cell
 from bench.record import layout
 from bench.record.attempt import Attempt, MetricRow, Stored
 from bench.record.files import RunFiles
 from bench.record.seals import Damage, Damaged, checksum, sealed, unsealed, verified
+
+T = TypeVar("T")
 
 Metrics = dict[str, MetricRow]
 """Rows by metric, version and, in a cell of many, condition."""
@@ -147,6 +150,25 @@ class Index:
             self.damaged.append(Damage(file, str(damage)))
             return None
 
+    def read_beside(
+        self, cell: str, number: int, name: str, read: Callable[[bytes], T]
+    ) -> T | None:
+        """What `read` makes of a file beside a result; None where it is missing or damaged.
+
+        In a record from before there were checksums damage shows only here.
+        """
+        data = self.beside(cell, number, name)
+        try:
+            return None if data is None else read(data)
+        except (OSError, ValueError, KeyError, SafetensorError) as error:
+            why = f"cannot be read ({str(error).partition(chr(10))[0]})"
+            self.damaged.append(Damage(layout.attempt(cell, number, name), why))
+            return None
+
+    def curve(self, cell: str, number: int) -> pd.DataFrame | None:
+        """What an attempt logged, with its `step`s; None where it is missing or damaged."""
+        return self.read_beside(cell, number, layout.CURVE, _curve)
+
     def _bulk_of(self, cell: str, name: str) -> bytes:
         try:
             return self._checked(cell, name, self._files.found(self._file(cell, name)))
@@ -248,6 +270,14 @@ class Index:
     def _forget(self, cell: str) -> None:
         """A cell that has ended needs neither checkpoints nor shards any more."""
         self._files.remove(layout.work(cell))
+
+
+def _curve(data: bytes) -> pd.DataFrame:
+    """A curve from its file; raises ValueError for a table of something else."""
+    frame = pd.read_parquet(io.BytesIO(data))
+    if "step" not in frame:
+        raise ValueError("it has no steps")
+    return frame
 
 
 def _present(data: bytes | None) -> bytes:

@@ -92,20 +92,20 @@ def make_record(row: Row, metrics: Iterable[Row]) -> Record:
 
 def read_curve(store: Store, record: Record) -> list[tuple[str, float, int]]:
     """(name, value, step) of what the method logged; batches of a cell are averaged."""
-    return _points(store.index.beside(record.cell, record.attempt, layout.CURVE), "curve")
+    return _points(store, record.cell, record.attempt, "curve")
 
 
 def read_losses(store: Store, fit: str) -> list[tuple[str, float, int]]:
     """(name, value, step) of what a fit logged while it was trained."""
     stored = store.index.last(fit)
-    data = None if stored is None else store.index.beside(fit, stored.number, layout.CURVE)
-    return _points(data, "fit")
+    return [] if stored is None else _points(store, fit, stored.number, "fit")
 
 
-def _points(data: bytes | None, kind: str) -> list[tuple[str, float, int]]:
-    if data is None:
+def _points(store: Store, cell: str, number: int, kind: str) -> list[tuple[str, float, int]]:
+    logged = store.index.curve(cell, number)
+    if logged is None:
         return []
-    frame = pd.read_parquet(io.BytesIO(data)).groupby("step").mean()
+    frame = logged.groupby("step").mean()
     steps = [int(step) for step in frame.index]
     points = (
         (f"{kind}/{clean(str(column))}", float(value), step)
@@ -117,12 +117,9 @@ def _points(data: bytes | None, kind: str) -> list[tuple[str, float, int]]:
 
 def read_files(store: Store, record: Record) -> dict[str, bytes]:
     """Artifacts of a cell by name: a picture of its samples, and its log."""
-    samples, log = (
-        store.index.beside(record.cell, record.attempt, name)
-        for name in (layout.SAMPLES, layout.LOG)
-    )
-    image = picture(samples) if samples else None
-    files = {"samples.png": image, "log.txt": log}
+    index, cell, number = store.index, record.cell, record.attempt
+    image = index.read_beside(cell, number, layout.SAMPLES, picture)
+    files = {"samples.png": image, "log.txt": index.beside(cell, number, layout.LOG)}
     return {name: data for name, data in files.items() if data}
 
 

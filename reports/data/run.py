@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import yaml
-from safetensors import SafetensorError
 from safetensors.numpy import load
 
 from bench.record import columns, layout
@@ -127,19 +126,19 @@ def weights_of(run: RunTables) -> dict[str, str]:
     return found
 
 
-def stored_file(run: RunTables, cell: str, name: str, attempt: int = 0) -> bytes | None:
-    """A file that `attempt` of a cell left, or else its last one; None if there is none."""
-    last = run.index.last(cell)
-    return run.index.beside(cell, attempt or (0 if last is None else last.number), name)
-
-
 def stored_arrays(run: RunTables, cell: str, attempt: int) -> dict[str, np.ndarray]:
-    """The stored samples of a cell: those of `attempt`, else of the last attempt; {} if none."""
-    data = stored_file(run, cell, layout.SAMPLES, attempt)
-    try:
-        return {} if data is None else dict(load(data))
-    except SafetensorError:  # from before there were checksums; pictures of it are left out
-        return {}
+    """The stored samples of `attempt` of a cell, or else of its last one; {} if there are none."""
+    last = run.index.last(cell)
+    number = attempt or (0 if last is None else last.number)
+    return run.index.read_beside(cell, number, layout.SAMPLES, load) or {}
+
+
+def stored_curve(run: RunTables, cell: str) -> pd.DataFrame:
+    """What the last attempt of a cell logged by step; empty if there is nothing."""
+    last = run.index.last(cell)
+    number = 0 if last is None else last.number
+    found = run.index.curve(cell, number)
+    return pd.DataFrame() if found is None else found
 
 
 def _table(path: Path) -> pd.DataFrame:

@@ -5,7 +5,6 @@ A fit is a cell of its own, whose attempt leaves a curve; the cells that sample 
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -13,8 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from bench.record import layout
-from reports.data.run import RunTables, stored_file
+from reports.data.run import RunTables, stored_curve
 from reports.data.summary import ProblemKey, Summary
 
 MOST_FITS = 20
@@ -64,20 +62,10 @@ def losses(run: RunTables, summary: Summary) -> list[Loss]:
 
 
 def _of_method(run: RunTables, problem: ProblemKey, method: str, fits: Sequence[str]) -> list[Loss]:
-    logged = [_logged(run, fit) for fit in fits[:MOST_FITS]]
+    logged = [stored_curve(run, fit) for fit in fits[:MOST_FITS]]
     names = dict.fromkeys(str(c) for frame in logged for c in frame.columns if c != STEP)
     made = {name: tuple(filter(len, (_curve(frame, name) for frame in logged))) for name in names}
     return [Loss(problem, method, name, c, len(fits)) for name, c in made.items() if c]
-
-
-def _logged(run: RunTables, fit: str) -> pd.DataFrame:
-    """What a fit logged; nothing where it has left nothing that can be read."""
-    data = stored_file(run, fit, layout.CURVE)
-    try:
-        frame = pd.DataFrame() if data is None else pd.read_parquet(io.BytesIO(data))
-    except (OSError, ValueError):  # pyarrow's are both: from before there were checksums
-        frame = pd.DataFrame()
-    return frame if STEP in frame else pd.DataFrame()
 
 
 def _curve(frame: pd.DataFrame, name: str) -> Curve:

@@ -5,7 +5,9 @@ import random
 import shutil
 
 import numpy as np
+import pandas as pd
 import pytest
+from safetensors.numpy import load
 from typer.testing import CliRunner
 
 from bench.cli.main import app
@@ -194,6 +196,26 @@ def test_a_page_says_what_nothing_was_drawn_from(copied, damage):
     assert_same(before, tables(store))
     done = CliRunner().invoke(app, ["report", str(root / "cheap")])
     assert "Damaged" not in done.stderr + (root / "cheap" / layout.REPORT).read_text("utf-8")
+
+
+def test_a_file_that_nobody_vouches_for_and_nobody_can_read_is_damaged(copied):
+    """In a record from before there were checksums only reading shows it."""
+    root, _ = copied
+    index = Store(str(root), "cheap").index
+    result = files_of(root, layout.RESULT)[0]
+    cell = result.parts[-4]
+    told = json.loads(result.read_text())
+    del told["sha256"], told["files"]
+    result.write_text(json.dumps(told))
+    for name in (layout.SAMPLES, layout.CURVE):
+        result.with_name(name).write_bytes(b"something else")
+    assert index.read_beside(cell, 1, layout.SAMPLES, load) is None
+    assert index.curve(cell, 1) is None
+    pd.DataFrame({"other": [1.0]}).to_parquet(result.with_name(layout.CURVE))
+    assert index.curve(cell, 1) is None
+    said = [str(one).partition(" ")[2] for one in index.damaged]
+    assert [one.startswith("cannot be read (") for one in said] == [True] * 3
+    assert said[2] == "cannot be read (it has no steps)"
 
 
 @pytest.mark.parametrize("text", [b"", b"\xff\xfe", b"- a", b"a: [", b"{" * 3000])
