@@ -71,7 +71,7 @@ def _texts(run: Path, material: Material) -> Iterator[tuple[str, str]]:
         for name, svg in _drawings(material, problem):
             if svg:
                 yield f"{name}-{problem.slug}.svg", standalone(svg)
-    for study in value_studies(run):
+    for study in value_studies(loaded):
         if svg := value_figure(study):
             yield f"value-{slug(f'{study.task} {study.reward}')}.svg", standalone(svg)
 

@@ -72,14 +72,13 @@ def _scripts() -> str:
 
 
 def _context(run: RunTables) -> dict[str, Any]:
-    chapters = written(material_of(run))
+    shown = {"chapters": written(material_of(run)), "reproduction": reproduction(run)}
     return {
         "run": run,
-        "chapters": chapters,
-        "damaged": left_out(run.damaged),  # known once every chapter was made
+        **shown,
+        "damaged": left_out(run.damaged),  # known once everything was read
         "css": Markup((TEMPLATES / "style.css").read_text(encoding="utf-8")),
         "script": Markup(_scripts()),
         "finished": finished(run),
         "statuses": statuses(run),
-        "reproduction": reproduction(run),
     }

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bench.core.cells import canonical
+from bench.record import layout
 
 SEAL = "sha256"
 """The key of a record that holds its checksum."""
@@ -39,12 +40,14 @@ def left_out(damaged: Sequence[Damage]) -> str:
     if not damaged:
         return ""
     first, others = damaged[0], len(damaged) - 1
-    folder = first.file.rpartition("/")[0]
+    again = "remove it and repeat the command that made it"
+    if first.file.startswith(f"{layout.CELLS}/"):
+        folder = first.file.rpartition("/")[0]
+        again = f"remove its folder ({folder}) and repeat the run's command"
     more = {0: "", 1: ", and so is one more file"}.get(others, f", and so are {others} more files")
     return (
         f"Damaged: {first}{more}. Nothing is drawn from what is damaged; the numbers of the tables "
-        f"do not come from it. To have it again, remove the folder of its attempt ({folder}) and "
-        "repeat the run's command."
+        f"do not come from it. To have it again, {again}."
     )
 
 

@@ -17,7 +17,7 @@ def content(material: Material) -> Content | None:
             "legend": legend(study),
             "table": value_grid(study),
         }
-        for study in value_studies(material.run.path)
+        for study in value_studies(material.run)
     ]
     return {"studies": made} if made else None
 

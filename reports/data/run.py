@@ -121,8 +121,10 @@ def weights_of(run: RunTables) -> dict[str, str]:
         try:
             known = json.loads(path.read_text(encoding="utf-8"))["weights"]
             found |= {str(name): str(sha) for name, sha in known.items()}
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        except OSError:
             continue
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            run.index.damaged.append(Damage(layout.cell_file(cell), f"cannot be read ({error})"))
     return found
 
 

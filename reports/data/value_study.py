@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from bench.record import layout
+from bench.record.seals import Damage
+from reports.data.run import RunTables
 
 FAMILIES = {
     "map": "#0072b2",
@@ -85,19 +87,20 @@ class ValueStudy:
         return [one for one in self.estimates if (one.quantity, one.statistic, one.t) == key]
 
 
-def value_studies(run: Path) -> list[ValueStudy]:
-    """The studies of a run folder, by task and reward; what cannot be read is left out."""
-    found = [_read(path) for path in sorted(run.glob(layout.value_study("*")))]
+def value_studies(run: RunTables) -> list[ValueStudy]:
+    """The studies of a run, by task and reward; what cannot be read is in `run.damaged`."""
+    found = [_read(run, path) for path in sorted(run.path.glob(layout.value_study("*")))]
     return sorted((s for s in found if s is not None), key=lambda s: (s.task, s.reward))
 
 
-def _read(path: Path) -> ValueStudy | None:
+def _read(run: RunTables, path: Path) -> ValueStudy | None:
     try:
         said = json.loads(path.read_text(encoding="utf-8"))
         known = [row for row in said["rows"] if row["statistic"] in STATISTICS]
         rows = tuple(_estimate(row, said["rows_per_draw"]) for row in known)
         about = str(said["task"]), str(said["reward"]), int(said["contexts"]), str(said["truth"])
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError) as error:
+        run.index.damaged.append(Damage(path.name, f"cannot be read ({error})"))
         return None
     return ValueStudy(*about, rows) if rows else None
 

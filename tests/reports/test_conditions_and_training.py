@@ -231,7 +231,7 @@ def test_a_damaged_or_missing_curve_is_left_out_and_said(digits: Path, damage: s
     assert [str(one) for one in run.damaged] == [f"cells/f01/attempts/1/curve.parquet {what}"]
     page = Page(write_page(digits).read_text(encoding="utf-8")).text
     assert f"Damaged: cells/f01/attempts/1/curve.parquet {what}. Nothing is drawn" in page
-    assert "remove the folder of its attempt (cells/f01/attempts/1)" in page
+    assert "remove its folder (cells/f01/attempts/1)" in page
 
 
 def test_thinned_curves_keep_their_mean() -> None:

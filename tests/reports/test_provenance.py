@@ -66,4 +66,7 @@ def test_a_cell_that_cannot_be_read_has_no_weights(tmp_path: Path, text: str) ->
     place = folder / "cells" / cell / "cell.json"
     place.parent.mkdir(parents=True, exist_ok=True)
     place.write_text(text)
-    assert weights_of(load_run(folder)) == {}
+    run = load_run(folder)
+    assert weights_of(run) == {} and [damage.file for damage in run.damaged] == [
+        f"cells/{cell}/cell.json"
+    ]

@@ -13,9 +13,11 @@ from bench.cli.main import app
 from bench.core.params import UserError
 from bench.record.archive import packed, unpacked
 from bench.record.store import Store
+from reports.data.run import load_run
 from reports.data.value_study import value_studies
 from reports.html import write_page
 from tests.worlds.made_run import make_run
+from tests.worlds.report_page import Page
 
 
 @pytest.fixture
@@ -40,7 +42,7 @@ def section(run: Path) -> str:
 def test_a_study_stays_with_the_run_and_its_page_shows_the_errors(run: Path, tmp_path) -> None:
     assert section(run) == ""
     study(run)
-    (found,) = value_studies(run)
+    (found,) = value_studies(load_run(run))
     assert (found.task, found.reward, found.truth) == ("gmm-paper", "linear", "the closed form")
     costs = {(e.sampler, e.draws): e.cost for e in found.errors("V", 0.5)}
     # Draws of GLASS share their first evaluation, those of the map share none.
@@ -51,10 +53,10 @@ def test_a_study_stays_with_the_run_and_its_page_shows_the_errors(run: Path, tmp
     assert f"{one.value:.3f}" in shown and "against the closed form, 8 contexts" in shown
     assert "the values are in the table below" in shown
     study(run, "--draws", "4")
-    assert len(value_studies(run)) == 1, "a study that is repeated replaces the first"
+    assert len(value_studies(load_run(run))) == 1, "a study that is repeated replaces the first"
     assert packed(Store(str(run.parent), run.name), tmp_path / "a.tar.gz")
     again = unpacked(tmp_path / "a.tar.gz", tmp_path / "other")
-    assert value_studies(again) == value_studies(run)
+    assert value_studies(load_run(again)) == value_studies(load_run(run))
 
 
 def test_a_run_that_is_not_there_is_refused_before_anything_is_drawn(tmp_path: Path) -> None:
@@ -63,9 +65,12 @@ def test_a_run_that_is_not_there_is_refused_before_anything_is_drawn(tmp_path: P
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"rows": [1]}', '{"rows": [{"t": 1}]}'])
-def test_what_cannot_be_read_is_left_out(run: Path, text: str) -> None:
+def test_what_cannot_be_read_is_left_out_and_said(run: Path, text: str) -> None:
     (run / "value-study-00.json").write_text(text)
-    assert value_studies(run) == [] and section(run) == ""
+    assert value_studies(load_run(run)) == [] and section(run) == ""
+    page = Page(write_page(run).read_text(encoding="utf-8")).text
+    assert "Damaged: value-study-00.json cannot be read (" in page
+    assert "To have it again, remove it and repeat the command that made it." in page
 
 
 def test_the_reference_says_how_well_the_truth_is_known(run: Path) -> None:
