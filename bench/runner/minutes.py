@@ -3,13 +3,16 @@
 A cell takes its rows, counted as paper-nfe, times the seconds of a row, and what measuring its
 samples takes besides.  Both are medians over the finished cells of all runs below a root, of the
 same task, reward and method if there are any, or else of the same task.  Where nothing has been
-run, the cheapest method of a task and reward is run once at its least effort.
+run, every method of a task and reward is run at its least effort, the cheapest first, for as many
+seconds as there are for trials; the others take what these take in the middle.
 """
 
 from __future__ import annotations
 
 import statistics
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -40,6 +43,9 @@ COLUMNS = (
 
 TRIED_ROWS = 256
 """Samples of a trial at the most."""
+
+TRIAL_SECONDS = 10.0
+"""After so many no further method of a task and reward is tried."""
 
 LARGE = 1e10
 """FLOPs of a row above which a network is not loaded for a trial."""
@@ -110,16 +116,20 @@ class Paces:
         return 0.0 if pace is None or fit is None else pace.row * fit.predicted.cost(DEFAULT)
 
     def _try(self, row: Planned, alike: Sequence[Planned]) -> None:
-        """Run the cheapest method of a pair once; a task that cannot be run here is unknown."""
-        plain = [other for other in alike if other.fit is None] or [row]
-        cheapest = min(plain, key=lambda other: other.predicted.cost(DEFAULT))
-        try:
-            found = _trial(cheapest)
-        except Exception:  # whatever keeps it from running is said by `bench run`
+        """Run the methods of a pair, while there is time; a task that none runs on is unknown."""
+        found, end = dict[str, Pace](), time.monotonic() + TRIAL_SECONDS
+        for cheap in _cheapest([other for other in alike if other.fit is None] or [row]):
+            if found and time.monotonic() > end:
+                break
+            with suppress(Exception):  # whatever keeps it from running is said by `bench run`
+                found[cheap.cell.method] = _trial(cheap)
+        pair = row.task_label, row.reward_label
+        self.tried += len(found)
+        self.known |= {(*pair, method): pace for method, pace in found.items()}
+        if found:
+            self.known[pair] = _median(found.values())
+        else:
             self.unknown[row.task_label] = None
-            return
-        self.tried += 1
-        self.known[row.task_label, row.reward_label] = found
 
 
 def minutes(rows: Sequence[Planned], left: Callable[[Planned], bool], root: str) -> Minutes:
@@ -157,6 +167,14 @@ def _ended(root: str, device: str) -> Iterator[tuple[str, str, str, Pace]]:
 def _pace(row: Any) -> Pace:
     besides = float(row.cell_seconds) - float(row.seconds) - float(row.warmup_seconds)
     return Pace(float(row.seconds) / float(row.paper_nfe * row.n), max(0.0, besides))
+
+
+def _cheapest(rows: Iterable[Planned]) -> list[Planned]:
+    """The cheapest row of every method, the cheapest method first."""
+    found: dict[str, Planned] = {}
+    for row in sorted(rows, key=lambda row: row.predicted.cost(DEFAULT)):
+        found.setdefault(row.cell.method, row)
+    return list(found.values())
 
 
 def _median(paces: Iterable[Pace]) -> Pace:

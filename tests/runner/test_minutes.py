@@ -29,13 +29,26 @@ def test_cells_that_ended_say_how_long_a_method_takes(tmp_path):
     assert (found.ended, found.tried, found.unknown) == (4, 0, ())
 
 
-def test_where_nothing_ended_the_cheapest_method_is_tried_once(tmp_path, monkeypatch):
-    tried, trial = [], m._trial
-    monkeypatch.setattr(m, "_trial", lambda row: tried.append(row.method_label) or trial(row))
-    rows = planned(methods=["prior:steps=50", "dps:steps=5", "prior:steps=10"], seeds=1)
+METHODS = ["prior:steps=50", "dps:steps=5", "prior:steps=10"]
+
+
+def test_where_nothing_ended_every_method_is_tried_once(tmp_path, monkeypatch):
+    paces = {"prior": m.Pace(1.0, 0.0), "dps": m.Pace(3.0, 0.0)}
+    tried = []
+    monkeypatch.setattr(
+        m, "_trial", lambda row: tried.append(row.method_label) or paces[row.cell.method]
+    )
+    rows = planned(methods=METHODS, seeds=1)
     found = m.minutes(rows, everything, str(tmp_path))
-    assert tried == ["prior:steps=10"] and found.tried == 1
+    assert tried == ["prior:steps=10", "dps:steps=5"] and found.tried == 2
+    assert found.each == (50 * 4, 3 * 20 * 4, 10 * 4)
+
+
+def test_a_trial_is_of_the_method_and_methods_share_what_there_is_time_for(tmp_path, monkeypatch):
+    monkeypatch.setattr(m, "TRIAL_SECONDS", 0.0)
+    found = m.minutes(planned(methods=METHODS, seeds=1), everything, str(tmp_path))
     long, steered, short = found.each
+    assert found.tried == 1 and short > 0
     assert long == pytest.approx(5 * short) and steered == pytest.approx(2 * short)
 
 
