@@ -142,11 +142,10 @@ class Planner:
         """The axis without the choices that are bound to fail here and would eat trials."""
 
         def runs(choice: Any) -> bool:
-            method = self.method.with_params(**{axis.name: choice})
-            return choice == axis.default or (
-                method.searchable(self.bound.spec)
-                and lacking(method, self.bound.spec, self.bound.task) is None
-            )
+            if choice == axis.default:
+                return True
+            method, spec = self.method.with_params(**{axis.name: choice}), self.bound.spec
+            return method.searchable(spec) and lacking(method, spec, self.bound.task) is None
 
         return replace(axis, choices=tuple(filter(runs, axis.choices)))
 
