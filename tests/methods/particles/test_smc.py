@@ -288,14 +288,19 @@ def test_particle_methods_approach_the_tilted_law():
 
 
 def test_values_from_posterior_draws_repair_a_sharp_reward():
-    """r(D_t) is overconfident on the paper's likelihood; draws know the posterior's width."""
-    n, found = 256, {}
+    """r(D_t) is overconfident on the paper's likelihood; draws know the posterior's width.
+
+    Over five seeds: which particle survives depends on a processor's last bit, and one seed of
+    gaussian draws is between .25 and .62.
+    """
+    n, found, seeds = 256, {}, range(5)
     cell = cell_of(reward="inverse", n=n)
     instances = instances_of(cell)
     exact = instances.task.reference(instances.target.reward, 1.0, None, n, 7).x
     for kind in ("tweedie", "gaussian"):
         method = FK.create(particles=64, posterior=kind, draws=16, output="draw")
-        found[kind] = sliced_w2(sampled(method, "inverse", n).x, exact)
+        own = [sliced_w2(sampled(method, "inverse", n, seed).x, exact) for seed in seeds]
+        found[kind] = sum(own) / len(own)
     assert found["tweedie"] > 1 and found["gaussian"] < 0.5 * found["tweedie"], found
 
 
