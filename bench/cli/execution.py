@@ -111,7 +111,9 @@ def mirror(store: Store) -> None:
     from bench.core.params import UserError
     from bench.tracking.mirror import sync
 
+    said = len(store.index.damaged)
     try:
         sync(store)
     except UserError as error:
         typer.secho(f"warning: MLflow was not updated: {error}", err=True, fg="yellow")
+    say_left_out(store.index.damaged[said:])

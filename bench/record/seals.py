@@ -36,18 +36,21 @@ class Damage:
 
 
 def left_out(damaged: Sequence[Damage]) -> str:
-    """What nothing was drawn from, and how to have it again; "" where nothing is damaged."""
+    """What a page or a tracker does without, and how to have it again; "" if nothing is damaged.
+
+    A file may have been asked for more than once.
+    """
     if not damaged:
         return ""
-    first, others = damaged[0], len(damaged) - 1
+    first, others = damaged[0], len({damage.file for damage in damaged}) - 1
     again = "remove it and repeat the command that made it"
     if first.file.startswith(f"{layout.CELLS}/"):
         folder = first.file.rpartition("/")[0]
         again = f"remove its folder ({folder}) and repeat the run's command"
     more = {0: "", 1: ", and so is one more file"}.get(others, f", and so are {others} more files")
     return (
-        f"Damaged: {first}{more}. Nothing is drawn from what is damaged; the numbers of the tables "
-        f"do not come from it. To have it again, {again}."
+        f"Damaged: {first}{more}. What is damaged is left out, of pictures, curves and marks; "
+        f"metrics were measured before and stand. To have it again, {again}."
     )
 
 

@@ -59,8 +59,8 @@ class RunTables:
 
     @property
     def damaged(self) -> list[Damage]:
-        """Files that were asked for and are not what was written: nothing is drawn from them."""
-        return list({damage.file: damage for damage in self.index.damaged}.values())
+        """Files that were asked for and are not what was written; the page does without them."""
+        return self.index.damaged
 
 
 def load_run(path: Path) -> RunTables:

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from bench.cli.main import app
 from bench.core.params import UserError
 from bench.record import layout
-from bench.record.seals import Damaged, sealed, unsealed
+from bench.record.seals import Damage, Damaged, left_out, sealed, unsealed
 from bench.record.store import Store
 from bench.runner.run import remeasure
 from tests.worlds.cheap_run import assert_same, run, tables
@@ -185,9 +185,9 @@ def test_a_page_says_what_nothing_was_drawn_from(copied, damage):
     assert done.exit_code == 0
     what = "is missing" if damage is None else "does not match its checksum"
     name, folder = (p.relative_to(root / "cheap").as_posix() for p in (file, file.parent))
-    assert f"warning: Damaged: {name} {what}. Nothing is drawn" in done.stderr
+    assert f"warning: Damaged: {name} {what}. What is damaged is left out" in done.stderr
     page = (root / "cheap" / layout.REPORT).read_text(encoding="utf-8")
-    assert f"Damaged: {name} {what}. Nothing is drawn" in page
+    assert f"Damaged: {name} {what}. What is damaged is left out" in page
     store, outcome = run(root)
     assert outcome.executed == 0
     shutil.rmtree(root / "cheap" / folder)  # what the sentence says to do
@@ -196,6 +196,13 @@ def test_a_page_says_what_nothing_was_drawn_from(copied, damage):
     assert_same(before, tables(store))
     done = CliRunner().invoke(app, ["report", str(root / "cheap")])
     assert "Damaged" not in done.stderr + (root / "cheap" / layout.REPORT).read_text("utf-8")
+
+
+def test_a_file_that_was_asked_for_twice_is_one_file():
+    one, other = Damage("cells/a/attempts/1/curve.parquet", "is missing"), Damage("b", "is missing")
+    assert left_out([]) == "" and "more" not in left_out([one, one])
+    assert "is missing, and so is one more file." in left_out([one, other, one])
+    assert "are 2 more files" in left_out([one, other, Damage("c", "")])
 
 
 def test_a_file_that_nobody_vouches_for_and_nobody_can_read_is_damaged(copied):

@@ -230,7 +230,7 @@ def test_a_damaged_or_missing_curve_is_left_out_and_said(digits: Path, damage: s
     what = "is missing" if damage is None else "does not match its checksum"
     assert [str(one) for one in run.damaged] == [f"cells/f01/attempts/1/curve.parquet {what}"]
     page = Page(write_page(digits).read_text(encoding="utf-8")).text
-    assert f"Damaged: cells/f01/attempts/1/curve.parquet {what}. Nothing is drawn" in page
+    assert f"Damaged: cells/f01/attempts/1/curve.parquet {what}. What is damaged" in page
     assert "remove its folder (cells/f01/attempts/1)" in page
 
 

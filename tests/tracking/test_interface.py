@@ -13,8 +13,8 @@ from bench.record.store import Store
 from bench.record.tables import write_tables
 from bench.tracking.database import connect
 from bench.tracking.mirror import Mirror, sync
-from tests.tracking import test_mlflow as shown
-from tests.tracking.test_mlflow import PLAN, planned, runs
+from tests.worlds import tracked_run as shown
+from tests.worlds.tracked_run import PLAN, planned, runs
 
 # Fixtures: pytest looks for them in this module.
 template, root, store = shown.template, shown.root, shown.store

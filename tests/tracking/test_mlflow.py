@@ -3,7 +3,6 @@
 import json
 import math
 import shutil
-import sqlite3
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -13,133 +12,32 @@ import pytest
 from safetensors.numpy import save
 from typer.testing import CliRunner
 
+from bench.cli.execution import mirror
 from bench.cli.main import app
-from bench.core.cells import Cell, Planned, PlannedFit
+from bench.core.cells import Cell, PlannedFit
 from bench.core.params import UserError
-from bench.core.work import Budget, Rows, Work
 from bench.record import layout
-from bench.record.attempt import Attempt, MetricRow
+from bench.record.attempt import Attempt
 from bench.record.store import Store
 from bench.record.tables import write_tables
 from bench.tracking.artifacts import picture
-from bench.tracking.database import connect, create_database, tracking_uri
+from bench.tracking.database import connect, tracking_uri
 from bench.tracking.live import Follower, training_log
 from bench.tracking.mirror import PARENT, rebuild, sync
+from tests.worlds import tracked_run
+from tests.worlds.tracked_run import (
+    PLAN,
+    WORK,
+    attempt_of,
+    dump,
+    metric,
+    planned,
+    runs,
+    snapshot,
+)
 
-WORK = Work(flow=Rows(40), reward=Rows(4, 2), seconds=0.5)
-BUDGET = Budget("paper-nfe", 20)
-
-
-@pytest.fixture(scope="session")
-def template(tmp_path_factory) -> Path:
-    """A migrated database, which costs seconds."""
-    from mlflow.tracking import MlflowClient
-
-    path = tmp_path_factory.mktemp("template") / "mlflow.db"
-    create_database(path, MlflowClient)
-    return path
-
-
-@pytest.fixture
-def root(tmp_path, template, monkeypatch) -> Path:
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    monkeypatch.delenv("MLFLOW_EXPERIMENT_NAME", raising=False)
-    shutil.copy(template, tmp_path / "mlflow.db")
-    return tmp_path
-
-
-def planned(method: str, seed: int = 0, status: str = "pending", **params: object) -> Planned:
-    cell = Cell("toy", {}, "flat", {}, 2.0, None, method, params, 4, seed, 1, {}, {})
-    return Planned(
-        cell, "toy", "flat", method, BUDGET, status=status, predicted=WORK * (1 / cell.n)
-    )
-
-
-def metric(name: str, value: float | None, version: str = "1", note: str = "") -> MetricRow:
-    return MetricRow(
-        name, version, "tiltbench", "higher", value=value, standard_error=0.25, n=4, note=note
-    )
-
-
-def attempt_of(row: Planned, status: str = "ok", reason: str = "", **more: object) -> Attempt:
-    points = np.random.default_rng(row.cell.seed).normal(size=(4, 2)).astype(np.float32)
-    content = {
-        "work": {**WORK.flat(), "peak_bytes": 1e6},
-        "costs": {unit: WORK.cost(unit) / 4 for unit in ("paper-nfe", "model-nfe", "flops")},
-        "info": {"ess": 3.5},
-        "seconds": 1.5,
-        "samples": save({"x": points}),
-        "metrics": [metric("reward", 1.25 + row.cell.seed), metric("judge", None, note="too few")],
-        "curve": [{"step": k, "ess": 4.0 - k} for k in range(3)],
-        "machine": {"finished": f"2026-01-02T03:04:0{row.cell.seed}+00:00", "device": "cpu"},
-    }
-    return Attempt(row.id, status, reason, **(content | more))
-
-
-def failure(row: Planned) -> Attempt:
-    empty = {"work": {}, "costs": {}, "samples": b"", "metrics": [], "curve": []}
-    return attempt_of(row, "failed", "ValueError: no steps", log="Traceback: steps", **empty)
-
-
-PLAN = [
-    planned("prior", steps=10),
-    planned("prior", seed=1, steps=10),
-    planned("dps", steps=5, scale="exact"),
-    replace(planned("exact", status="skipped"), reason="needs oracle"),
-    replace(planned("rollout", status="infeasible"), reason="needs at least 30 paper-nfe"),
-]
-
-
-@pytest.fixture
-def store(root) -> Store:
-    """Two good cells, a failed one, and two rows that were never run."""
-    made = Store(str(root), "demo")
-    made.open()
-    made.save_suite({"name": "demo", "description": "a small one", "blocks": []})
-    for row in PLAN[:2]:
-        made.index.save(row.cell, attempt_of(row))
-    made.index.save(PLAN[2].cell, failure(PLAN[2]))
-    write_tables(made, PLAN)
-    return made
-
-
-def runs(store: Store, experiment: str = "tiltbench") -> tuple[list, list]:
-    """Parents and children in MLflow."""
-    client = connect(store)
-    number = client.get_experiment_by_name(experiment).experiment_id
-    found = client.search_runs([number], max_results=1000)
-    return (
-        [run for run in found if PARENT not in run.data.tags],
-        [run for run in found if PARENT in run.data.tags],
-    )
-
-
-def snapshot(store: Store, experiment: str = "tiltbench") -> list[dict]:
-    """Everything that MLflow shows of a suite, but for run ids."""
-    parents, children = runs(store, experiment)
-    client = connect(store)
-    shown = [
-        {
-            "title": run.info.run_name,
-            "status": run.info.status,
-            "times": (run.info.start_time, run.info.end_time),
-            "params": run.data.params,
-            "metrics": {
-                name: [(m.step, m.value, m.timestamp) for m in client.get_metric_history(id_, name)]
-                for id_ in [run.info.run_id]
-                for name in run.data.metrics
-            },
-            "tags": {k: v for k, v in run.data.tags.items() if k != PARENT},
-            "files": [(f.path, f.file_size) for f in client.list_artifacts(run.info.run_id)],
-        }
-        for run in [*parents, *children]
-    ]
-    return sorted(shown, key=lambda run: run["tags"].get("tiltbench.row", ""))
-
-
-def dump(root: Path) -> list[str]:
-    with sqlite3.connect(root / "mlflow.db") as database:
-        return list(database.iterdump())
+# Fixtures: pytest looks for them in this module.
+root, store, template = tracked_run.root, tracked_run.store, tracked_run.template
 
 
 def test_a_child_per_result_equal_to_the_tables(store):
@@ -354,6 +252,16 @@ def test_what_is_damaged_is_left_out_and_said(store, name):
     assert f"warning: Damaged: {said} does not match its checksum" in done.stderr
 
 
+def test_a_run_says_what_mlflow_does_without(store, capsys):
+    (place, *_) = sorted(store.folder.glob(f"cells/*/attempts/*/{layout.CURVE}"))
+    place.unlink()
+    mirror(store)
+    said = place.relative_to(store.folder).as_posix()
+    assert f"warning: Damaged: {said} is missing. What is damaged" in capsys.readouterr().err
+    mirror(store)
+    assert capsys.readouterr().err == "", "what was said once is not said again"
+
+
 def test_tracking_uri_is_respected(store, tmp_path, template, monkeypatch):
     assert tracking_uri(store) == f"sqlite:///{tmp_path}/mlflow.db"
     before = dump(tmp_path)
@@ -400,8 +308,6 @@ def test_a_training_goes_on_in_the_run_it_had_begun(store, monkeypatch, capsys):
 
 
 def test_commands(store):
-    from bench.cli.main import app
-
     run = str(store.folder)
     result = CliRunner().invoke(app, ["track", "sync", run])
     assert "3 cells written" in result.output
@@ -413,8 +319,6 @@ def test_commands(store):
 
 @pytest.mark.slow
 def test_the_interface_answers(store):
-    from bench.cli.main import app
-
     sync(store)
     result = CliRunner().invoke(app, ["ui", str(store.folder), "--port", "5917", "--check"])
     assert "MLflow answers at http://127.0.0.1:5917" in result.output

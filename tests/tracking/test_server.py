@@ -8,8 +8,8 @@ from bench.core.params import UserError
 from bench.record.store import Store
 from bench.record.tables import write_tables
 from bench.tracking.mirror import Mirror, sync
-from tests.tracking.test_mlflow import attempt_of, failure, planned, snapshot
 from tests.worlds.slow_proxy import SlowProxy
+from tests.worlds.tracked_run import attempt_of, failure, planned, snapshot
 from tests.worlds.tracking_server import TrackingServer
 
 PLAN = [planned("prior", seed=seed, steps=10) for seed in range(6)]

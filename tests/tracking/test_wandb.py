@@ -22,7 +22,7 @@ from bench.core.params import UserError
 from bench.record.store import Store
 from bench.record.tables import write_tables
 from bench.tracking.rows import MOST_STEPS, history, picture_of, read_rows
-from tests.tracking.test_mlflow import attempt_of, failure, planned
+from tests.worlds.tracked_run import attempt_of, failure, planned
 
 PLAN = [
     planned("prior", steps=10),
