@@ -279,12 +279,18 @@ def _numbers(path: Path, array: Any) -> Tensor:
 
 def _label_names(array: Any, labels: str) -> list[str]:
     array = np.asarray(array)
-    whole = array.dtype.kind in "iubUSO" or bool((array == np.round(array)).all())
-    if array.ndim != 1 or not whole:
+    known = array.ndim == 1 and array.dtype.kind in "iubUSOf"
+    said = array.tolist() if known else [None]
+    if not all(map(_is_class, said)):
         raise UserError(
             f"the labels '{labels}' are {array.dtype} of shape {array.shape}: classes are whole "
-            "numbers or words, one for each row"
+            "numbers or words, one for each row, and none may be missing"
         )
-    if array.dtype.kind == "f":
-        array = array.astype(np.int64)
-    return [str(one) for one in array.tolist()]
+    return [str(int(one)) if isinstance(one, float) else str(one) for one in said]
+
+
+def _is_class(value: object) -> bool:
+    """A word, or a whole number; of floats those whose neighbours are other numbers."""
+    if isinstance(value, float):
+        return value.is_integer() and abs(value) <= 2**53
+    return isinstance(value, str | bytes | int)

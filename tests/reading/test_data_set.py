@@ -120,6 +120,11 @@ REFUSED = {
     "NaN": ({"x": np.where(X[5, 1] == X, np.nan, X)}, "", "1 of 24 rows of .* first row 5"),
     "constant": ({"x": np.ones_like(X)}, "", "are the same: there is nothing to learn"),
     "fractions": ({"x": X, "y": X[:, 0]}, "y", "classes are whole numbers or words"),
+    "bytes of no type": ({"x": X, "y": np.zeros(ROWS, "V24")}, "y", "none may be missing"),
+    "dates": ({"x": X, "y": KIND.astype("M8[ns]")}, "y", "classes are whole numbers or words"),
+    "complex labels": ({"x": X, "y": KIND.astype(complex)}, "y", "are complex128 of shape"),
+    "infinite": ({"x": X, "y": np.where(KIND == 1, np.inf, KIND)}, "y", "are float64 of shape"),
+    "huge": ({"x": X, "y": np.where(KIND == 1, 1e300, KIND)}, "y", "are float64 of shape"),
     "a class each": ({"x": X, "y": np.arange(ROWS)}, "y", "name 24 classes for 24 rows"),
     "one class": ({"x": X, "y": np.zeros(ROWS, int)}, "y", "name 1 classes for 24 rows"),
     "other length": ({"x": X, "y": KIND[:-2]}, "y", "22 labels .* for 24 rows"),
@@ -132,6 +137,17 @@ def test_arrays_that_cannot_be_learnt_from(tmp_path, damage):
     np.savez(tmp_path / "a.npz", **arrays)
     with pytest.raises(UserError, match=why):
         read_data_set(str(tmp_path / "a.npz"), labels)
+
+
+@pytest.mark.parametrize("missing", [None, float("nan")])
+def test_a_label_that_is_missing_is_no_class(tmp_path, missing):
+    frame = pd.DataFrame({"a": X[:, 0], "b": X[:, 1]})
+    for label in (KIND.tolist(), [f"class {one}" for one in KIND]):
+        frame.assign(y=label).to_parquet(tmp_path / "a.parquet")
+        assert len(read_data_set(str(tmp_path / "a.parquet"), "y").classes) == len(set(label))
+        frame.assign(y=[missing, *label[1:]]).to_parquet(tmp_path / "a.parquet")
+        with pytest.raises(UserError, match="none may be missing"):
+            read_data_set(str(tmp_path / "a.parquet"), "y")
 
 
 def test_files_that_are_none_are_said(tmp_path):
