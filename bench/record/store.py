@@ -15,13 +15,13 @@ import pandas as pd
 import yaml
 
 from bench.core.cells import canonical
-from bench.core.documents import read_yaml
 from bench.core.params import UserError
 from bench.record import layout
 from bench.record.files import RunFiles
 from bench.record.index import Index, parquet
 from bench.record.projections import Projections
 from bench.record.seals import Damage, Damaged, sealed, unsealed, verified
+from bench.record.suite_file import read_suite
 
 
 class Store(RunFiles):
@@ -44,21 +44,15 @@ class Store(RunFiles):
     def suite(self) -> dict[str, Any]:
         """The resolved suite."""
         try:
-            content = read_yaml(self.read(layout.SUITE).decode())
-        except (yaml.YAMLError, ValueError, RecursionError) as error:
-            raise self._damaged_suite() from error
-        if not isinstance(content, dict):
-            raise self._damaged_suite()
-        for block in content.get("blocks", ()):
-            if isinstance(block, dict):  # from before a seed had a fit of its own
-                block.setdefault("fits", "shared")
+            content = read_suite(self.read(layout.SUITE).decode())
+        except ValueError as error:
+            raise UserError(
+                f"{self.path}/{layout.SUITE} is damaged: repeat the `bench run` of "
+                f"'{self.name}', which writes it again"
+            ) from error
+        for block in content.get("blocks", ()):  # some are from before a seed had a fit of its own
+            block.setdefault("fits", "shared")
         return content
-
-    def _damaged_suite(self) -> UserError:
-        return UserError(
-            f"{self.path}/{layout.SUITE} is damaged: repeat the `bench run` of '{self.name}', "
-            "which writes it again"
-        )
 
     def pilots(self) -> bytes | None:
         """JSON of the matches that pilots found; None where there are none, or damaged ones."""

@@ -117,7 +117,7 @@ def read_claims(file: Path) -> list[Claim]:
         content = yaml.safe_load(file.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise ClaimError(f"{file} cannot be read: {error}") from None
-    except (yaml.YAMLError, RecursionError) as error:
+    except (yaml.YAMLError, RecursionError, ValueError) as error:  # dates that are none, too
         raise ClaimError(f"{file} is no YAML: {' '.join(str(error).split())}") from None
     listed = content.get("claims") if isinstance(content, dict) else None
     if not isinstance(listed, list) or not listed:

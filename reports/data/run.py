@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import yaml
 from safetensors.numpy import load
 
 from bench.record import columns, layout
@@ -23,6 +22,7 @@ from bench.record.files import RunFiles
 from bench.record.index import Index
 from bench.record.projections import read_table
 from bench.record.seals import Damage
+from bench.record.suite_file import read_suite
 from reports.data.trials import tuning_cells
 
 
@@ -40,12 +40,12 @@ class RunTables:
 
     @cached_property
     def suite(self) -> dict[str, Any]:
-        """The resolved suite, or {} where there is none."""
+        """The resolved suite, or {} where there is none, or none that can be read."""
         try:
-            parsed = yaml.safe_load(self.suite_text or "{}")
-        except (yaml.YAMLError, RecursionError):
+            return read_suite(self.suite_text) if self.suite_text else {}
+        except ValueError:
+            self.index.damaged.append(Damage(layout.SUITE, "is no suite"))
             return {}
-        return parsed if isinstance(parsed, dict) else {}
 
     @property
     def name(self) -> str:

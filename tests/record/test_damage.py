@@ -16,6 +16,7 @@ from bench.record import layout
 from bench.record.seals import Damage, Damaged, left_out, sealed, unsealed
 from bench.record.store import Store
 from bench.runner.run import remeasure
+from reports.html import write_page
 from tests.worlds.cheap_run import assert_same, run, tables
 
 
@@ -225,12 +226,28 @@ def test_a_file_that_nobody_vouches_for_and_nobody_can_read_is_damaged(copied):
     assert said[2] == "cannot be read (it has no steps)"
 
 
-@pytest.mark.parametrize("text", [b"", b"\xff\xfe", b"- a", b"a: [", b"{" * 3000])
+NO_SUITES = (
+    *(b"- a", b"a: [", b"{" * 3000, b"blocks: 5", b"blocks: gmm", b"blocks: [gmm-paper]"),
+    *(b"blocks: [{tasks: 5}]", b"blocks: [{}]", b"name: [1]", b"day: 2001-99-99"),
+    b"blocks: [{tasks: [gmm-paper], judges: {tuning: 3}}]",
+)
+"""The second half is well-formed YAML."""
+
+
+@pytest.mark.parametrize("text", [b"", b"\xff\xfe", *NO_SUITES])
 def test_a_damaged_suite_is_one_sentence(copied, text):
     root, _ = copied
     (root / "cheap" / layout.SUITE).write_bytes(text)
     with pytest.raises(UserError, match="is damaged: repeat the `bench run`"):
         Store(str(root), "cheap").suite()
+
+
+@pytest.mark.parametrize("text", NO_SUITES)
+def test_the_page_of_a_damaged_suite_does_without_it_and_says_so(copied, text):
+    root, _ = copied
+    (root / "cheap" / layout.SUITE).write_bytes(text)
+    page = write_page(root / "cheap").read_text(encoding="utf-8")
+    assert "Damaged: suite.yaml is no suite." in page
 
 
 def test_matches_of_pilots_carry_a_checksum(tmp_path):

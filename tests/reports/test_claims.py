@@ -182,6 +182,7 @@ BAD = {
     "- id: x\n  where: {model: a}": "unknown key `where.model`; known are task, reward, budget",
     "- just words": "claim 1 is not a table",
     "[": "is no YAML",
+    "2001-99-99": "is no YAML",
     "": "needs a list under the key `claims`",
 }
 WHOLE = "\n  says: s\n  source: t\n  metric: m\n  row: a"
