@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -11,9 +12,11 @@ from bench.cli import options as o
 
 if TYPE_CHECKING:
     from bench.core.cells import Planned
-    from bench.plan.hours import Estimate
+    from bench.plan.hours import Counted, Estimate
     from bench.plan.rates import Rates
     from bench.record.store import Store
+
+    Prices = Mapping[tuple[str, str], Counted]
 
 EXAMPLE = "bench plan quickstart -b paper-nfe=200"
 
@@ -52,7 +55,8 @@ def plan(
         store.open()  # pilots run here, and what they find is kept for the run
     planned = expand(resolved, pilots_of(store))
     rows = [_row(row, store) for row in planned]
-    told = [*_with_minutes(rows, planned, root), *_with_hours(rows, planned)]
+    prices = _prices(rows, planned)
+    told = [*_with_minutes(rows, planned, root, prices), *_with_hours(rows, planned, prices)]
     if as_json:
         typer.echo(json.dumps(rows))
     else:
@@ -63,7 +67,19 @@ def plan(
             typer.echo(line)
 
 
-def _with_minutes(rows: list[dict[str, Any]], planned: list[Planned], root: str) -> list[str]:
+def _prices(rows: list[dict[str, Any]], planned: list[Planned]) -> Prices:
+    """FLOPs per row of the networks that are still to be run, by task and reward."""
+    from bench.plan.binding import bind
+    from bench.plan.hours import counted
+
+    left = [row for row, told in zip(planned, rows, strict=True) if _is_left(told)]
+    pairs = dict.fromkeys((row.task_label, row.reward_label) for row in left)
+    return {pair: counted(bind(*pair)) for pair in pairs}
+
+
+def _with_minutes(
+    rows: list[dict[str, Any]], planned: list[Planned], root: str, prices: Prices
+) -> list[str]:
     """Give every row that is left its seconds on this machine; what to say of them all."""
     import os
 
@@ -73,7 +89,7 @@ def _with_minutes(rows: list[dict[str, Any]], planned: list[Planned], root: str)
     pending = {row.row for row, told in zip(planned, rows, strict=True) if _is_left(told)}
     if not pending:
         return []
-    found = minutes(planned, lambda row: row.row in pending, root)
+    found = minutes(planned, lambda row: row.row in pending, root, prices)
     for told, seconds in zip(rows, found.each, strict=True):
         told |= {"seconds": seconds} if _is_left(told) else {}
     counts = {"cell{} that ended here": found.ended, "short trial{}": found.tried}
@@ -93,27 +109,23 @@ def _is_left(told: dict[str, Any]) -> bool:
     return str(told["status"]) == "pending"
 
 
-def _with_hours(rows: list[dict[str, Any]], planned: list[Planned]) -> list[str]:
+def _with_hours(rows: list[dict[str, Any]], planned: list[Planned], prices: Prices) -> list[str]:
     """Give every row that is left its FLOPs and hours by stored rates; what to say of them all.
 
     Rates that somebody measured are enough to be asked about every suite; the shipped ones speak
     of suites alone whose networks are known.
     """
     from bench.models.external import rates_folder
-    from bench.plan.binding import bind
-    from bench.plan.hours import counted, estimated
+    from bench.plan.hours import estimated
     from bench.plan.rates import known_rates
 
-    rates, left = known_rates(rates_folder()), []
-    for row, told in zip(planned, rows, strict=True):
-        left += [row] if told["status"] == "pending" else []
+    rates = known_rates(rates_folder())
+    left = [row for row, told in zip(planned, rows, strict=True) if _is_left(told)]
     if not rates or not left:
         return []
-    pairs = dict.fromkeys((row.task_label, row.reward_label) for row in left)
-    prices = {pair: counted(bind(*pair)) for pair in pairs}
     fits = set[str]()
     for row, told in zip(planned, rows, strict=True):
-        if told["status"] == "pending":
+        if _is_left(told):
             own = estimated([row], prices, rates, fits)
             told |= {"flops": own.flops, "hours": own.hours}
     return _said(estimated(left, prices, rates, set()), rates)

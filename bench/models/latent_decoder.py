@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from bench.core.flops import Unbuilt
 
 
 class LatentDecoder(nn.Module):
@@ -60,6 +63,16 @@ class LatentDecoder(nn.Module):
         if self._narrow is None:
             self._narrow = (copy.deepcopy(self.vae).bfloat16(),)
         return self._narrow[0].to(device)
+
+
+def unbuilt_decoder(build: Callable[[], Any], latent: tuple[int, ...]) -> Unbuilt:
+    """The decoder of the autoencoder that `build` makes, for a count of a latent's FLOPs alone."""
+
+    def make() -> tuple[Callable[..., Tensor], tuple[Any, ...]]:
+        vae = build().requires_grad_(False)
+        return (lambda z: vae.decode(z, return_dict=False)[0]), (torch.zeros(2, *latent),)
+
+    return make
 
 
 def _asked_for_bfloat16(z: Tensor) -> bool:

@@ -10,7 +10,6 @@ clamped (`levels`).
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from bench.core.params import UserError
 from bench.models import tensor_files
 from bench.models.autoencoder import Code
 from bench.models.external import file_digest
+from bench.models.latent_decoder import unbuilt_decoder
 
 SCALE = 0.18215
 """What latents are multiplied by (arXiv 2112.10752): their standard deviation is then about 1."""
@@ -114,12 +114,7 @@ def unbuilt(folder: Path, latent: tuple[int, ...]) -> Unbuilt | None:
         from diffusers import AutoencoderKL
     except ImportError:
         return None
-
-    def make() -> tuple[Callable[..., Tensor], tuple[Any, ...]]:
-        net = AutoencoderKL.from_config(_settings(folder)).requires_grad_(False)
-        return (lambda z: net.decode(z, return_dict=False)[0]), (torch.zeros(2, *latent),)
-
-    return make
+    return unbuilt_decoder(lambda: AutoencoderKL.from_config(_settings(folder)), latent)
 
 
 def digest(folder: Path) -> str:

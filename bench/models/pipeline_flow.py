@@ -17,7 +17,7 @@ from bench.core.params import UserError
 from bench.core.paths import Linear, expand
 from bench.core.protocols import Condition
 from bench.core.timing import Timing
-from bench.models.pipeline_inputs import Call, Config, Features, Told
+from bench.models.pipeline_inputs import Call, Config, Features, Told, repeated
 from bench.models.pipeline_prompts import Heard
 from bench.models.pipeline_schedules import Schedule
 from bench.models.pipelines import Family
@@ -157,7 +157,7 @@ class PipelineFlow(nn.Module):
         """One batch: every row with the prompt, then those inside the interval without it."""
         n, more = len(state), self.guidance.scale - 1
         bare = {name: v if len(v) == 1 else v[inside] for name, v in without.items()}
-        both = _stacked(_repeated(given, n), _repeated(bare, len(inside)))
+        both = _stacked(repeated(given, n), repeated(bare, len(inside)))
         out = self._output(torch.cat([state, state[inside]]), torch.cat([time, time[inside]]), both)
         told, untold = out[:n], out[n:]
         return told.index_add(0, inside, more * (told[inside] - untold))
@@ -167,14 +167,9 @@ class PipelineFlow(nn.Module):
         own = self.network.dtype
         features = {
             name: value.to(own) if value.is_floating_point() and name != "guidance" else value
-            for name, value in _repeated(told, len(state)).items()
+            for name, value in repeated(told, len(state)).items()
         }
         return self._call(self.network, state.to(own), time, features).to(state.dtype)
-
-
-def _repeated(features: Features, rows: int) -> Features:
-    """(1, ...) -> (rows, ...)."""
-    return {name: value.expand(rows, *value.shape[1:]) for name, value in features.items()}
 
 
 def _stacked(first: Features, second: Features) -> Features:

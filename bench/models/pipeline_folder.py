@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,11 +18,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from bench.core.flops import Unbuilt
 from bench.core.params import UserError
+from bench.core.units import Role
 from bench.models import tensor_files
 from bench.models.external import file_digest
-from bench.models.latent_decoder import LatentDecoder
-from bench.models.pipeline_inputs import Config
+from bench.models.latent_decoder import LatentDecoder, unbuilt_decoder
+from bench.models.pipeline_inputs import Config, repeated
 from bench.models.pipeline_schedules import Schedule, replaced
 from bench.models.pipeline_steppers import path_of
 from bench.models.pipelines import Family, family_of
@@ -186,6 +188,25 @@ class PipelineFolder:
     def tokenizer(self, part: str) -> Any:
         """A tokenizer."""
         return self._read(part, self._class(part), self.path / part)
+
+    def unbuilt(self, size: tuple[int, int]) -> dict[Role, Unbuilt]:
+        """Network and decoder, from their configurations, for counts of a row's FLOPs alone."""
+        family, latent = self.family, self.event_shape(size)
+
+        def network() -> tuple[Callable[..., Tensor], tuple[Any, ...]]:
+            net = self._blank(family.network)
+            told = family.blank(self.config(family.network))
+
+            def call(x: Tensor, time: Tensor) -> Tensor:
+                return family.call(net, x, time, repeated(told, len(x)))
+
+            return call, (torch.zeros(2, *latent), torch.zeros(2))
+
+        return {"flow": network, "decoder": unbuilt_decoder(lambda: self._blank("vae"), latent)}
+
+    def _blank(self, part: str) -> Any:
+        """A part of this configuration that holds no weights of the folder."""
+        return self._class(part).from_config(self.config(part)).requires_grad_(False).eval()
 
     def _network(self, part: str) -> Any:
         return self._read(part, self._class(part), self.path / part).requires_grad_(False).eval()

@@ -45,6 +45,11 @@ Call = Callable[[Any, Tensor, Tensor, Features], Tensor]
 """(network, native state, network's time (batch,), features (batch, ...)) -> its output."""
 
 
+def repeated(features: Features, rows: int) -> Features:
+    """(1, ...) -> (rows, ...)."""
+    return {name: value.expand(rows, *value.shape[1:]) for name, value in features.items()}
+
+
 # -- what a prompt is to a network -----------------------------------------------------------------
 
 

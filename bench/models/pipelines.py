@@ -15,6 +15,15 @@ from typing import Any
 import torch
 
 from bench.core.params import UserError, nearest
+from bench.models.pipeline_blanks import (
+    CLIP,
+    Blank,
+    blank_label,
+    blank_masked,
+    blank_pooled,
+    blank_sdxl,
+    blank_states,
+)
 from bench.models.pipeline_inputs import (
     Call,
     Embed,
@@ -70,7 +79,7 @@ class Family:
     """A row: what is particular to one pipeline class.
 
     network: the folder and attribute of the network.
-    embed, call: see `Embed` and `Call`.
+    embed, blank, call: see `Embed`, `Blank` and `Call`.
     unit: of its time (`FlowPath`), times `timestep_scale` of its configuration; None: whole times.
     arguments: (scheduler, tokens, steps) -> more of `set_timesteps`.
     guidance: the pipeline's default.
@@ -84,6 +93,7 @@ class Family:
 
     network: str
     embed: Embed
+    blank: Blank
     call: Call = plain_call
     unit: float | None = None
     arguments: Callable[[Any, int, int], dict[str, Any]] = _no_arguments
@@ -100,6 +110,7 @@ FAMILIES: Mapping[str, Family] = {
     "StableDiffusion3Pipeline": Family(
         network="transformer",
         embed=embed_sd3,
+        blank=blank_pooled(CLIP + 256),
         unit=1000.0,
         arguments=_sd3_arguments,
         guidance=7.0,
@@ -108,6 +119,7 @@ FAMILIES: Mapping[str, Family] = {
     "FluxPipeline": Family(
         network="transformer",
         embed=embed_flux,
+        blank=blank_pooled(512),
         call=call_flux,
         unit=1.0,
         arguments=_flux_arguments,
@@ -120,6 +132,7 @@ FAMILIES: Mapping[str, Family] = {
     "SanaPipeline": Family(
         network="transformer",
         embed=embed_sana,
+        blank=blank_masked(300),
         unit=1000.0,
         guidance=4.5,
         readers=(("tokenizer", 300),),
@@ -127,6 +140,7 @@ FAMILIES: Mapping[str, Family] = {
     "StableDiffusionPipeline": Family(
         network="unet",
         embed=embed_sd,
+        blank=blank_states(CLIP, "cross_attention_dim"),
         guidance=7.5,
         readers=(("tokenizer", None),),
         settings=(("steps_offset", 1), ("clip_sample", False)),
@@ -134,11 +148,14 @@ FAMILIES: Mapping[str, Family] = {
     "StableDiffusionXLPipeline": Family(
         network="unet",
         embed=embed_sdxl,
+        blank=blank_sdxl,
         call=call_sdxl,
         guidance=5.0,
         readers=(("tokenizer", None), ("tokenizer_2", None)),
     ),
-    "DiTPipeline": Family(network="transformer", embed=embed_dit, guidance=4.0, labels=True),
+    "DiTPipeline": Family(
+        network="transformer", embed=embed_dit, blank=blank_label, guidance=4.0, labels=True
+    ),
 }
 """By the class of the pipeline, as `model_index.json` names it."""
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,9 +22,10 @@ from bench.core.accelerator import device_name
 from bench.core.cells import Planned
 from bench.core.params import UserError
 from bench.core.units import DEFAULT
-from bench.plan.binding import bind
-from bench.plan.hours import counted
+from bench.plan.hours import Counted
 from bench.plan.matching import bounds
+from bench.record.files import RunFiles
+from bench.record.projections import read_table
 from bench.runner.pilots import pilot
 
 COLUMNS = (
@@ -47,8 +48,11 @@ TRIED_ROWS = 256
 TRIAL_SECONDS = 10.0
 """After so many no further method of a task and reward is tried."""
 
+LONGEST = 1.0
+"""Seconds of a trial, about; a sample that takes longer is drawn alone."""
+
 LARGE = 1e10
-"""FLOPs of a row above which a network is not loaded for a trial."""
+"""FLOPs of a row above which a network is not loaded for trials."""
 
 Key = tuple[str, ...]
 
@@ -81,22 +85,27 @@ class Minutes:
 
 @dataclass
 class Paces:
-    """What is known of this machine; `tried` counts the trials that were made for it."""
+    """What is known of this machine; `tried` counts the trials that were made for it.
+
+    prices: FLOPs per row of the networks of every pair of a task and a reward.
+    """
 
     known: dict[Key, Pace]
+    prices: Mapping[tuple[str, str], Counted]
     ended: int = 0
     tried: int = 0
     unknown: dict[str, None] = field(default_factory=dict)
 
     @staticmethod
-    def of(root: str, device: str) -> Paces:
+    def of(root: str, device: str, prices: Mapping[tuple[str, str], Counted]) -> Paces:
         """From the finished cells below a root, of a device of this name."""
         found: dict[Key, list[Pace]] = {}
         cells = list(_ended(root, device)) if Path(root).is_dir() else []
         for task, reward, method, pace in cells:
             for key in ((task, reward, method), (task, reward), (task,)):
                 found.setdefault(key, []).append(pace)
-        return Paces({key: _median(paces) for key, paces in found.items()}, len(cells))
+        known = {key: _median(paces) for key, paces in found.items()}
+        return Paces(known, prices, len(cells))
 
     def seconds(self, row: Planned, rows: Sequence[Planned]) -> float | None:
         """Of one cell that is left, and of the fit that it waits for; None if nothing is known."""
@@ -117,13 +126,13 @@ class Paces:
 
     def _try(self, row: Planned, alike: Sequence[Planned]) -> None:
         """Run the methods of a pair, while there is time; a task that none runs on is unknown."""
+        pair = row.task_label, row.reward_label
         found, end = dict[str, Pace](), time.monotonic() + TRIAL_SECONDS
-        for cheap in _cheapest([other for other in alike if other.fit is None] or [row]):
+        for cheap in () if self._large(pair) else _cheapest(_triable(alike) or [row]):
             if found and time.monotonic() > end:
                 break
             with suppress(Exception):  # whatever keeps it from running is said by `bench run`
                 found[cheap.cell.method] = _trial(cheap)
-        pair = row.task_label, row.reward_label
         self.tried += len(found)
         self.known |= {(*pair, method): pace for method, pace in found.items()}
         if found:
@@ -131,11 +140,23 @@ class Paces:
         else:
             self.unknown[row.task_label] = None
 
+    def _large(self, pair: tuple[str, str]) -> bool:
+        return max(self.prices[pair].flops.values(), default=0.0) > LARGE
 
-def minutes(rows: Sequence[Planned], left: Callable[[Planned], bool], root: str) -> Minutes:
-    """What is left of a plan; a fit counts with the first row that waits for it."""
+
+def minutes(
+    rows: Sequence[Planned],
+    left: Callable[[Planned], bool],
+    root: str,
+    prices: Mapping[tuple[str, str], Counted],
+) -> Minutes:
+    """What is left of a plan; a fit counts with the first row that waits for it.
+
+    prices: FLOPs per row of the networks of every pair of a task and a reward that has rows left.
+    """
     devices = {row.cell.device for row in rows}
-    paces, fits = Paces.of(root, device_name(next(iter(devices), "cpu"))), set[str]()
+    paces = Paces.of(root, device_name(next(iter(devices), "cpu")), prices)
+    fits = set[str]()
 
     def took(row: Planned) -> float | None:
         if not left(row):
@@ -152,12 +173,10 @@ def minutes(rows: Sequence[Planned], left: Callable[[Planned], bool], root: str)
 
 def _ended(root: str, device: str) -> Iterator[tuple[str, str, str, Pace]]:
     """(task, reward, method, pace) of every cell that ended well on a device of this name."""
-    import pandas as pd
-
     for table in sorted(Path(root).glob("*/cells.parquet")):
         try:
-            cells = pd.read_parquet(table, columns=list(COLUMNS))
-        except (OSError, ValueError, KeyError):  # of another release, or damaged
+            cells = read_table(RunFiles(root, table.parent.name), "cells")[list(COLUMNS)]
+        except (UserError, KeyError):  # damaged, or of another release
             continue
         here = (cells.status == "ok") & (cells.device == device)
         for row in cells[here & (cells.paper_nfe * cells.n > 0)].itertuples():
@@ -167,6 +186,10 @@ def _ended(root: str, device: str) -> Iterator[tuple[str, str, str, Pace]]:
 def _pace(row: Any) -> Pace:
     besides = float(row.cell_seconds) - float(row.seconds) - float(row.warmup_seconds)
     return Pace(float(row.seconds) / float(row.paper_nfe * row.n), max(0.0, besides))
+
+
+def _triable(rows: Iterable[Planned]) -> list[Planned]:
+    return [row for row in rows if row.fit is None and row.status == "pending"]
 
 
 def _cheapest(rows: Iterable[Planned]) -> list[Planned]:
@@ -186,14 +209,16 @@ def _median(paces: Iterable[Pace]) -> Pace:
 
 
 def _trial(row: Planned) -> Pace:
-    """Seconds per row of a method at its least effort; the first run of it warms up."""
-    cell, flops = row.cell, counted(bind(row.task_label, row.reward_label)).flops
-    if max(flops.values(), default=0.0) > LARGE:
-        raise UserError(f"the networks of {row.task_label} take long to load")
+    """Seconds per row of a method at its least effort, under the first of many conditions.
+
+    One sample says how many fit a trial, and the first trial warms up.
+    """
+    cell = row.cell.each[0]
     method = plugins.load("methods", cell.method).create(**cell.method_params)
     free = [name for name in method.effort if name in row.matched]
     least = method.with_params(**{name: bounds(method, name)[0] for name in free})
-    n = min(cell.n, TRIED_ROWS)
-    pilot(cell, least, n)
-    work = pilot(cell, least, n).work
+    work = pilot(cell, least, 1).work
+    fitting = min(cell.n, TRIED_ROWS, int(LONGEST / work.seconds))
+    for _ in range(2 if fitting > 1 else 0):
+        work = pilot(cell, least, fitting).work
     return Pace(work.seconds / work.cost(DEFAULT), 0.0)

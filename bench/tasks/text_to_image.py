@@ -12,7 +12,17 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from bench.api import Condition, Flow, OwnSamples, Task, Timing, UserError, param
+from bench.api import (
+    Condition,
+    Flow,
+    OwnSamples,
+    Role,
+    Task,
+    Timing,
+    Unbuilt,
+    UserError,
+    param,
+)
 from bench.models.latent_decoder import LatentDecoder
 from bench.models.pipeline_flow import Guidance, PipelineFlow, guidance_of, timing_of_pipeline
 from bench.models.pipeline_folder import PipelineFolder
@@ -130,6 +140,10 @@ class TextToImage(Task[TextToImageParams]):
 
     def weights(self) -> dict[str, str]:
         return self._folder.hashes()
+
+    def unbuilt(self) -> dict[Role, Unbuilt]:
+        """Network and decoder, from their configurations."""
+        return self._folder.unbuilt(self._size)
 
     # -- conditions --------------------------------------------------------------------------------
 

@@ -5,6 +5,7 @@ import copy
 import pytest
 import torch
 
+from bench.core.flops import price, price_unbuilt
 from bench.models.pipeline_folder import PipelineFolder
 from tests.worlds.pipeline_flows import PROMPT, STRONG, counted, flow_of, gap_to, noise
 from tests.worlds.tiny_pipelines import PIPELINES, SIDE, edited, saved_pipeline, tiny_pipeline
@@ -96,3 +97,22 @@ def test_what_is_told_of_a_prompt_does_not_depend_on_the_precision_of_who_asks_f
     with torch.no_grad():
         found, wanted = (flow.velocity(x, t, "a blue owl") for flow in (narrow, wide))
     assert torch.equal(found, wanted)
+
+
+# -- counts without weights ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", PIPELINES)
+def test_a_folder_is_priced_from_its_configurations_as_it_is_counted(name):
+    """A row of the network, one of two under guidance, and of the decoder, forward and backward."""
+    folder = PipelineFolder(saved_pipeline(name))
+    flow, decoder, said = flow_of(name, 1.0), folder.decoder(), folder.unbuilt((SIDE, SIDE))
+    x = noise(flow, 2).requires_grad_()
+    real = {
+        "flow": price((name, "flow"), flow.velocity, (x, torch.full((2,), 0.4), PROMPT[name])),
+        "decoder": price((name, "decoder"), decoder, (x,)),
+    }
+    for role, (counted_on_rows, _) in real.items():
+        blank = price_unbuilt(said[role])
+        assert blank.forward.per_row == counted_on_rows.forward.per_row > 0, role
+        assert blank.backward.per_row == counted_on_rows.backward.per_row > 0, role

@@ -1,11 +1,15 @@
 """How long a plan takes here: by the cells that ended, and by a trial where none has."""
 
+from dataclasses import replace
+
 import pytest
 
+from bench.core.work import Rows, Work
 from bench.plan.expand import expand
+from bench.plan.hours import Counted
 from bench.plan.suite import build_suite
 from bench.runner import minutes as m
-from bench.runner.pilots import Pilots
+from bench.runner.pilots import Measured, Pilots
 from tests.worlds.cheap_run import CONTENT, run
 
 
@@ -17,6 +21,13 @@ def everything(_):
     return True
 
 
+def minutes(rows, left, root, flops=0.0):
+    """With networks of so many FLOPs per row."""
+    pairs = {(row.task_label, row.reward_label) for row in rows}
+    prices = dict.fromkeys(pairs, Counted({("flow", "forward"): flops}, frozenset()))
+    return m.minutes(rows, left, str(root), prices)
+
+
 def test_cells_that_ended_say_how_long_a_method_takes(tmp_path):
     """A row takes what rows took, and a cell what measuring took besides."""
     store, _ = run(tmp_path, methods=["prior:steps=2", "prior:steps=4"])
@@ -24,7 +35,7 @@ def test_cells_that_ended_say_how_long_a_method_takes(tmp_path):
     each = (cells.seconds / (cells.paper_nfe * cells.n)).median()
     besides = (cells.cell_seconds - cells.seconds - cells.warmup_seconds).median()
     more = planned(methods=["prior:steps=50"], n=1000, seeds=1)
-    found = m.minutes(more, everything, str(tmp_path))
+    found = minutes(more, everything, tmp_path)
     assert found.each == pytest.approx([each * 50 * 1000 + besides])
     assert (found.ended, found.tried, found.unknown) == (4, 0, ())
 
@@ -39,36 +50,67 @@ def test_where_nothing_ended_every_method_is_tried_once(tmp_path, monkeypatch):
         m, "_trial", lambda row: tried.append(row.method_label) or paces[row.cell.method]
     )
     rows = planned(methods=METHODS, seeds=1)
-    found = m.minutes(rows, everything, str(tmp_path))
+    found = minutes(rows, everything, tmp_path)
     assert tried == ["prior:steps=10", "dps:steps=5"] and found.tried == 2
     assert found.each == (50 * 4, 3 * 20 * 4, 10 * 4)
 
 
 def test_a_trial_is_of_the_method_and_methods_share_what_there_is_time_for(tmp_path, monkeypatch):
     monkeypatch.setattr(m, "TRIAL_SECONDS", 0.0)
-    found = m.minutes(planned(methods=METHODS, seeds=1), everything, str(tmp_path))
+    found = minutes(planned(methods=METHODS, seeds=1), everything, tmp_path)
     long, steered, short = found.each
     assert found.tried == 1 and short > 0
     assert long == pytest.approx(5 * short) and steered == pytest.approx(2 * short)
 
 
+def test_a_trial_draws_what_fits_its_second_and_one_sample_at_the_least(tmp_path, monkeypatch):
+    each, drawn = 0.3, []
+
+    def pilot(cell, _method, n):
+        drawn.append((cell.condition, n))
+        return Measured(Work(Rows(1), seconds=each), {})
+
+    monkeypatch.setattr(m, "pilot", pilot)
+    rows = planned(methods=["prior"], seeds=1)
+    many = [replace(row, cell=replace(row.cell, conditions=("a", "b"), n=20)) for row in rows]
+    assert minutes(many, everything, tmp_path).tried == 1
+    assert drawn == [("a", 1), ("a", 3), ("a", 3)]
+    each = 2.0
+    assert minutes(many, everything, tmp_path).tried == 1 and drawn[3:] == [("a", 1)]
+
+
+def test_a_large_network_is_not_loaded_for_trials(tmp_path, monkeypatch):
+    monkeypatch.setattr(m, "_trial", lambda _: pytest.fail("it was tried"))
+    found = minutes(planned(methods=METHODS, seeds=1), everything, tmp_path, flops=1e12)
+    assert found.unknown == ("gmm-paper",) and found.total == 0
+
+
+def test_a_row_that_cannot_run_is_not_tried(tmp_path, monkeypatch):
+    tried = []
+    monkeypatch.setattr(m, "_trial", lambda row: tried.append(row.method_label) or m.Pace(1.0, 0.0))
+    rows = planned(methods=["prior"], seeds=1)
+    never = [replace(row, status="infeasible", predicted=Work()) for row in rows]
+    minutes([*never, *rows], everything, tmp_path)
+    assert len(tried) == 1 and tried == [rows[0].method_label]
+
+
 def test_rows_that_are_stored_take_no_time_and_a_task_that_fails_is_named(tmp_path, monkeypatch):
     rows = planned(methods=["prior:steps=50"], seeds=1)
-    assert m.minutes(rows, lambda _: False, str(tmp_path)).total == 0
+    assert minutes(rows, lambda _: False, tmp_path).total == 0
 
     def broken(_):
         raise RuntimeError("no weights")
 
     monkeypatch.setattr(m, "_trial", broken)
-    found = m.minutes(rows, everything, str(tmp_path))
+    found = minutes(rows, everything, tmp_path)
     assert found.each == (None,) and found.unknown == ("gmm-paper",) and found.total == 0
 
 
 def test_a_fit_counts_with_the_first_row_that_waits_for_it(monkeypatch):
     rows = planned(methods=["draft-k:steps=5,iterations=3"], tasks=["digits"],
                    rewards=["template"], budgets=["none"], fits="shared")  # fmt: skip
-    paces = m.Paces({("digits", "template"): m.Pace(2.0, 1.0)})
+    paces = m.Paces({("digits", "template"): m.Pace(2.0, 1.0)}, {})
     monkeypatch.setattr(m.Paces, "of", staticmethod(lambda *_: paces))
-    first, second = m.minutes(rows, everything, "").each
+    first, second = minutes(rows, everything, "").each
     assert second == pytest.approx(2 * rows[0].predicted.cost("paper-nfe") * 4 + 1)
     assert first == pytest.approx(second + 2 * rows[0].fit.predicted.cost("paper-nfe"))
