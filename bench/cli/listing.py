@@ -92,15 +92,18 @@ def _suites() -> list[dict[str, Any]]:
 
 def _runs(root: str) -> list[dict[str, Any]]:
     """Every run below a folder, with how its cells ended."""
-    import pandas as pd
+    from bench.core.params import UserError
+    from bench.record.files import RunFiles
+    from bench.record.projections import read_table
 
     found = []
     for suite in sorted(Path(root).glob("*/suite.yaml")):
-        table = suite.parent / "cells.parquet"
         try:
-            statuses = list(pd.read_parquet(table).status) if table.exists() else list[str]()
-        except (OSError, ValueError, AttributeError):
-            told = f"its {table.name} is damaged: 'bench report {suite.parent}' makes it again"
+            statuses = list(read_table(RunFiles(root, suite.parent.name), "cells").status)
+        except FileNotFoundError:
+            statuses = []
+        except (UserError, AttributeError):
+            told = f"its cells.parquet is damaged: 'bench report {suite.parent}' makes it again"
             found.append(_own(suite.parent.name, told, str(root)))
             continue
         counts = ", ".join(f"{n} {status}" for status, n in sorted(Counter(statuses).items()))

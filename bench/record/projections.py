@@ -5,8 +5,9 @@ They are projections: one that is of another state, or not what was written, is 
 
 from __future__ import annotations
 
+import io
+import time
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -15,7 +16,7 @@ from bench.core.cells import digest
 from bench.core.params import UserError
 from bench.record import layout
 from bench.record.files import RunFiles
-from bench.record.seals import Damaged, checksum, sealed, unsealed
+from bench.record.seals import Damaged, checksum, sealed, unsealed, verified
 
 
 @dataclass(frozen=True)
@@ -66,12 +67,36 @@ class Projections:
             return {}
 
 
-def read_table(file: Path) -> pd.DataFrame:
-    """A parquet table; UserError for one that is damaged."""
+PAUSES = (0.0, 0.1, 0.5)
+"""Seconds before a table is read again: who writes it notes its checksum a moment later."""
+
+
+def read_table(files: RunFiles, name: str) -> pd.DataFrame:
+    """One of a run's parquet tables; UserError for one that is damaged.
+
+    Raises FileNotFoundError where there is none.
+    """
+    for pause in PAUSES:
+        time.sleep(pause)
+        try:
+            return _table(files.read(layout.table(name)), Projections(files), name)
+        except Damaged as error:
+            why = error
+    raise UserError(
+        f"{layout.table(name)} of the run in {files.url} {why}: repeat its `bench run`, or "
+        f"`bench report {files.url}`, which make it again"
+    ) from why
+
+
+def _table(data: bytes, known: Projections, name: str) -> pd.DataFrame:
+    """The table in a file's bytes; those without a checksum are looked through to the end."""
+    from pyarrow import ArrowException, parquet
+
+    told = known.checksum(layout.table(name))
     try:
-        return pd.read_parquet(file)
-    except (OSError, ValueError) as error:  # pyarrow's are both
-        raise UserError(
-            f"{file} is damaged: repeat the `bench run` of its run, or `bench report`, which make "
-            "it again"
-        ) from error
+        whole = io.BytesIO(verified(data, told))
+        if told is None:
+            parquet.read_table(whole).validate(full=True)
+        return pd.read_parquet(whole)
+    except (OSError, ValueError, ArrowException) as error:
+        raise Damaged(str(error) if isinstance(error, Damaged) else "is damaged") from error

@@ -6,7 +6,6 @@ is the last of an attempt, so an attempt without one never happened.
 
 from __future__ import annotations
 
-import io
 import json
 from functools import cached_property
 from typing import Any
@@ -19,8 +18,8 @@ from bench.core.params import UserError
 from bench.record import layout
 from bench.record.files import RunFiles
 from bench.record.index import Index, parquet
-from bench.record.projections import Projections
-from bench.record.seals import Damage, Damaged, sealed, unsealed, verified
+from bench.record.projections import Projections, read_table
+from bench.record.seals import Damage, Damaged, sealed, unsealed
 from bench.record.suite_file import read_suite
 
 
@@ -76,15 +75,7 @@ class Store(RunFiles):
 
     def table(self, name: str) -> pd.DataFrame:
         """One of the run's parquet tables; UserError for one that is damaged."""
-        data = self.read(layout.table(name))
-        try:
-            told = self.projections.checksum(layout.table(name))
-            return pd.read_parquet(io.BytesIO(verified(data, told)))
-        except (OSError, ValueError) as error:
-            raise UserError(
-                f"{layout.table(name)} of the run '{self.name}' is damaged: "
-                "repeat its `bench run`, or `bench report`, which make it again"
-            ) from error
+        return read_table(self, name)
 
     @cached_property
     def projections(self) -> Projections:

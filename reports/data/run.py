@@ -20,10 +20,9 @@ from safetensors.numpy import load
 from bench.record import columns, layout
 from bench.record.files import RunFiles
 from bench.record.index import Index
-from bench.record.projections import read_table
 from bench.record.seals import Damage
 from bench.record.suite_file import read_suite
-from reports.data.trials import tuning_cells
+from reports.data.trials import table_of, tuning_cells
 
 
 @dataclass(frozen=True)
@@ -69,7 +68,7 @@ def load_run(path: Path) -> RunTables:
     tuning = tuning_cells(path)
 
     def table(name: str) -> pd.DataFrame:
-        frame = _table(path / layout.table(name))
+        frame = table_of(path, name)
         return frame[~frame["cell"].isin(tuning)] if tuning and "cell" in frame else frame
 
     return RunTables(
@@ -78,7 +77,7 @@ def load_run(path: Path) -> RunTables:
         tidy_cells(table("cells")),
         tidy_metrics(table("metrics")),
         _complete(table("samples"), columns.SAMPLES),
-        _colours(_table(path / layout.table("cells"))),
+        _colours(table_of(path, "cells")),
     )
 
 
@@ -141,10 +140,6 @@ def stored_curve(run: RunTables, cell: str) -> pd.DataFrame:
     number = 0 if last is None else last.number
     found = run.index.curve(cell, number)
     return pd.DataFrame() if found is None else found
-
-
-def _table(path: Path) -> pd.DataFrame:
-    return read_table(path) if path.exists() else pd.DataFrame()
 
 
 def _complete(frame: pd.DataFrame, known: Mapping[str, columns.Unknown]) -> pd.DataFrame:

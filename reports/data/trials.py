@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from bench.record.files import RunFiles
 from bench.record.projections import read_table
 
 
@@ -22,13 +23,18 @@ class Sweeps:
 
 def load_sweeps(folder: Path) -> Sweeps | None:
     """The tables, or None where nothing was tuned."""
-    if not (folder / "trials.parquet").exists():
+    trials = table_of(folder, "trials")
+    if not len(trials.columns):
         return None
-    return Sweeps(*(_table(folder / f"{n}.parquet") for n in ("trials", "tuning", "importance")))
+    return Sweeps(trials, table_of(folder, "tuning"), table_of(folder, "importance"))
 
 
-def _table(path: Path) -> pd.DataFrame:
-    return read_table(path) if path.exists() else pd.DataFrame()
+def table_of(folder: Path, name: str) -> pd.DataFrame:
+    """A table of the run in a folder, empty where there is none; UserError for a damaged one."""
+    try:
+        return read_table(RunFiles(str(folder.parent), folder.name), name)
+    except FileNotFoundError:
+        return pd.DataFrame()
 
 
 def tuning_cells(folder: Path) -> set[str]:

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from bench.cli.main import app
 from bench.core.params import UserError
+from bench.record.store import Store
 
 RUN = (
     *("run", "-t", "gmm-paper", "-r", "inverse", "-m", "prior", "-m", "dps"),
@@ -37,7 +38,11 @@ def test_a_run_is_reproduced_to_the_last_digit_and_a_changed_one_is_noticed(tmp_
     assert "differs" not in said, "the same versions on the same machine"
     assert "no value" not in said, "what neither has, for the same reason, is no difference"
     metrics = pd.read_parquet(first / "metrics.parquet")
-    metrics.assign(value=metrics["value"] + 1).to_parquet(first / "metrics.parquet")
+    other = metrics.assign(value=metrics["value"] + 1)
+    other.to_parquet(first / "metrics.parquet")
+    with pytest.raises(UserError, match=r"metrics\.parquet .* does not match its checksum"):
+        call("compare", str(first), str(tmp_path / "again" / "small"))
+    Store(str(tmp_path / "runs"), "small").save_table("metrics", other)
     assert "0 of" in call("compare", str(first), str(tmp_path / "again" / "small"))
     assert call("report", str(first), "--watch", "1").endswith("report.html\n"), "nothing waits"
 

@@ -16,6 +16,7 @@ from bench.record import layout
 from bench.record.seals import Damage, Damaged, left_out, sealed, unsealed
 from bench.record.store import Store
 from bench.runner.run import remeasure
+from reports.data.run import load_run
 from reports.html import write_page
 from tests.worlds.cheap_run import assert_same, run, tables
 
@@ -172,6 +173,33 @@ def test_commands_that_read_a_damaged_run_end_without_a_traceback(copied, damage
     for command in (["audit", folder], ["report", folder], ["audit", folder]):
         done = CliRunner().invoke(app, command)
         assert done.exception is None or isinstance(done.exception, SystemExit | UserError)
+
+
+@pytest.mark.parametrize("name", ["cells", "metrics", "results"])
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_no_number_of_a_damaged_table_is_believed(copied, name, damage):
+    """Whoever reads a table, and wherever in it a bit was flipped."""
+    root, before = copied
+    file = root / "cheap" / layout.table(name)
+    file.write_bytes(damage(file.read_bytes(), random.Random(7)))
+    store = Store(str(root), "cheap")
+    with pytest.raises(UserError, match="make it again"):
+        store.table(name)
+    if name != "results":
+        with pytest.raises(UserError, match=rf"{name}\.parquet .* does not match its checksum"):
+            load_run(root / "cheap")
+    assert CliRunner().invoke(app, ["report", str(root / "cheap")]).exit_code == 0
+    assert_same(before, tables(Store(str(root), "cheap")))
+
+
+def test_words_of_a_table_that_nobody_vouches_for_are_words(copied):
+    """pyarrow reads bytes that are no UTF-8 and fails where they are used."""
+    root, _ = copied
+    (root / "cheap" / layout.PROJECTIONS).unlink()
+    file = root / "cheap" / "cells.parquet"
+    file.write_bytes(file.read_bytes().replace(b"gmm-paper", b"gmm-p\xffper"))
+    with pytest.raises(UserError, match=r"cells\.parquet .* is damaged"):
+        Store(str(root), "cheap").table("cells")
 
 
 @pytest.mark.parametrize("damage", [*DAMAGES, None])
