@@ -48,6 +48,9 @@ TRIED_ROWS = 256
 TRIAL_SECONDS = 10.0
 """After so many no further method of a task and reward is tried."""
 
+PLAN_SECONDS = 30.0
+"""Of all trials, which the pairs of a task and a reward share; each tries one method at least."""
+
 LONGEST = 1.0
 """Seconds of a trial, about; a sample that takes longer is drawn alone."""
 
@@ -127,7 +130,8 @@ class Paces:
     def _try(self, row: Planned, alike: Sequence[Planned]) -> None:
         """Run the methods of a pair, while there is time; a task that none runs on is unknown."""
         pair = row.task_label, row.reward_label
-        found, end = dict[str, Pace](), time.monotonic() + TRIAL_SECONDS
+        share = min(TRIAL_SECONDS, PLAN_SECONDS / len(self.prices))
+        found, end = dict[str, Pace](), time.monotonic() + share
         for cheap in () if self._large(pair) else _cheapest(_triable(alike) or [row]):
             if found and time.monotonic() > end:
                 break

@@ -63,6 +63,25 @@ def test_a_trial_is_of_the_method_and_methods_share_what_there_is_time_for(tmp_p
     assert long == pytest.approx(5 * short) and steered == pytest.approx(2 * short)
 
 
+def test_many_pairs_share_the_time_for_trials_and_each_tries_a_method(tmp_path, monkeypatch):
+    clock, tried = [0.0], []
+
+    def trial(row):
+        clock[0] += 4.0
+        tried.append(row.reward_label)
+        return m.Pace(1.0, 0.0)
+
+    monkeypatch.setattr(m, "_trial", trial)
+    monkeypatch.setattr(m.time, "monotonic", lambda: clock[0])
+    rewards = [f"linear:a={k}|1" for k in range(10)]
+    methods = ["prior", "dps", "mfm-g", "sir"]
+    minutes(planned(methods=methods, rewards=rewards, seeds=1), everything, tmp_path)
+    assert len(tried) == 10 and len(set(tried)) == 10, "3 s each"
+    tried.clear()
+    minutes(planned(methods=methods, rewards=rewards[:1], seeds=1), everything, tmp_path)
+    assert len(tried) == 3, "10 s"
+
+
 def test_a_trial_draws_what_fits_its_second_and_one_sample_at_the_least(tmp_path, monkeypatch):
     each, drawn = 0.3, []
 
