@@ -1,10 +1,11 @@
 """How long what is left of a plan takes on this machine, by cells that ended here and by trials.
 
 A cell takes its rows, counted as paper-nfe, times the seconds of a row, and what measuring its
-samples takes besides.  Both are medians over the finished cells of all runs below a root, of the
-same task, reward and method if there are any, or else of the same task.  Where nothing has been
-run, every method of a task and reward is run at its least effort, the cheapest first, for as many
-seconds as there are for trials; the others take what these take in the middle.
+samples takes besides.  Both are medians over the finished cells of all runs below a root: of the
+same task, reward and method if there are any, else of the same task and method, else of the same
+task.  Where nothing has been run, methods of every task and reward are begun as they are planned,
+the cheapest first, for as many seconds as there are for trials; the others take what these take in
+the middle.
 """
 
 from __future__ import annotations
@@ -19,14 +20,14 @@ from typing import Any
 
 from bench.core import plugins
 from bench.core.accelerator import device_name
-from bench.core.cells import Planned
+from bench.core.cells import Cell, Planned
+from bench.core.methods import Method
 from bench.core.params import UserError
 from bench.core.units import DEFAULT
 from bench.plan.hours import Counted
-from bench.plan.matching import bounds
 from bench.record.files import RunFiles
 from bench.record.projections import read_table
-from bench.runner.pilots import pilot
+from bench.runner.pilots import begun
 
 COLUMNS = (
     "task",
@@ -42,17 +43,20 @@ COLUMNS = (
 )
 """Of a run's table of cells."""
 
-TRIED_ROWS = 256
-"""Samples of a trial at the most."""
-
 TRIAL_SECONDS = 10.0
 """After so many no further method of a task and reward is tried."""
 
 PLAN_SECONDS = 30.0
 """Of all trials, which the pairs of a task and a reward share; each tries one method at least."""
 
-LONGEST = 1.0
-"""Seconds of a trial, about; a sample that takes longer is drawn alone."""
+GLIMPSE = 0.2
+"""Seconds for which a run is looked at."""
+
+GROWTH = 8
+"""A trial begins with one sample, then so many times as many, as long as that saves time a row."""
+
+SAVES = 1.2
+"""Times fewer seconds a row, at the least."""
 
 LARGE = 1e10
 """FLOPs of a row above which a network is not loaded for trials."""
@@ -65,7 +69,7 @@ class Pace:
     """Seconds of one row, counted as paper-nfe, and of what a cell takes besides."""
 
     row: float
-    besides: float
+    besides: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -105,7 +109,7 @@ class Paces:
         found: dict[Key, list[Pace]] = {}
         cells = list(_ended(root, device)) if Path(root).is_dir() else []
         for task, reward, method, pace in cells:
-            for key in ((task, reward, method), (task, reward), (task,)):
+            for key in _keys(task, reward, method):
                 found.setdefault(key, []).append(pace)
         known = {key: _median(paces) for key, paces in found.items()}
         return Paces(known, prices, len(cells))
@@ -115,7 +119,7 @@ class Paces:
         task, reward = row.task_label, row.reward_label
         if (task, reward) not in self.known and task not in self.unknown:
             self._try(row, [r for r in rows if (r.task_label, r.reward_label) == (task, reward)])
-        keys: tuple[Key, ...] = ((task, reward, row.cell.method), (task, reward), (task,))
+        keys = _keys(task, reward, row.cell.method)
         pace = next((self.known[key] for key in keys if key in self.known), None)
         if pace is None:
             return None
@@ -132,17 +136,29 @@ class Paces:
         pair = row.task_label, row.reward_label
         share = min(TRIAL_SECONDS, PLAN_SECONDS / len(self.prices))
         found, end = dict[str, Pace](), time.monotonic() + share
-        for cheap in () if self._large(pair) else _cheapest(_triable(alike) or [row]):
+        for cheap in () if self._large(pair) else self._in_turn(_triable(alike) or [row]):
             if found and time.monotonic() > end:
                 break
             with suppress(Exception):  # whatever keeps it from running is said by `bench run`
                 found[cheap.cell.method] = _trial(cheap)
         self.tried += len(found)
-        self.known |= {(*pair, method): pace for method, pace in found.items()}
+        for method, pace in found.items():
+            own, elsewhere, *_ = _keys(*pair, method)
+            self.known |= {own: pace, elsewhere: self.known.get(elsewhere, pace)}
         if found:
             self.known[pair] = _median(found.values())
         else:
             self.unknown[row.task_label] = None
+
+    def _in_turn(self, rows: Iterable[Planned]) -> list[Planned]:
+        """The cheapest row of every method: first those that are new to the task, cheap to dear."""
+        found: dict[str, Planned] = {}
+        for row in sorted(rows, key=lambda row: row.predicted.cost(DEFAULT)):
+            found.setdefault(row.cell.method, row)
+        return sorted(
+            found.values(),
+            key=lambda row: _keys(row.task_label, "", row.cell.method)[1] in self.known,
+        )
 
     def _large(self, pair: tuple[str, str]) -> bool:
         return max(self.prices[pair].flops.values(), default=0.0) > LARGE
@@ -196,12 +212,9 @@ def _triable(rows: Iterable[Planned]) -> list[Planned]:
     return [row for row in rows if row.fit is None and row.status == "pending"]
 
 
-def _cheapest(rows: Iterable[Planned]) -> list[Planned]:
-    """The cheapest row of every method, the cheapest method first."""
-    found: dict[str, Planned] = {}
-    for row in sorted(rows, key=lambda row: row.predicted.cost(DEFAULT)):
-        found.setdefault(row.cell.method, row)
-    return list(found.values())
+def _keys(task: str, reward: str, method: str) -> tuple[Key, ...]:
+    """Where the pace of a cell is looked up, the nearest first."""
+    return (task, reward, method), (task, "", method), (task, reward), (task,)
 
 
 def _median(paces: Iterable[Pace]) -> Pace:
@@ -213,16 +226,20 @@ def _median(paces: Iterable[Pace]) -> Pace:
 
 
 def _trial(row: Planned) -> Pace:
-    """Seconds per row of a method at its least effort, under the first of many conditions.
-
-    One sample says how many fit a trial, and the first trial warms up.
-    """
+    """Of a planned row, under the first of many conditions; the first look warms up."""
     cell = row.cell.each[0]
     method = plugins.load("methods", cell.method).create(**cell.method_params)
-    free = [name for name in method.effort if name in row.matched]
-    least = method.with_params(**{name: bounds(method, name)[0] for name in free})
-    work = pilot(cell, least, 1).work
-    fitting = min(cell.n, TRIED_ROWS, int(LONGEST / work.seconds))
-    for _ in range(2 if fitting > 1 else 0):
-        work = pilot(cell, least, fitting).work
-    return Pace(work.seconds / work.cost(DEFAULT), 0.0)
+    n, most = 1, min(row.cell.total, cell.batch)
+    pace = _glimpse(cell, method, n)
+    while n < most:
+        n = min(GROWTH * n, most)
+        before, pace = pace, _glimpse(cell, method, n)
+        if pace * SAVES > before:
+            break
+    return Pace(pace)
+
+
+def _glimpse(cell: Cell, method: Method[Any], n: int) -> float:
+    """Seconds of a row in a batch of n samples."""
+    work = begun(cell, method, n, GLIMPSE)
+    return work.seconds / work.cost(DEFAULT)

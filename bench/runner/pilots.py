@@ -14,6 +14,7 @@ import json
 import platform
 import statistics
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from typing import Any, cast
 
@@ -21,7 +22,7 @@ import torch
 
 from bench.core.accelerator import device_name
 from bench.core.cells import Cell, canonical, digest
-from bench.core.metering import Meter
+from bench.core.metering import Meter, TimeIsUp
 from bench.core.methods import FineTuning, Method
 from bench.core.units import DEFAULT, UNITS, Kind, Role
 from bench.core.work import Work
@@ -65,14 +66,26 @@ def pilot(cell: Cell, method: Method[Any], n: int) -> Measured:
 
     FLOPs per row are the same under all conditions; seconds are what all take together.
     """
+    run = _run(cell, method, n, ())
+    return Measured(run.work() * (1 / run.cell.total), run.flop_rates())
+
+
+def begun(cell: Cell, method: Method[Any], n: int, seconds: float) -> Work:
+    """What a run for n samples does in its first seconds, and in all if it ends before."""
+    return _run(replace(cell, seconds=seconds), method, n, (TimeIsUp,)).work()
+
+
+def _run(cell: Cell, method: Method[Any], n: int, stopped: tuple[type[Exception], ...]) -> Sampling:
+    """The samples of a run, or what there was when it was `stopped`."""
     torch.set_num_threads(cell.threads)
     memory.keep_freed()
     with isolated(f"{cell.id}/pilot"):
         instances = replace(instances_of(cell), method=method)
         trial = replace(cell, n=n, method_params=asdict(method.params))
         sampling = Sampling(trial, instances, None, sample_in_batches, lambda *_: None)
-        sampling.samples()
-    return Measured(sampling.work() * (1 / trial.total), sampling.flop_rates())
+        with suppress(*stopped):
+            sampling.samples()
+    return sampling
 
 
 def pilot_fit(cell: Cell, method: FineTuning[Any]) -> Measured:

@@ -4,12 +4,13 @@ from dataclasses import replace
 
 import pytest
 
+from bench.core import plugins
 from bench.core.work import Rows, Work
 from bench.plan.expand import expand
 from bench.plan.hours import Counted
 from bench.plan.suite import build_suite
 from bench.runner import minutes as m
-from bench.runner.pilots import Measured, Pilots
+from bench.runner.pilots import Pilots, begun
 from tests.worlds.cheap_run import CONTENT, run
 
 
@@ -82,20 +83,44 @@ def test_many_pairs_share_the_time_for_trials_and_each_tries_a_method(tmp_path, 
     assert len(tried) == 3, "10 s"
 
 
-def test_a_trial_draws_what_fits_its_second_and_one_sample_at_the_least(tmp_path, monkeypatch):
-    each, drawn = 0.3, []
+@pytest.mark.parametrize(
+    ("once", "each", "drawn", "pace"),
+    [
+        (1.0, 0.0, [1, 8, 64, 100], 0.01),  # a loop that a batch shares
+        (0.0, 2.0, [1, 8], 2.0),  # a network that takes its time for every row
+        (1.0, 0.6, [1, 8, 64], 0.6 + 1 / 64),
+    ],
+)
+def test_a_trial_grows_as_long_as_that_saves_time(monkeypatch, once, each, drawn, pace):
+    seen = []
 
-    def pilot(cell, _method, n):
-        drawn.append((cell.condition, n))
-        return Measured(Work(Rows(1), seconds=each), {})
+    def begun(cell, _method, n, seconds):
+        assert seconds == m.GLIMPSE
+        seen.append((cell.condition, n))
+        return Work(Rows(n), seconds=once + each * n)
 
-    monkeypatch.setattr(m, "pilot", pilot)
-    rows = planned(methods=["prior"], seeds=1)
-    many = [replace(row, cell=replace(row.cell, conditions=("a", "b"), n=20)) for row in rows]
-    assert minutes(many, everything, tmp_path).tried == 1
-    assert drawn == [("a", 1), ("a", 3), ("a", 3)]
-    each = 2.0
-    assert minutes(many, everything, tmp_path).tried == 1 and drawn[3:] == [("a", 1)]
+    monkeypatch.setattr(m, "begun", begun)
+    (row,) = planned(methods=["prior:steps=10"], seeds=1, n=50)
+    many = replace(row, cell=replace(row.cell, conditions=("a", "b")))
+    assert m._trial(many).row == pytest.approx(pace)
+    assert seen == [("a", n) for n in drawn]
+
+
+def test_a_run_that_is_looked_at_ends_after_its_seconds_and_says_what_it_did():
+    (row,) = planned(methods=["prior:steps=2000"], seeds=1)
+    method = plugins.load("methods", "prior").create(steps=2000)
+    part = begun(row.cell, method, 4, 0.02)
+    assert 0 < part.flow.forward < 4 * 2000
+    assert begun(row.cell, method, 1, 600.0).flow.forward == 2000
+
+
+def test_methods_that_a_task_has_not_seen_are_tried_before_cheaper_ones(tmp_path, monkeypatch):
+    tried = []
+    monkeypatch.setattr(m, "TRIAL_SECONDS", 0.0)
+    monkeypatch.setattr(m, "_trial", lambda row: tried.append(row.cell.method) or m.Pace(1.0))
+    rows = planned(methods=METHODS, rewards=["linear", "inverse"], seeds=1)
+    minutes(rows, everything, tmp_path)
+    assert tried == ["prior", "dps"]
 
 
 def test_a_large_network_is_not_loaded_for_trials(tmp_path, monkeypatch):
