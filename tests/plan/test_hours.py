@@ -11,13 +11,16 @@ from bench.core.flops import counted as counted_flops
 from bench.core.params import UserError
 from bench.core.units import KINDS
 from bench.models.dit import DiT, DiTMap
+from bench.models.pipeline_folder import PipelineFolder
 from bench.plan.binding import bind
 from bench.plan.expand import expand
 from bench.plan.hours import Counted, counted, estimated
 from bench.plan.rates import Rates, known_rates, read_rates, write_rates
 from bench.plan.suite import build_suite
+from bench.record.store import Store
 from tests.worlds.tiny_dit import TINY
 from tests.worlds.tiny_imagenet import write_autoencoder, write_map
+from tests.worlds.tiny_pipelines import saved_pipeline
 
 ROLES = ("flow", "map", "decoder", "reward")
 SPEED = 1e6
@@ -148,3 +151,38 @@ def test_rates_of_ones_own_go_before_the_shipped_ones(beside_shipped):
     stored(beside_shipped, device=theirs.device)
     (mine,) = known_rates(beside_shipped)
     assert mine.device == theirs.device and not mine.shipped
+
+
+@pytest.mark.parametrize("name", ["sd15", "flux"])
+def test_a_pipeline_has_hours_before_its_weights_are_loaded(name, cache, tmp_path, monkeypatch):
+    """And they are those of the FLOPs that a run counts: guided rows are two of the network."""
+    path = stored(cache)
+    task = f"text-to-image:path={saved_pipeline(name)},height=32,width=32,prompts=a red fox"
+    given = ["-t", task, "-r", REWARD, "-m", "prior:steps=5", "-m", "best-of-n:steps=5"]
+    given += [
+        "-b",
+        "none",
+        "--set",
+        "n=2",
+        "--seeds",
+        "1",
+        "--name",
+        "own",
+        "--root",
+        str(tmp_path),
+    ]
+    with monkeypatch.context() as patched:
+        patched.setattr("bench.runner.minutes.LARGE", 0.0)
+        for part in ("network", "decoder"):
+            patched.setattr(PipelineFolder, part, lambda _, part=part: pytest.fail(part))
+        done = CliRunner().invoke(app, ["plan", *given, "--json"])
+    assert not done.exception, done.exception
+    rows = {row["cell"]: row for row in json.loads(done.stdout)}
+    ran = CliRunner().invoke(app, ["run", *given, "--executor", "inline", "--no-track"])
+    assert not ran.exception, ran.exception
+    cells = Store(str(tmp_path), "own").table("cells").query("status == 'ok'")
+    assert len(cells) >= 2
+    for cell in cells.itertuples():
+        flops = rows[cell.cell]["flops"]
+        assert flops == pytest.approx(cell.flops * cell.n, rel=1e-9) and flops > 0
+        assert 0 < rows[cell.cell]["hours"][str(path)] == pytest.approx(flops / SPEED / 3600)
