@@ -150,13 +150,13 @@ TRIED: dict[str, Run | Plan | Read] = {
         Read("needs 60 MB of W&B; tests/tracking/test_wandb.py types it"),
     **{
         f"bench run {suite}": HOURS
-        for suite in ("exactness-dimension", "exactness", "limits", "methods-digits",
-                      "methods-shapes", "tuned-digits", "prompts", "hacking")
+        for suite in ("exactness-dimension", "exactness-fits", "exactness", "limits",
+                      "methods-digits", "methods-shapes", "tuned-digits", "prompts", "hacking")
     },
     **{
         f"bench report runs/{suite} --markdown results/{suite}.md": MEASURED
-        for suite in ("exactness-dimension", "exactness", "limits", "methods-digits",
-                      "methods-shapes", "tuned-digits")
+        for suite in ("exactness-dimension", "exactness-fits", "exactness", "limits",
+                      "methods-digits", "methods-shapes", "tuned-digits")
     },
 }  # fmt: skip
 """Every command in a block of a page, as the shell splits it."""
