@@ -6,6 +6,7 @@ Nothing is said without rates: a FLOP takes as long as it takes somewhere.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from bench.core.cells import Planned
@@ -36,18 +37,24 @@ class Counted:
 
 
 def counted(bound: Bound) -> Counted:
-    """FLOPs per row of what a task and a reward bring, without what a batch shares."""
+    """FLOPs per row of what a task and a reward bring, without what a batch shares.
+
+    A network that cannot be made from its configuration is unknown, as one that nobody describes.
+    """
     said, scores = bound.task.unbuilt(), bound.reward.unbuilt(bound.task)
     makers: dict[Role, Sequence[Unbuilt]] = {role: (make,) for role, make in said.items()}
     if scores is not None:
         makers["reward"] = scores
     flops: dict[tuple[Role, Kind], float] = {}
+    known = set[Role]()
     for role, own in makers.items():
-        prices = [price_unbuilt(make) for make in own]
-        flops[role, "forward"] = sum(price.forward.per_row for price in prices)
-        flops[role, "backward"] = sum(price.backward.per_row for price in prices)
-        flops[role, "jvp"] = 2 * flops[role, "forward"]
-    return Counted(flops, frozenset(NETWORKS - makers.keys()))
+        with suppress(Exception):  # of an odd configuration: why it does not run, `bench run` says
+            prices = [price_unbuilt(make) for make in own]
+            flops[role, "forward"] = sum(price.forward.per_row for price in prices)
+            flops[role, "backward"] = sum(price.backward.per_row for price in prices)
+            flops[role, "jvp"] = 2 * flops[role, "forward"]
+            known.add(role)
+    return Counted(flops, frozenset(NETWORKS - known))
 
 
 @dataclass

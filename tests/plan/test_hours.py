@@ -20,7 +20,7 @@ from bench.plan.suite import build_suite
 from bench.record.store import Store
 from tests.worlds.tiny_dit import TINY
 from tests.worlds.tiny_imagenet import write_autoencoder, write_map
-from tests.worlds.tiny_pipelines import saved_pipeline
+from tests.worlds.tiny_pipelines import edited, saved_pipeline
 
 ROLES = ("flow", "map", "decoder", "reward")
 SPEED = 1e6
@@ -186,3 +186,16 @@ def test_a_pipeline_has_hours_before_its_weights_are_loaded(name, cache, tmp_pat
         flops = rows[cell.cell]["flops"]
         assert flops == pytest.approx(cell.flops * cell.n, rel=1e-9) and flops > 0
         assert 0 < rows[cell.cell]["hours"][str(path)] == pytest.approx(flops / SPEED / 3600)
+
+
+def test_a_network_that_its_configuration_does_not_describe_is_unknown(cache, tmp_path):
+    """A plan is made all the same, and says without what."""
+    stored(cache)
+    folder = edited("sd15", tmp_path / "odd", "unet/config.json", cross_attention_dim=[32, 32])
+    task = f"text-to-image:path={folder},height=32,width=32,prompts=a red fox"
+    found = counted(bind(task, REWARD))
+    assert "flow" in found.unknown and {role for role, _ in found.flops} == {"decoder"}
+    given = ["-t", task, "-r", REWARD, "-m", "best-of-n:steps=5", "-b", "none", "--set", "n=2"]
+    done = CliRunner().invoke(app, ["plan", *given, "--seeds", "1", "--root", str(tmp_path)])
+    assert not done.exception, done.exception
+    assert "without flow and reward, of whose networks" in " ".join(done.stdout.split())

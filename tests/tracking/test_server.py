@@ -5,26 +5,12 @@ import time
 import pytest
 
 from bench.core.params import UserError
-from bench.record.store import Store
-from bench.record.tables import write_tables
 from bench.tracking.mirror import Mirror, sync
 from tests.worlds.slow_proxy import SlowProxy
-from tests.worlds.tracked_run import attempt_of, failure, planned, snapshot
+from tests.worlds.tracked_run import planned, snapshot, stored
 from tests.worlds.tracking_server import TrackingServer
 
 PLAN = [planned("prior", seed=seed, steps=10) for seed in range(6)]
-
-
-def stored(root) -> Store:
-    """Five good cells and a failed one."""
-    made = Store(str(root), "demo")
-    made.open()
-    made.save_suite({"name": "demo", "description": "a small one", "blocks": []})
-    for row in PLAN[:5]:
-        made.index.save(row.cell, attempt_of(row))
-    made.index.save(PLAN[5].cell, failure(PLAN[5]))
-    write_tables(made, PLAN)
-    return made
 
 
 def killing(monkeypatch, server, name, method, call):
@@ -45,10 +31,10 @@ def test_a_server_that_is_killed_in_the_middle_shows_everything_once(tmp_path, m
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "120")  # of a slow server, not of a dead one
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    undisturbed = stored(tmp_path / "undisturbed")
+    undisturbed = stored(tmp_path / "undisturbed", PLAN, good=5)
     sync(undisturbed)
     whole = snapshot(undisturbed)
-    store = stored(tmp_path / "disturbed")
+    store = stored(tmp_path / "disturbed", PLAN, good=5)
     with TrackingServer() as server:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri)
         for name, method, call in (
@@ -72,7 +58,7 @@ def test_a_server_that_is_killed_in_the_middle_shows_everything_once(tmp_path, m
 
 def slow_server(uri, root, whole, monkeypatch):
     """One that answers late has everything in the end; one that never does is one sentence."""
-    store = stored(root)
+    store = stored(root, PLAN, good=5)
     monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "slow")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
     with SlowProxy(uri, delay=60.0) as proxy:

@@ -81,17 +81,22 @@ PLAN = [
 ]
 
 
-@pytest.fixture
-def store(root) -> Store:
-    """Two good cells, a failed one, and two rows that were never run."""
+def stored(root: Path, plan: list[Planned], good: int) -> Store:
+    """A run of which so many cells ended well and the next one failed; those behind never ran."""
     made = Store(str(root), "demo")
     made.open()
     made.save_suite({"name": "demo", "description": "a small one", "blocks": []})
-    for row in PLAN[:2]:
+    for row in plan[:good]:
         made.index.save(row.cell, attempt_of(row))
-    made.index.save(PLAN[2].cell, failure(PLAN[2]))
-    write_tables(made, PLAN)
+    made.index.save(plan[good].cell, failure(plan[good]))
+    write_tables(made, plan)
     return made
+
+
+@pytest.fixture
+def store(root) -> Store:
+    """Two good cells, a failed one, and two rows that were never run."""
+    return stored(root, PLAN, good=2)
 
 
 def runs(store: Store, experiment: str = "tiltbench") -> tuple[list, list]:
