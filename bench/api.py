@@ -66,6 +66,7 @@ from bench.core.params import NoParams, UserError, nearest, param, parse_name
 # work
 from bench.core.units import KINDS, ROLES, Role
 from bench.core.work import Budget, Rows, Work, backward, forward
+from bench.core.workers import WorkerGroup
 
 # isort: split
 # time
@@ -259,6 +260,7 @@ __all__ = [
     "Unbuilt",
     "UserError",
     "Work",
+    "WorkerGroup",
     "adaptive_resampling",
     "ancestral",
     "ancestral_moments",

@@ -24,7 +24,8 @@ import torch
 from bench.record.attempt import Attempt
 from bench.record.store import Store
 from bench.runner.executors.inline import Inline
-from bench.runner.executors.ray import RayTune, cluster
+from bench.runner.executors.ray import RayTune
+from bench.runner.executors.ray_cluster import cluster
 from sweeps.driver import Silent, run_sweep
 from sweeps.spec import Spec
 from sweeps.study import Study

@@ -15,7 +15,8 @@ from bench.record.lease import alone
 from bench.record.store import Store
 from bench.record.tables import write_tables
 from bench.runner.executors.base import Executor
-from bench.runner.executors.ray import RayTune, cluster
+from bench.runner.executors.ray import RayTune
+from bench.runner.executors.ray_cluster import cluster
 from bench.runner.executors.ray_nodes import check_nodes
 from bench.runner.nodes import Machine
 from bench.runner.run import Watcher, pilots_of, run_suite

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from dataclasses import replace
 from typing import Any
 
 from ray import tune
@@ -16,7 +17,7 @@ from ray.tune.search import Searcher
 from bench.core.params import UserError
 from bench.record.attempt import Attempt, lost
 from bench.runner.cell import Job
-from bench.runner.executors.parcels import packed
+from bench.runner.executors.parcels import taken_along
 from bench.runner.executors.ray_trial import (
     CellTrainable,
     Courier,
@@ -82,7 +83,9 @@ class CellSearcher(Searcher):  # type: ignore[misc]  # ray is untyped
         job = self._dispatcher.next()
         if job is None:
             return Searcher.FINISHED if self._dispatcher.finished else None
-        self._ray.get(self._mailbox.post.remote(packed(job, self._ray)))
+        self._ray.get(
+            self._mailbox.post.remote(replace(job, local=taken_along(job.cell, self._ray)))
+        )
         self._cells[trial_id] = job.id
         return {"cell": job.id}
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 def show_nodes(address: str, suite: str, paths: list[str], as_json: bool) -> None:
     """Ask every node, show what it brings, and end with 1 if one may not take part."""
-    from bench.runner.executors.ray import cluster
+    from bench.runner.executors.ray_cluster import cluster
     from bench.runner.executors.ray_nodes import nodes_of
     from bench.runner.nodes import Machine
 

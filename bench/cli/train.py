@@ -17,8 +17,9 @@ from bench.core.params import UserError
 if TYPE_CHECKING:
     from bench.cli.train_subjects import Subject
     from bench.cli.train_view import Log
+    from bench.core.workers import WorkerGroup
     from bench.metrics.validation import Networks
-    from bench.training.distributed import Tell, WorkerGroup
+    from bench.runner.executors.ray_train import Tell
     from bench.training.recipes import Recipe
 
 EXAMPLE = "\n\n".join(
@@ -108,7 +109,7 @@ def train(
     from bench.cli.train_subjects import subject_of
     from bench.cli.train_view import View
     from bench.core.devices import check_device
-    from bench.training.distributed import Alone
+    from bench.core.workers import Alone
 
     subject = subject_of(task, data, labels, teacher, network, settings)
     recipe = replace(subject.recipe(), seed=seed).shortened(shorten)
@@ -160,7 +161,8 @@ class Training:
 
         def stage(name: str, steps: int) -> Setting:
             def note(step: int, figures: Mapping[str, float], measured: bool = False) -> None:
-                tell(Note(name, steps, step, dict(figures), measured))
+                if group.rank == 0:
+                    tell(Note(name, steps, step, dict(figures), measured))
 
             every, measured = self.validate_every, partial(note, measured=True)
             return Setting(
@@ -212,12 +214,13 @@ def _together(
     training: Training, workers: int, device: str, threads: int, hear: Callable[[Any], None]
 ) -> None:
     """Train on Ray workers of this machine; rank 0 leaves the checkpoints in the folder."""
-    from bench.runner.executors.ray import cluster
-    from bench.training.distributed import train_together
+    from bench.runner.executors.ray_cluster import cluster
+    from bench.runner.executors.ray_train import train_together
 
     absolute = replace(training, folder=training.folder.resolve())
     with cluster(None, workers * threads):
-        train_together(absolute, workers, device != "cpu", threads, hear)
+        each = {"CPU": threads} if device == "cpu" else {"CPU": threads, "GPU": 1}
+        train_together(absolute, workers, each, threads, hear)
 
 
 def _mlflow_log(title: str) -> Log:

@@ -144,6 +144,13 @@ class FineTuning(Method[P]):
         """Rank of the LoRA that is trained; 0 trains all weights."""
         return int(getattr(self.params, "rank", 0))
 
+    @property
+    def shared_rows(self) -> int | None:
+        """Rows per optimiser step, which the workers of a fit share equally; None: its `fit` takes
+        no account of `FitProblem.group`, so that one worker does all of it.
+        """
+        return None
+
     def fit_work(self, spec: ProblemSpec) -> Work:
         """Predicted work of the whole fit, in rows."""
         raise NotImplementedError

@@ -20,6 +20,7 @@ from bench.core.timing import Timing, timing_of
 from bench.core.trainable import MeteredModule
 from bench.core.values import Samples
 from bench.core.work import Budget
+from bench.core.workers import Alone, WorkerGroup, joined, own_rows
 
 
 @dataclass
@@ -144,6 +145,7 @@ class FitProblem:
     trainable_flow: see `TrainableFlow`.
     parts: where the fit is for many conditions, its problem under each, on one ledger; `problem`
         and `data` are then those of the first.
+    group: the workers that share the fit.
     """
 
     problem: Problem
@@ -152,6 +154,7 @@ class FitProblem:
     trainable_flow: TrainableFlow
     parts: tuple[FitProblem, ...] = ()
     turn: Turn = field(default_factory=lambda: Turn(None))
+    group: WorkerGroup = field(default_factory=Alone)
 
     @property
     def each(self) -> tuple[FitProblem, ...]:
@@ -162,6 +165,28 @@ class FitProblem:
         """The problem under the k-th condition, which trainable flows hear from here on."""
         self.turn.condition = self.conditions[k]
         return self.each[k]
+
+    def rows_of(self, n: int, start: int = 0) -> Problem:
+        """The problem with the noise of the rows of a batch of n that fall to this worker.
+
+        start: index of the batch's first row.  Raises UserError where n cannot be shared equally.
+        """
+        own = own_rows(self.group, n)
+        return self.problem.for_rows(range(start + own.start, start + own.stop))
+
+    def own_data(self, n: int, step: int) -> Tensor:
+        """This worker's part of n data points."""
+        own = own_rows(self.group, n)
+        return self.data(n, step)[own.start : own.stop]
+
+    def own_part(self, of_all: Tensor) -> Tensor:
+        """This worker's part of what all workers hold."""
+        own = own_rows(self.group, len(of_all))
+        return of_all[own.start : own.stop]
+
+    def joined(self, own: Tensor) -> Tensor:
+        """The rows of all workers, in order, from each one's own; without a gradient."""
+        return joined(self.group, own)
 
     def log(self, step: int, **scalars: float) -> None:
         """Report progress; the runner stores a curve."""

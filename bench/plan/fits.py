@@ -7,11 +7,13 @@ from typing import Any
 
 from bench.core.cells import Cell, PlannedFit, plain_values
 from bench.core.methods import FineTuning
+from bench.core.params import UserError
 from bench.core.units import DEFAULT
 from bench.core.work import Budget
 from bench.plan.matching import match_fit
 from bench.plan.prediction import fit_work
 from bench.plan.questions import Answers, MatchingQuestion
+from bench.plan.resources import workers_of
 
 UNLIMITED = Budget(DEFAULT, float("inf"))
 """Stands for no budget where only the unit matters."""
@@ -36,8 +38,26 @@ def plan_fit(
             reason = f"the fit needs at least {found.needed:g} {budget.unit}"
     predicted = fit_work(method, question.spec)
     cell = fit_cell(question.cell, method)
+    check_workers(cell, method)
     cost = predicted.priced(prices)
     return method, PlannedFit(cell, predicted, cost, budget.fit_budget, matched), reason
+
+
+def check_workers(cell: Cell, method: FineTuning[Any]) -> None:
+    """Raise UserError where a fit cannot be shared by as many workers as its resources ask for."""
+    workers, rows = workers_of(cell), method.shared_rows
+    if workers == 1:
+        return
+    if rows is None:
+        raise UserError(
+            f"the fit of '{cell.method}' cannot be shared: leave `workers` out of its resources, "
+            "or give it a block of its own"
+        )
+    if rows % workers:
+        raise UserError(
+            f"{workers} workers cannot share the {rows} rows of a step of '{cell.method}' equally: "
+            "use a number that divides them, or another `batch` of the method"
+        )
 
 
 def fit_cell(cell: Cell, method: FineTuning[Any]) -> Cell:

@@ -4,7 +4,8 @@ Ray schedules by it; nothing of it decides the samples.  `rows: 64` bounds the p
 are scored or differentiated at once, for a card that others use as well.  `limit: 600` ends the
 process of a cell that has not ended after so many seconds, whatever it does, and `memory: 16GiB`
 that of a cell which holds more of the host's memory.  A part of a card lets several cells share it.
-Cells on the CPU take no card, whatever a suite says for those that have one.
+Cells on the CPU take no card, whatever a suite says for those that have one.  `workers: 4` lets
+four processes share each batch of a fit, each with these resources to itself.
 """
 
 from __future__ import annotations
@@ -23,13 +24,31 @@ def read_resources(given: Any) -> dict[str, float]:
     """{"cpu": 1.0, "gpu": 0.5, "memory": bytes, "rows": 64.0} of what is given, or a UserError."""
     if not isinstance(given, dict) or not set(given) <= set(READERS):
         raise UserError(
-            "resources are a mapping of cpu, gpu, memory, rows and limit: {gpu: 0.5, memory: 16GiB}"
+            "resources are a mapping of cpu, gpu, memory, rows, limit and workers: {gpu: 0.5, "
+            "memory: 16GiB}"
         )
-    return {name: READERS[name](value) for name, value in given.items()}
+    found = {name: READERS[name](value) for name, value in given.items()}
+    if found.get("workers", 1) > 1 and found.get("gpu", 1) < 1:
+        raise UserError("resources: workers of a fit take a whole card each: leave gpu out")
+    return found
+
+
+def workers_of(cell: Cell) -> int:
+    """How many workers share the fit; 1 for a cell that samples."""
+    return int(cell.resources.get("workers", 1)) if cell.part == "fit" else 1
+
+
+WAITING = 2.0**26
+"""Bytes of memory that Ray sets aside for a process that waits for the workers of its fit."""
 
 
 def requested(cell: Cell) -> dict[str, float]:
-    """What Ray sets aside for a cell, in Ray's names: by default its threads, and a whole card."""
+    """What Ray sets aside for a cell, in Ray's names: for a fit that is shared, only what waits."""
+    return of_worker(cell) if workers_of(cell) == 1 else {"memory": WAITING}
+
+
+def of_worker(cell: Cell) -> dict[str, float]:
+    """What one process of a cell takes: by default its threads, and a whole card."""
     on_card = cell.device != "cpu"
     asked = {
         "CPU": cell.resources.get("cpu", float(cell.threads)),
@@ -58,10 +77,13 @@ def _bytes(value: Any) -> float:
     return float(found[1]) * BYTES[found[2] or ""]
 
 
-def _rows(value: Any) -> float:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise UserError(f"resources: rows is a whole number from 1, not {value!r}")
-    return float(value)
+def _whole(name: str) -> Any:
+    def read(value: Any) -> float:
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise UserError(f"resources: {name} is a whole number from 1, not {value!r}")
+        return float(value)
+
+    return read
 
 
 def _limit(value: Any) -> float:
@@ -75,6 +97,7 @@ READERS = {
     "cpu": _count("cpu"),
     "gpu": _count("gpu"),
     "memory": _bytes,
-    "rows": _rows,
+    "rows": _whole("rows"),
     "limit": _limit,
+    "workers": _whole("workers"),
 }

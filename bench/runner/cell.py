@@ -1,16 +1,12 @@
-"""Run one cell, anywhere: from a job to an attempt that the driver stores.
-
-Errors of a method become statuses, never exceptions, so that one bad cell does not end a suite.
-"""
+"""Run one cell, anywhere: from a job to an attempt that the driver stores."""
 
 from __future__ import annotations
 
 import os
 import platform
 import time
-import traceback
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import version
@@ -22,26 +18,26 @@ import torch
 from bench.core import plugins
 from bench.core.accelerator import device_name
 from bench.core.cells import Cell
-from bench.core.finite import all_finite
 from bench.core.integrate import filled
 from bench.core.metering import Meter, OverBudget, TimeIsUp
-from bench.core.methods import FineTuning, Method
+from bench.core.methods import Method
 from bench.core.problem import Problem
 from bench.core.provenance import commit, processor
-from bench.core.returned import BadReturn, checked_fitted, checked_samples, plain_numbers
-from bench.core.secrets import redacted
+from bench.core.returned import BadReturn, checked_samples
 from bench.core.seeding import seed_all
-from bench.core.units import DEFAULT, UNITS
-from bench.core.values import Fitted, Samples
-from bench.core.work import Budget, Work
-from bench.record.attempt import Attempt, MetricRow
+from bench.core.values import Samples
+from bench.core.work import Budget
+from bench.plan.resources import workers_of
+from bench.record.attempt import Attempt
 from bench.runner import memory
+from bench.runner.endings import GOOD, CellResult, Curve, ended_by, ends_process, spent
 from bench.runner.energy import joules, spent_since
+from bench.runner.fitting import fit
 from bench.runner.instances import Instances, instances_of
 from bench.runner.isolation import isolated
 from bench.runner.measuring import evaluate_cell, pack_samples
 from bench.runner.output import bounded_output
-from bench.runner.problems import make_fit_problem, make_problem
+from bench.runner.problems import make_problem
 from bench.runner.sampling import Sampling
 from bench.runner.shards import Shards
 
@@ -75,9 +71,12 @@ class Job:
         memory.keep_freed()
         memory.reset()
         started, before = time.perf_counter(), joules()
-        with isolated(self.id) as changes, bounded_output() as printed:
+        # of a shared fit only the start runs here, and Ray sets variables to stay
+        shared = workers_of(self.cell) > 1
+        guard = nullcontext("") if shared else isolated(self.id)
+        with guard as changes, bounded_output() as printed:
             try:
-                made = _fit(self) if self.cell.part == "fit" else _sample(self)
+                made = _fitted(self) if self.cell.part == "fit" else _sample(self)
             except BaseException as error:  # the boundary: whatever a plugin raises becomes data
                 if ends_process(error):
                     raise
@@ -95,78 +94,13 @@ class Job:
         )
 
 
-@dataclass(frozen=True)
-class CellEnding:
-    """With which status a cell ended, why, and what its log keeps."""
+def _fitted(job: Job) -> CellResult:
+    """The cell's fit, here or by the workers that share it."""
+    if workers_of(job.cell) == 1:
+        return fit(job.cell, job.budget, job.workdir)
+    from bench.runner.executors.shared_fit import fit_together
 
-    status: str = "ok"
-    reason: str = ""
-    log: str = ""
-
-
-GOOD = CellEnding()
-
-STOPPED: dict[type[Exception], str] = {
-    OverBudget: "over_budget",
-    TimeIsUp: "timeout",
-    FloatingPointError: "diverged",
-    BadReturn: "failed",
-}
-"""Errors that are an answer; every other one is a failure, with its traceback."""
-
-LONGEST = 2000
-"""Characters of a reason; the log has all of it."""
-
-
-def ended_by(error: BaseException) -> CellEnding:
-    """The ending that an error is."""
-    for kind, status in STOPPED.items():
-        if isinstance(error, kind):
-            return CellEnding(status, said_by(error))
-    log = storable("".join(traceback.format_exception(error)))
-    return CellEnding("failed", f"{type(error).__name__}: {said_by(error)}", log)
-
-
-def ends_process(error: BaseException) -> bool:
-    """Whether an error ends this process, rather than a plugin that would like to.
-
-    Ctrl-C, and what Ray raises in a worker that it stops.
-    """
-    if not isinstance(error, SystemExit):
-        return isinstance(error, KeyboardInterrupt)
-    frames = traceback.extract_tb(error.__traceback__)
-    return bool(frames) and "ray" in Path(frames[-1].filename).parts
-
-
-def said_by(error: BaseException) -> str:
-    """The message of an error that anybody may have written, as a text that can be stored."""
-    try:
-        said = str(error)
-    except Exception:
-        said = "(its message cannot be read)"
-    said = storable(said)  # whole: the half of a secret is not known as one
-    return said if len(said) <= LONGEST else f"{said[:LONGEST]} ..."
-
-
-def storable(text: str) -> str:
-    """A text without secrets, in which what is no Unicode is written out."""
-    return redacted(text.encode("utf-8", "backslashreplace").decode())
-
-
-@dataclass(frozen=True)
-class CellResult:
-    """What a cell made, until it ended; the fields are those of an `Attempt`."""
-
-    ending: CellEnding = GOOD
-    work: Mapping[str, float] = field(default_factory=dict)
-    costs: Mapping[str, float] = field(default_factory=dict)
-    info: Mapping[str, float] = field(default_factory=dict)
-    warmup: float = 0.0
-    samples: bytes = b""
-    fitted: bytes = b""
-    metrics: tuple[MetricRow, ...] = ()
-    scores: Mapping[str, list[float]] = field(default_factory=dict)
-    curve: tuple[Mapping[str, float], ...] = ()
+    return fit_together(job.cell, job.budget, job.workdir)
 
 
 def machine(device: str = "cpu") -> dict[str, Any]:
@@ -196,43 +130,6 @@ def shards_of(job: Job) -> Shards | None:
     return replace(job.shards, made_by=made_by)
 
 
-class Curve(list[Mapping[str, float]]):
-    """Scalars as a method logs them, a row a step."""
-
-    def __call__(self, step: int, scalars: Mapping[str, float]) -> None:
-        self.append({"step": int(step), **plain_numbers(scalars, "the method logged")})
-
-
-def _fit(job: Job) -> CellResult:
-    """Fit the cell's method: the adapted weights and the work of the whole fit."""
-    cell, budget = job.cell, job.budget
-    instances, curve = instances_of(cell), Curve()
-    assert isinstance(instances.method, FineTuning)
-    limit = budget.fit_budget if budget else None
-    meter = Meter(limit, budget.unit if budget else DEFAULT, cell.seconds, count_flops=True)
-    problem = make_fit_problem(cell, instances, meter)
-    for part in problem.each:
-        part.problem.on_log, part.problem.workdir = curve, job.workdir
-    seed_all(cell.id)  # again: what was loaded for it may be there already on another worker
-    try:
-        fitted, ending = checked_fitted(instances.method.fit(problem), cell.method), GOOD
-    except Exception as error:
-        fitted, ending = Fitted({}, {}), ended_by(error)
-    made = CellResult(ending, *_spent(meter.work(), per=1), curve=tuple(curve))
-    return made if ending != GOOD else _with_weights(made, fitted, cell)
-
-
-def _with_weights(made: CellResult, fitted: Fitted, cell: Cell) -> CellResult:
-    from safetensors.torch import save
-
-    bad = [name for name, value in fitted.state.items() if not all_finite(value)]
-    if bad:
-        error = FloatingPointError(f"{cell.method} left weights that are not finite: {bad[0]}")
-        return replace(made, ending=ended_by(error))
-    weights = save({name: value.contiguous() for name, value in fitted.state.items()})
-    return replace(made, info={**fitted.record}, fitted=weights)
-
-
 def _sample(job: Job) -> CellResult:
     """Sample the cell's problem and measure; what was stopped keeps its last checkpoint."""
     cell, budget = job.cell, job.budget
@@ -248,7 +145,7 @@ def _sample(job: Job) -> CellResult:
         samples, ending = _last_checkpoint(sampling), ended_by(error)
     except Exception as error:
         return replace(made, ending=ended_by(error), curve=tuple(curve))
-    work, costs = _spent(sampling.work(), cell.total)
+    work, costs = spent(sampling.work(), cell.total)
     made = replace(made, ending=ending, work=work, costs=costs, curve=tuple(curve))
     try:
         return made if samples is None else _measured(made, samples, instances, job)
@@ -302,12 +199,6 @@ def warm_up(cell: Cell, instances: Instances) -> float:
     x = problem.x0()
     problem.flow.velocity(x, filled(0.5, x))
     return time.perf_counter() - started
-
-
-def _spent(work: Work, per: int) -> tuple[dict[str, float], dict[str, float]]:
-    """Work in rows, and in every unit: per returned sample, or of a whole fit."""
-    rows = {**work.flat(), "peak_bytes": float(memory.peak())}
-    return rows, {unit: work.cost(unit) / per for unit in UNITS}
 
 
 def _measured(made: CellResult, samples: Samples, instances: Instances, job: Job) -> CellResult:

@@ -11,6 +11,7 @@ from torch import Tensor
 from bench.core.integrate import euler, integrate
 from bench.core.problem import Problem
 from bench.core.values import OwnSamples
+from bench.core.workers import WorkerGroup, joined, own_rows
 
 
 @dataclass(frozen=True)
@@ -23,12 +24,13 @@ class OwnData:
     not depend on the other; a fit that goes on after it was killed makes them again, at the same
     cost.
 
-    batch: how many are made at a time.
+    batch: how many are made at a time.  group: the workers that make them together.
     """
 
     problem: Problem
     asked: OwnSamples
     batch: int
+    group: WorkerGroup
 
     def draw(self, n: int, generator: torch.Generator) -> Tensor:
         """n uniform picks (n, *event_shape)."""
@@ -38,9 +40,10 @@ class OwnData:
     @cached_property
     def samples(self) -> Tensor:
         """(samples, *event_shape), kept on the host."""
-        n = self.asked.samples
-        starts = range(0, n, self.batch)
-        return torch.cat([self._made(range(k, min(k + self.batch, n))) for k in starts])
+        own = own_rows(self.group, self.asked.samples)
+        starts = range(own.start, own.stop, self.batch)
+        made = torch.cat([self._made(range(k, min(k + self.batch, own.stop))) for k in starts])
+        return joined(self.group, made)
 
     @torch.no_grad()
     def _made(self, rows: range) -> Tensor:

@@ -28,6 +28,7 @@ from bench.core.rounded import keep_rounded, part_at
 from bench.core.tasks import Task
 from bench.core.timing import GUIDED_ROWS, Timing, timing_of
 from bench.core.trainable import MeteredModule, metered_clone
+from bench.core.workers import Alone, WorkerGroup
 from bench.plan.binding import declares
 from bench.runner.instances import Instances, flow_maker
 from bench.runner.own_data import OwnData
@@ -126,21 +127,25 @@ FIT_ROWS = 1 << 20
 """Sample indices of a fit's noise: more than any batch."""
 
 
-def make_fit_problem(cell: Cell, instances: Instances, meter: Meter) -> FitProblem:
+def make_fit_problem(
+    cell: Cell, instances: Instances, meter: Meter, group: WorkerGroup | None = None
+) -> FitProblem:
     """What the fit of a cell of part "fit" is handed; its noise is apart from that of sampling.
 
     Data that the task has are free; base samples in their place are the fit's work (`OwnData`),
     under each condition that the cell holds.
     """
-    turn = Turn(cell.each[0].condition)
-    parts = [_fit_part(one, instances, meter, turn) for one in cell.each]
+    turn, group = Turn(cell.each[0].condition), group or Alone()
+    parts = [_fit_part(one, instances, meter, turn, group) for one in cell.each]
     if len(parts) == 1:
         return parts[0]
     conditions = [one.condition for one in cell.each]
     return replace(parts[0], conditions=conditions, parts=tuple(parts))
 
 
-def _fit_part(cell: Cell, instances: Instances, meter: Meter, turn: Turn) -> FitProblem:
+def _fit_part(
+    cell: Cell, instances: Instances, meter: Meter, turn: Turn, group: WorkerGroup
+) -> FitProblem:
     """The problem of a fit under one condition; what it trains hears the one whose turn it is."""
     task, instances = instances.task, instances.under(cell)
     with suppress(UserError):  # reading or encoding data, once, belongs to no fit
@@ -157,11 +162,11 @@ def _fit_part(cell: Cell, instances: Instances, meter: Meter, turn: Turn) -> Fit
 
     own = task.own_samples
     given = partial(task.draw_data_under, cell.condition)
-    draw = given if own is None else OwnData(problem, own, cell.batch).draw
+    draw = given if own is None else OwnData(problem, own, cell.batch, group).draw
 
     def data(n: int, step: int) -> Tensor:
         label = f"{cell.seed}/{cell.task}/data/{step}".encode()
         seed = int.from_bytes(hashlib.blake2b(label, digest_size=7).digest(), "big")
         return draw(n, torch.Generator().manual_seed(seed))
 
-    return FitProblem(problem, [cell.condition], data, trainable, turn=turn)
+    return FitProblem(problem, [cell.condition], data, trainable, turn=turn, group=group)

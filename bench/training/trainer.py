@@ -22,8 +22,8 @@ from torch.optim.swa_utils import AveragedModel
 
 from bench.core.devices import on_device
 from bench.core.params import UserError, nearest
+from bench.core.workers import Alone, WorkerGroup
 from bench.training.checkpoints import Checkpoints
-from bench.training.distributed import Alone, WorkerGroup
 from bench.training.validation import Validation
 
 Losses = Callable[[nn.Module, nn.Module, torch.Generator], Mapping[str, Tensor]]
@@ -103,7 +103,7 @@ class Setting:
     report: see `Report`.  device: of the network; data and generators stay on the CPU.  group: the
     workers that share each batch.  validation: what to measure on the way.  begin: told the step
     from which the training goes on.  finish: handed the moving average at the end.  ledger: kept in
-    checkpoints beside the weights, and told on resuming what it held.
+    checkpoints beside the weights, and told on resuming what it held; asked by every worker.
     """
 
     report: Report = _nothing
@@ -259,9 +259,10 @@ class Trainer:
         }
 
     def _save(self) -> None:
+        # by all: the state of a ledger is asked of every worker
+        states = {name: part.state_dict() for name, part in self._parts.items()}
         if self.setting.group.rank > 0:
             return
-        states = {name: part.state_dict() for name, part in self._parts.items()}
         self.checkpoints.save(self.step, {"step": self.step, **states})
 
     def _resume(self) -> None:

@@ -37,7 +37,7 @@ from bench.api import (
     slope_of,
     uniform,
 )
-from methods.finetuning.loop import FineTuned, FitParams, Losses, rows_of
+from methods.finetuning.loop import FineTuned, FitParams, Losses
 
 
 def _control(half: Tensor) -> Tensor:
@@ -160,17 +160,17 @@ class AdjointMatching(FineTuned):
         return work
 
     def losses(self, problem: FitProblem) -> Losses:
-        p, base = self.params, rows_of(problem, self.params.batch)
+        p, base, whole = self.params, problem.rows_of(self.params.batch), problem.problem
         i, first = base.interpolant, base.grid(p.fit_steps)[0]
 
         def step(model: MeteredModule, k: int) -> Mapping[str, Tensor]:
-            offset = uniform(base.noise("fit-grid", k, (), range(1)))
+            offset = uniform(whole.noise("fit-grid", k, (), range(1)))
             grid = jittered_grid(p.fit_steps, float(offset), first)
             z = base.noise("fit-step", k, (p.fit_steps, *base.event_shape))
             x0 = base.started(base.noise("fit-x0", k, base.event_shape), grid)
             path = rollout(model, i, x0, grid, z)
             adjoints = lean_adjoints(base.flow, i, path, slope_of(base.reward, path.states[-1]))
-            u = uniform(base.noise("fit-match", k, (p.matched,), range(1)))[0]
+            u = uniform(whole.noise("fit-match", k, (p.matched,), range(1)))[0]
             return {"match": self._loss(model, i, path, adjoints, strata(u, p.fit_steps - 1))}
 
         return step

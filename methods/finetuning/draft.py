@@ -23,7 +23,7 @@ from bench.api import (
     param,
     reward_work,
 )
-from methods.finetuning.loop import FineTuned, FitParams, Losses, rows_of
+from methods.finetuning.loop import FineTuned, FitParams, Losses
 
 Truncation = Literal["fixed", "random"]
 
@@ -82,7 +82,7 @@ class DraftK(FineTuned):
         return (sampled * float(iterations) + backward("flow", reached)) * float(p.batch)
 
     def losses(self, problem: FitProblem) -> Losses:
-        p, base = self.params, rows_of(problem, self.params.batch)
+        p, base = self.params, problem.rows_of(self.params.batch)
         reach = truncations(p, p.iterations)
         grid = base.grid(p.fit_steps)
 

@@ -33,9 +33,9 @@ from bench.api import (
     param,
     reward_work,
 )
-from methods.finetuning.grpo import SPREADS, GroupParams, advantages, clipped_objective
-from methods.finetuning.loop import FineTuned, Losses, rows_of
-from methods.finetuning.regression import noised_point, pair_velocity
+from methods.finetuning.grpo import GroupParams, clipped_objective, own_advantages
+from methods.finetuning.loop import FineTuned, Losses
+from methods.finetuning.regression import Point, noised_point, pair_velocity
 
 
 @dataclass(frozen=True)
@@ -97,17 +97,25 @@ class ForwardProcess(FineTuned):
 
     @torch.no_grad()
     def _seen(self, problem: FitProblem, model: Flow, rollout: int) -> Seen:
-        p, base = self.params, rows_of(problem, self.params.batch)
+        p, base = self.params, problem.rows_of(self.params.batch)
         x0 = base.noise("fit-start", rollout, base.event_shape)
         grid = base.grid(p.fit_steps)
         x1 = integrate(ode_step(model.velocity, "euler"), base.started(x0, grid), grid)
-        gain = advantages(base.reward(x1), p.group, SPREADS[p.spread])
-        often = x1.repeat(p.points, *(1 for _ in base.event_shape))
-        point = noised_point(rows_of(problem, len(often)), often, rollout, p.start)
+        gain = own_advantages(problem, base.reward(x1), p)
+        point = noised_often(problem, x1, rollout, p)
         x, t, u = point.x, point.t, pair_velocity(base.interpolant, point)
         old, of_base = model.velocity(x, t), base.flow.velocity(x, t)
         gain = gain.clamp(-p.widest, p.widest).repeat(p.points)
         return Seen(x, t, u, old, of_base, gain)
+
+
+def noised_often(problem: FitProblem, x1: Tensor, rollout: int, p: ForwardParams) -> Point:
+    """Each of this worker's samples noised to `points` times, which are strata of all rows'."""
+    total = p.batch * p.points
+    starts = range(0, total, p.batch)
+    rows = (problem.rows_of(p.batch, start) for start in starts)
+    parts = [noised_point(own, x1, rollout, p.start, total) for own in rows]
+    return Point(*map(torch.cat, zip(*parts, strict=True)))
 
 
 def mean_square(gap: Tensor) -> Tensor:

@@ -33,7 +33,7 @@ from bench.api import (
     param,
     reward_work,
 )
-from methods.finetuning.loop import FineTuned, FitParams, Losses, rows_of
+from methods.finetuning.loop import FineTuned, FitParams, Losses
 
 # -- choices --------------------------------------------------------------------------------------
 
@@ -145,6 +145,12 @@ def advantages(rewards: Tensor, group: int, spread: Spread) -> Tensor:
     return (centred / (spread(grouped) + 1e-4)).flatten()
 
 
+def own_advantages(problem: FitProblem, rewards: Tensor, params: GroupParams) -> Tensor:
+    """The advantages of this worker's rows, in groups and a batch that all workers fill."""
+    every = advantages(problem.joined(rewards), params.group, SPREADS[params.spread])
+    return problem.own_part(every)
+
+
 def clipped_objective(ratio: Tensor, advantage: Tensor, epsilon: float) -> Tensor:
     """min(rho A, clip(rho, 1 - eps, 1 + eps) A)."""
     return torch.minimum(ratio * advantage, ratio.clamp(1 - epsilon, 1 + epsilon) * advantage)
@@ -230,7 +236,7 @@ class FlowGRPO(FineTuned):
 
     @torch.no_grad()
     def _experience(self, problem: FitProblem, model: Flow, rollout: int) -> Experience:
-        p, base = self.params, rows_of(problem, self.params.batch)
+        p, base = self.params, problem.rows_of(self.params.batch)
         grid = self.grid(base)
         x, steps = base.noise("fit-x0", rollout, base.event_shape), list(pairwise(grid))
         x = base.started(x, grid)
@@ -245,7 +251,7 @@ class FlowGRPO(FineTuned):
             parts.append((x, t, u, there, log_prob, *of_base))
             x = there
         reward = base.reward(self.finished(model, x, grid[-1]))
-        gain = advantages(reward, p.group, SPREADS[p.spread]).repeat(len(steps))
+        gain = own_advantages(problem, reward, p).repeat(len(steps))
         xs, ts, us, theres, log_probs, means, deviations = map(torch.cat, zip(*parts, strict=True))
         of_base = Transition(means, deviations)
         return Experience(xs, ts, us, theres, log_probs, of_base, gain)

@@ -7,6 +7,9 @@
 What all methods share: the parameters, the loop (`bench.training.trainer`), the ledger of a fit
 and the sampler of the fitted flow.  A method says what one step costs and what its losses are.
 
+Workers that share a fit compute their own rows of every batch (`FitProblem.rows_of`), with the
+noise that those rows have anyway, so that the fit is that of one worker up to rounding.
+
 A fit for many conditions takes them in turn: all rows of a step, and of the steps that belong
 together, are under one, as rewards relative to a group need it.  One flow learns all of them.
 """
@@ -36,6 +39,7 @@ from bench.api import (
     Samples,
     UserError,
     Work,
+    WorkerGroup,
     named_param,
     param,
     trained_state,
@@ -80,6 +84,10 @@ class FineTuned(FineTuning[Any]):
     def cycle(self) -> int:
         """Optimiser steps that belong together: checkpoints fall between such groups."""
         return 1
+
+    @property
+    def shared_rows(self) -> int:
+        return int(self.params.batch)
 
     def network(self, problem: FitProblem) -> nn.Module:
         """What is trained: the flow; a method may train another network beside it."""
@@ -131,8 +139,8 @@ class FineTuned(FineTuning[Any]):
             problem.take_turn(k)
             return losses[k](model, trainer.step)
 
-        ledger = _StepLedger(problem.problem.meter)
-        setting = Setting(report, device=problem.problem.device, ledger=ledger)
+        ledger = _StepLedger(problem.problem.meter, problem.group)
+        setting = Setting(report, device=problem.problem.device, group=problem.group, ledger=ledger)
         with _folder(problem.problem) as folder:
             trainer = Trainer(network, objective, self._config(), folder, setting)
             ledger.charge()
@@ -154,11 +162,6 @@ class FineTuned(FineTuning[Any]):
         )
 
 
-def rows_of(problem: FitProblem, n: int) -> Problem:
-    """The problem with the noise of n rows."""
-    return problem.problem.for_rows(range(n))
-
-
 @contextmanager
 def _folder(problem: Problem) -> Iterator[Path]:
     """Where checkpoints go: to stay, if the problem has a folder."""
@@ -172,8 +175,8 @@ def _folder(problem: Problem) -> Iterator[Path]:
 class _StepLedger:
     """Work of the optimiser's steps, which a checkpoint keeps: an interrupted fit owes it."""
 
-    def __init__(self, meter: Meter) -> None:
-        self.meter = meter
+    def __init__(self, meter: Meter, group: WorkerGroup) -> None:
+        self.meter, self.group = meter, group
         self.before, self.owed = self._counted(), dict[str, list[float]]()
 
     def _counted(self) -> dict[str, list[float]]:
@@ -186,9 +189,11 @@ class _StepLedger:
         }
 
     def state_dict(self) -> dict[str, Any]:
-        """Rows and FLOPs of all steps so far, by role and kind."""
+        """Rows and FLOPs of all steps and workers so far, by role and kind."""
         now, before = self._counted(), self.before
-        return {k: [n - b for n, b in zip(now[k], before[k], strict=True)] for k in now}
+        own = {k: [n - b for n, b in zip(now[k], before[k], strict=True)] for k in now}
+        every = self.group.gather(own)
+        return {k: [sum(each) for each in zip(*(e[k] for e in every), strict=True)] for k in own}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """What the steps of an interrupted fit spent."""
@@ -197,9 +202,13 @@ class _StepLedger:
         self.owed = dict(state_dict)
 
     def charge(self) -> None:
-        """Charge the work of the steps that were made before; it is on no other ledger."""
+        """Charge this worker's part of the steps that were made before, by however many workers;
+        it is on no other ledger.
+        """
+        rank, size = self.group.rank, self.group.size
         for role in ROLES:
             for kind in KINDS:
                 rows, flops = self.owed.get(f"{role} {kind}", (0, 0.0))
-                if rows:
-                    self.meter.charge(role, kind, int(rows), flops)
+                own = int(rows) * (rank + 1) // size - int(rows) * rank // size
+                if own:
+                    self.meter.charge(role, kind, own, flops / size)

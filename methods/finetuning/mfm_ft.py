@@ -30,7 +30,7 @@ from bench.api import (
     second_context_work,
     shifted_pool,
 )
-from methods.finetuning.loop import Losses, rows_of
+from methods.finetuning.loop import Losses
 from methods.finetuning.regression import (
     LogScale,
     Regression,
@@ -227,7 +227,7 @@ class MFMFineTuning(Regression):
 
         def step(model: MeteredModule, k: int) -> Mapping[str, Tensor]:
             _, _, x, t = training_point(problem, p.batch, k, p.start)
-            points = self._points(rows_of(problem, p.batch), x, t, k, scale, tilt)
+            points = self._points(problem.rows_of(p.batch), x, t, k, scale, tilt)
             b_theta = model.velocity(x, t)
             return {"match": pull(b_theta, self.estimator.residual(points, b_theta))}
 

@@ -30,7 +30,7 @@ from bench.api import (
     reward_work,
     uniform,
 )
-from methods.finetuning.loop import FineTuned, FitParams, rows_of
+from methods.finetuning.loop import FineTuned, FitParams
 
 PILOT = 1024
 """Data points whose mean e^r scales rho, and to whose rewards a quadratic is fitted."""
@@ -51,11 +51,10 @@ class Point(NamedTuple):
     t: Tensor
 
 
-def noised_point(problem: Problem, x1: Tensor, step: int, start: float) -> Point:
-    """x1 noised to stratified times in [start, 1], with the noise of the problem's rows."""
-    n = len(x1)
+def noised_point(problem: Problem, x1: Tensor, step: int, start: float, n: int) -> Point:
+    """x1 noised to stratified times in [start, 1], with the noise of the problem's rows, of n."""
     x0, u = problem.noise("fit-x0", step, problem.event_shape), problem.noise("fit-t", step, ())
-    strata = torch.arange(n, device=x0.device, dtype=x0.dtype)
+    strata = torch.arange(problem.rows.start, problem.rows.stop, device=x0.device, dtype=x0.dtype)
     t = start + (1 - start) * (strata + uniform(u)) / n
     x1 = x1.to(x0)
     return Point(x0, x1, problem.interpolant.noised(x1, x0, t), t)
@@ -63,7 +62,7 @@ def noised_point(problem: Problem, x1: Tensor, step: int, start: float) -> Point
 
 def training_point(problem: FitProblem, batch: int, step: int, start: float) -> Point:
     """Data noised to stratified times in [start, 1]."""
-    return noised_point(rows_of(problem, batch), problem.data(batch, step), step, start)
+    return noised_point(problem.rows_of(batch), problem.own_data(batch, step), step, start, batch)
 
 
 def pair_velocity(interpolant: Interpolant, point: Point) -> Tensor:
@@ -116,9 +115,9 @@ class Pilot(NamedTuple):
 
 @torch.no_grad()
 def pilot_of(problem: FitProblem, step: int) -> Pilot:
-    """The data of `step`."""
+    """The data of `step`; workers share the rewards."""
     x1 = problem.data(PILOT, step).to(problem.problem.device)
-    return Pilot(x1, problem.problem.reward(x1))
+    return Pilot(x1, problem.joined(problem.problem.reward(problem.own_part(x1))))
 
 
 def log_scale(problem: FitProblem, scale: RhoScale, pilot: Pilot) -> LogScale:

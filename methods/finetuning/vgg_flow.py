@@ -39,7 +39,7 @@ from bench.api import (
     uniform_grid,
 )
 from methods.finetuning.adjoint import strata
-from methods.finetuning.loop import FineTuned, FitParams, Losses, rows_of
+from methods.finetuning.loop import FineTuned, FitParams, Losses
 
 
 def _square(t: Tensor) -> Tensor:
@@ -155,14 +155,14 @@ class VGGFlow(FineTuned):
         return work
 
     def losses(self, problem: FitProblem) -> Losses:
-        p, base = self.params, rows_of(problem, self.params.batch)
+        p, base, whole = self.params, problem.rows_of(self.params.batch), problem.problem
         # Equal steps, as the control problem has them, from the flow's first time.
         grid = uniform_grid(p.fit_steps, base.grid(p.fit_steps)[0])
 
         def step(networks: FlowAndValue, k: int) -> Mapping[str, Tensor]:
             x0 = base.noise("fit-x0", k, base.event_shape)
             states = rollout(networks.flow, base.started(x0, grid), grid)
-            u = uniform(base.noise("fit-match", k, (p.matched,), range(1)))[0]
+            u = uniform(whole.noise("fit-match", k, (p.matched,), range(1)))[0]
             at = strata(u, p.fit_steps)
             return {
                 **self._matched(networks, base, states, at, grid[0]),

@@ -80,10 +80,12 @@ def _panel(
 
 
 def _compute_axis(axis: Axes, entries: list[Entry], unit: str) -> None:
-    """Logarithmic, with ticks where the budgets are."""
+    """Logarithmic, with ticks where the budgets are, or at the cost that all rows have."""
     axis.set_xscale("log")
     first = [[e.cells[name].iloc[0] for name in ("budget_amount", "budget_unit")] for e in entries]
     ticks = sorted({float(amount) for amount, name in first if name == unit})
+    costs = {entry.cost(unit) for entry in entries}
+    ticks = ticks or (sorted(costs) if len(costs) == 1 else [])
     if ticks:
         axis.xaxis.set_major_locator(FixedLocator(ticks))
     axis.xaxis.set_minor_locator(NullLocator())

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import math
+import warnings
+from types import SimpleNamespace
 
+import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,7 +16,7 @@ from hypothesis import strategies as st
 from reports.data.replicates import Row
 from reports.data.sign_flip import repetitions_needed, sign_flip, smallest_p
 from reports.data.statistics import MeanInterval, difference, holm, mean_of, over_seeds
-from reports.figures.curves import window
+from reports.figures.curves import _compute_axis, window
 from reports.figures.end_labels import spread
 from reports.figures.palette import looks
 from reports.text.numbers import DASH, decimals, fixed, plus_minus, seconds, short, size
@@ -177,3 +181,17 @@ def test_methods_keep_their_colour_and_never_share_one() -> None:
     many = looks({"prior": grey, "mfm-g:draws=1": blue, "mfm-g:draws=4": blue, "x": "", "y": "red"})
     assert few["mfm-g"].colour == many["mfm-g:draws=1"].colour == blue
     assert len({look.colour for look in many.values()}) == 5
+
+
+def test_rows_of_one_cost_have_an_axis_around_it() -> None:
+    """Without a budget there is no other tick, and a logarithmic axis of one value has no width."""
+    cells = pd.DataFrame({"budget_amount": [NAN], "budget_unit": [""]})
+    entry = SimpleNamespace(cells=cells, cost=lambda unit: 20.0)
+    figure, axis = plt.subplots()
+    _compute_axis(axis, [entry, entry], "paper-nfe")  # type: ignore[list-item]
+    axis.errorbar([20.0], [1.0], yerr=[0.1])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        low, high = axis.get_xlim()
+    plt.close(figure)
+    assert low < 20 < high < 30

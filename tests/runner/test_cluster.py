@@ -128,7 +128,7 @@ def test_what_the_doctor_says_of_nodes(monkeypatch):
         Node(f"10.0.0.{k}", {"CPU": 8.0}, one, "" if one else "it did not answer (x): install it")
         for k, one in enumerate(found)
     ]
-    monkeypatch.setattr("bench.runner.executors.ray.cluster", lambda *_: nullcontext())
+    monkeypatch.setattr("bench.runner.executors.ray_cluster.cluster", lambda *_: nullcontext())
     monkeypatch.setattr("bench.runner.executors.ray_nodes.nodes_of", lambda *_: asked)
     told = CliRunner().invoke(app, ["doctor", "quickstart", "--address", "somewhere"])
     assert told.exit_code == 1

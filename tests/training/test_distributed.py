@@ -13,9 +13,10 @@ from typer.testing import CliRunner
 from bench.cli.main import app
 from bench.core.devices import Moving, check_device, on_device
 from bench.core.params import UserError
-from bench.runner.executors.ray import cluster
-from bench.training import distributed, maps
-from bench.training.distributed import Alone
+from bench.core.workers import Alone, WorkerGone
+from bench.runner.executors import ray_train
+from bench.runner.executors.ray_cluster import cluster
+from bench.training import maps
 from bench.training.trainer import Setting, TrainConfig, Trainer
 from bench.training.validation import Journal
 from bench.worlds import gmm_paper
@@ -77,24 +78,26 @@ def test_two_workers_are_one_process_with_two_shards(tmp_path, monkeypatch):
         half_batches(monkeypatch, work / name, stop_at=3)
     expected = regression(tmp_path / "alone", 2, Alone())
 
-    heard, started = [], distributed.train_together
+    heard, started = [], ray_train.train_together
 
-    def with_regression(loop, workers, cuda, threads, hear):
+    def with_regression(loop, workers, each, threads, hear):
         def both(group, device, tell):
             folder = tmp_path / f"rank-{group.rank}"
             try:
                 regression(folder, 1, group, stop_at=7)
             except InterruptedError:
                 tell({"rank": group.rank, "size": group.size})
-            tell(regression(folder, 1, group))
+            weights = regression(folder, 1, group)
+            if group.rank == 0:
+                tell(weights)
             loop(group, device, tell)
 
         def apart(note):
             (heard.append if isinstance(note, dict) else hear)(note)
 
-        started(both, workers, cuda, threads, apart)
+        started(both, workers, each, threads, apart)
 
-    monkeypatch.setattr(distributed, "train_together", with_regression)
+    monkeypatch.setattr(ray_train, "train_together", with_regression)
     unmeasured = replace(gmm_paper.WORLD, quality=lambda *_: {})
     monkeypatch.setattr(gmm_paper, "WORLD", unmeasured)
     arguments = ["train", "gmm-paper", "--shorten", str(STEPS / 12000), "--workers", "2"]
@@ -104,9 +107,10 @@ def test_two_workers_are_one_process_with_two_shards(tmp_path, monkeypatch):
         ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
         result = CliRunner().invoke(app, arguments, catch_exceptions=False)
 
-    assert heard[0] == {"rank": 0, "size": 2}  # rank 1 has no voice
-    assert difference(heard[1], expected) < 1e-5
-    assert difference(heard[1], regression(tmp_path / "half", 1, Alone())) > 1e-3
+    *ranks, weights = heard
+    assert sorted(one["rank"] for one in ranks) == [0, 1] and ranks[0]["size"] == 2
+    assert difference(weights, expected) < 1e-5
+    assert difference(weights, regression(tmp_path / "half", 1, Alone())) > 1e-3
     assert [len(list(tmp_path.glob(f"rank-{k}/step-*.pt"))) for k in (0, 1)] == [2, 0]
 
     got = load_file(tmp_path / "gmm-paper.safetensors")
@@ -146,13 +150,14 @@ def test_what_a_worker_raised_is_told_in_a_sentence():
         def __init__(self, *failures):
             self.worker_failures = dict(enumerate(failures))
 
-    told = distributed._told
+    told = ray_train._told
     nan = FloatingPointError("the loss is not finite at step 3")
     assert told(Group(nan)) is nan
     lost = told(Group(OSError("no space left")))
     assert isinstance(lost, UserError) and "worker 0 failed (OSError: no space" in str(lost)
     other = ValueError("of Ray's own")
     assert told(other) is other
+    assert "worker 1 failed (OSError" in str(told(Group(WorkerGone(), OSError("gone"))))
 
 
 def test_an_objective_that_knows_of_no_device_runs_on_one():

@@ -7,23 +7,21 @@ of a notebook is unknown there, so that it travels with the job, pickled by valu
 from __future__ import annotations
 
 import sys
-from dataclasses import replace
 from typing import Any
 
 from bench.core import plugins
 from bench.core.cells import Cell, canonical
 from bench.core.local_source import is_local
-from bench.runner.cell import Job
 
 
-def packed(job: Job, ray: Any) -> Job:
-    """The job with the local plugins that its cell names."""
-    found = local_plugins(job.cell)
+def taken_along(cell: Cell, ray: Any) -> tuple[plugins.Local, ...]:
+    """The local plugins that a cell names, of which Ray now pickles the modules by value."""
+    found = local_plugins(cell)
     for local in found:
         module = sys.modules.get(getattr(local.cls, "__module__", ""))
         if module is not None and module.__name__ != "__main__" and is_local(module.__name__):
             ray.cloudpickle.register_pickle_by_value(module)
-    return replace(job, local=found) if found else job
+    return found
 
 
 def local_plugins(cell: Cell) -> tuple[plugins.Local, ...]:
