@@ -84,3 +84,33 @@ class Metric:
     def credibility(self) -> Credibility:
         """How far people agree with what measures; empty where nothing learnt does."""
         return Credibility()
+
+
+class RowMetric(Metric):
+    """A metric of what is said of every sample apart, so that samples may be measured in pieces."""
+
+    def each(self, x: Tensor, task: Task[Any]) -> Tensor | None:
+        """Of decoded samples (m, *data_shape) as many rows; None where nothing can be said."""
+        raise NotImplementedError
+
+    def of(self, values: Tensor | None, samples: Samples, task: Task[Any]) -> Measurement:
+        """The measurement, from what `each` said of all samples, whose own x is not decoded."""
+        raise NotImplementedError
+
+    def __call__(self, samples: Samples, task: Task[Any]) -> Measurement:
+        return self.of(self.each(samples.x, task), samples, task)
+
+
+class FewMetric(Metric):
+    """A metric that looks at few samples of equal weight: of very many no others are decoded."""
+
+    def looks_at(self, samples: Samples) -> Tensor:
+        """Their indices (m,)."""
+        raise NotImplementedError
+
+    def among(self, x: Tensor, n: int, task: Task[Any]) -> Measurement:
+        """The measurement of n samples from those (m, *data_shape) that it looks at."""
+        raise NotImplementedError
+
+    def __call__(self, samples: Samples, task: Task[Any]) -> Measurement:
+        return self.among(samples.x[self.looks_at(samples)], len(samples), task)

@@ -9,11 +9,11 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from bench.core.metrics import Metric, Target
+from bench.core.metrics import FewMetric, Metric, Target
 from bench.core.tasks import Task
 from bench.core.values import Measurement, Reference, Samples
 from bench.metrics.reward import weighted_mean
-from bench.metrics.two_sample import mean_pairwise_distance, mmd2, sliced_w2
+from bench.metrics.two_sample import MOST_PAIRED, mean_pairwise_distance, mmd2, sliced_w2
 
 SEED_OF_REFERENCE = 1_000_003
 """References use seeds far away from those of runs."""
@@ -49,9 +49,14 @@ def too_light(reference: Reference | None, what: str) -> Measurement | None:
 
 def resampled(samples: Samples, seed: int = 0) -> Tensor:
     """Equally weighted rows: systematic resampling when the samples carry weights."""
+    return samples.x if samples.log_weight is None else samples.x[resampled_rows(samples, seed)]
+
+
+def resampled_rows(samples: Samples, seed: int = 0) -> Tensor:
+    """Indices of equally weighted rows (n,): all in order, unless the samples carry weights."""
     if samples.log_weight is None:
-        return samples.x
-    return samples.x[systematic_rows(samples.log_weight.softmax(0), len(samples), seed)]
+        return torch.arange(len(samples), device=samples.x.device)
+    return systematic_rows(samples.log_weight.softmax(0), len(samples), seed)
 
 
 DEPENDENT = "samples are dependent or weighted: no standard error of one run"
@@ -182,7 +187,16 @@ def _error(own: Measurement, law: Measurement, unit: float) -> float | None:
     return math.hypot(own.standard_error, law.standard_error) / unit
 
 
-class Diversity(Metric):
+class OfFew(FewMetric):
+    """Looks at the first `most` of equally weighted samples."""
+
+    most: ClassVar[int]
+
+    def looks_at(self, samples: Samples) -> Tensor:
+        return resampled_rows(samples)[: self.most]
+
+
+class Diversity(OfFew):
     """Mean pairwise distance of the samples, in the data's own units."""
 
     summary = "mean pairwise distance of the samples"
@@ -190,8 +204,7 @@ class Diversity(Metric):
     measures = "diversity"
 
     direction = "none"
+    most = MOST_PAIRED
 
-    def __call__(self, samples: Samples, task: Task[Any]) -> Measurement:
-        return Measurement(
-            mean_pairwise_distance(resampled(samples).flatten(1)), None, len(samples)
-        )
+    def among(self, x: Tensor, n: int, task: Task[Any]) -> Measurement:
+        return Measurement(mean_pairwise_distance(x.flatten(1)), None, n)

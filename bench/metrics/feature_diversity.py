@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from bench.core.metrics import Metric
 from bench.core.tasks import Task
-from bench.core.values import Measurement, Samples
+from bench.core.values import Measurement
 from bench.metrics.arrays import Array
-from bench.metrics.distance import resampled
+from bench.metrics.distance import OfFew
 from bench.metrics.duplicates import copies_note, distinct_rows
 from bench.metrics.manifold import balls
 from bench.metrics.two_sample import mean_pairwise_distance
@@ -63,7 +63,7 @@ def mode_count(features: Array, radius: float) -> int:
     return kept
 
 
-class Vendi(Metric):
+class Vendi(OfFew):
     """Vendi score of the samples less the mean of real data: their effective number, from 1 to n.
 
     Raw pixels have their mean in common, so that all cosines are near 1 and the score says little:
@@ -76,16 +76,17 @@ class Vendi(Metric):
     measures = "diversity"
 
     version = "2"
+    most = MOST
 
-    def __call__(self, samples: Samples, task: Task[Any]) -> Measurement:
+    def among(self, x: Tensor, n: int, task: Task[Any]) -> Measurement:
         data = task.data("held-out")
         if data is None:
             return Measurement(None, note="the task has no real data whose mean could be taken off")
-        real, own = (x.flatten(1).double().cpu().numpy() for x in (data, resampled(samples)))
-        return Measurement(vendi_score(own - real.mean(0)), None, len(samples))
+        real, own = (v.flatten(1).double().cpu().numpy() for v in (data, x))
+        return Measurement(vendi_score(own - real.mean(0)), None, n)
 
 
-class Modes(Metric):
+class Modes(OfFew):
     """Samples further from one another than real neighbours are: repetitions do not count."""
 
     summary = "samples that are no repetition of another, at the distance of real neighbours"
@@ -93,12 +94,13 @@ class Modes(Metric):
     measures = "diversity"
 
     version = "2"
+    most = MOST
 
-    def __call__(self, samples: Samples, task: Task[Any]) -> Measurement:
+    def among(self, x: Tensor, n: int, task: Task[Any]) -> Measurement:
         data = task.data("held-out")
         if data is None:
             return Measurement(None, note="the task has no real data to take the radius from")
-        real, own = (x.flatten(1).double().cpu().numpy() for x in (data, resampled(samples)))
+        real, own = (v.flatten(1).double().cpu().numpy() for v in (data, x))
         copies = len(real[:MOST]) - len(distinct_rows(real[:MOST]))
         note = copies_note(copies, "real data")
-        return Measurement(float(mode_count(own, mode_radius(real))), None, len(samples), note)
+        return Measurement(float(mode_count(own, mode_radius(real))), None, n, note)

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from bench.core.metrics import Metric
+from bench.core.metrics import RowMetric
 from bench.core.tasks import Task
 from bench.core.values import Measurement, Samples
 from bench.metrics.reward import weighted_mean
@@ -70,17 +70,20 @@ STATISTICS: dict[str, Callable[[Tensor], float]] = {
 }
 
 
-class _Statistic(Metric):
+class _Statistic(RowMetric):
     """Mean over the samples of a statistic of the rendered picture."""
 
     name: ClassVar[str]
 
-    def __call__(self, samples: Samples, task: Task[Any]) -> Measurement:
-        pictures = task.render(samples.x.detach())
+    def each(self, x: Tensor, task: Task[Any]) -> Tensor | None:
+        pictures, statistic = task.render(x.detach()), STATISTICS[self.name]
         if pictures is None:
+            return None
+        return torch.tensor([statistic(picture) for picture in pictures], dtype=torch.float64)
+
+    def of(self, values: Tensor | None, samples: Samples, task: Task[Any]) -> Measurement:
+        if values is None:
             return Measurement(None, note="the task's samples are no pictures")
-        of = STATISTICS[self.name]
-        values = torch.tensor([of(picture) for picture in pictures], dtype=torch.float64)
         return weighted_mean(values, samples)
 
 

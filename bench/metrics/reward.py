@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from bench.core.credibility import Credibility
-from bench.core.metrics import Metric
+from bench.core.metrics import RowMetric
 from bench.core.tasks import Task
 from bench.core.values import Measurement, Samples
 
@@ -33,7 +33,7 @@ def weighted_mean(values: Tensor, samples: Samples) -> Measurement:
     return Measurement(float(mean), error, len(values), per_sample=values)
 
 
-class MeanReward(Metric):
+class MeanReward(RowMetric):
     """Mean raw reward of the samples, before the strength: what was asked for."""
 
     summary = "mean raw reward of the samples: what the methods were asked for"
@@ -43,8 +43,12 @@ class MeanReward(Metric):
     direction = "higher"
 
     @torch.no_grad()
-    def __call__(self, samples: Samples, task: Task[Any]) -> Measurement:
-        found = weighted_mean(self.target.scores(samples.x), samples)
+    def each(self, x: Tensor, task: Task[Any]) -> Tensor:
+        return self.target.scores(x)
+
+    def of(self, values: Tensor | None, samples: Samples, task: Task[Any]) -> Measurement:
+        assert values is not None
+        found = weighted_mean(values, samples)
         scale = getattr(self.target.reward, "scale", "")
         unit = f"the reward is in {scale}" if scale else ""
         doubt = getattr(self.target.reward, "doubt", str)()
@@ -61,7 +65,7 @@ class MeanReward(Metric):
         return self.target.reward.credibility()
 
 
-class JudgeReward(Metric):
+class JudgeReward(RowMetric):
     """Mean score of the reward's held-out judge, which no method optimises."""
 
     summary = "a held-out score of the same wish that no method optimises"
@@ -71,11 +75,13 @@ class JudgeReward(Metric):
     direction = "higher"
 
     @torch.no_grad()
-    def __call__(self, samples: Samples, task: Task[Any]) -> Measurement:
-        scores = self.target.judged(samples.x)
-        if scores is None:
+    def each(self, x: Tensor, task: Task[Any]) -> Tensor | None:
+        return self.target.judged(x)
+
+    def of(self, values: Tensor | None, samples: Samples, task: Task[Any]) -> Measurement:
+        if values is None:
             return Measurement(None, note="this reward has no judge")
-        return weighted_mean(scores, samples)
+        return weighted_mean(values, samples)
 
     def credibility(self) -> Credibility:
         return self.target.reward.judge_credibility()

@@ -124,6 +124,10 @@ def _centred_variance(k: Tensor) -> float:
     return float(centred.square().mean())
 
 
-def mean_pairwise_distance(x: Tensor, most: int = 2000) -> float:
+MOST_PAIRED = 2000
+"""Rows whose distances to one another are taken."""
+
+
+def mean_pairwise_distance(x: Tensor, most: int = MOST_PAIRED) -> float:
     """Mean Euclidean distance between rows, (at most `most` of them)."""
     return float(torch.pdist(x[:most].double()).mean())

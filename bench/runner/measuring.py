@@ -7,9 +7,6 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
-import torch
-from torch import Tensor
-
 from bench.core import plugins
 from bench.core.cells import Cell
 from bench.core.conditions import spelled
@@ -17,7 +14,6 @@ from bench.core.metrics import Metric
 from bench.core.params import UserError
 from bench.core.place import HOST, Place
 from bench.core.returned import BadReturn, number
-from bench.core.rows import in_rows
 from bench.core.seeding import seed_all
 from bench.core.tasks import Task
 from bench.core.values import Measurement, Samples
@@ -25,22 +21,10 @@ from bench.record.attempt import MetricRow
 from bench.record.seals import Damaged
 from bench.runner.instances import Instances, instances_of
 from bench.runner.isolation import isolated
+from bench.runner.shown import Shown, decoded
 
 RENDERED = 64
 """Samples per cell that are stored as images for galleries."""
-
-
-CHUNK = 1024
-"""Samples that are decoded at once."""
-
-
-@torch.no_grad()
-def decoded(x: Tensor, task: Task[Any], place: Place = HOST) -> Tensor:
-    """What samples (n, *event_shape) look like, (n, *data_shape)."""
-    if task.decode is None:
-        return x
-    shown: Tensor = in_rows(place.network(task.decode), x, most=CHUNK, key="decode")
-    return shown
 
 
 def pack_samples(samples: Samples, task: Task[Any], place: Place = HOST) -> bytes:
@@ -83,13 +67,14 @@ def evaluate(
     """
     place = instances.place
     # A method that leaves gradients on, over a network that wants them, hands over the graph too.
-    x = decoded(place.here(samples.x.detach()), instances.task, place)
+    x = place.here(samples.x.detach())
     weight, group = place.here((samples.log_weight, samples.group))
     weight = None if weight is None else weight.detach()
     samples = replace(samples, x=x, log_weight=weight, group=group)
     classes = {name: plugins.load("metrics", name) for name in metrics}
+    shown = Shown(samples, instances, classes)
     with place.measuring():
-        found = {name: _measure(cls, samples, instances) for name, cls in classes.items()}
+        found = {name: _measure(name, shown) for name in classes}
     rows = tuple(_row(name, cls, found[name]) for name, cls in classes.items())
     scored = {n: m.per_sample for n, m in found.items() if m.per_sample is not None}
     return rows, {name: scores.detach().tolist() for name, scores in scored.items()}
@@ -135,19 +120,19 @@ def _row(name: str, cls: type[Metric], found: Measurement) -> MetricRow:
     )
 
 
-def _measure(cls: type[Metric], samples: Samples, instances: Instances) -> Measurement:
-    if len(samples) < cls.smallest_n:
-        note = f"{len(samples)} samples are too few (at least {cls.smallest_n})"
-        return Measurement(None, n=len(samples), note=note)
+def _measure(name: str, shown: Shown) -> Measurement:
+    cls, n = shown.classes[name], len(shown.samples)
+    if n < cls.smallest_n:
+        note = f"{n} samples are too few (at least {cls.smallest_n})"
+        return Measurement(None, n=n, note=note)
     try:
-        metric = cls(instances.target)
-        measured = _checked(metric(samples, instances.task), cls.__name__, len(samples))
-        return replace(measured, credibility=metric.credibility())
+        measured = _checked(shown.to(name), cls.__name__, n)
+        return replace(measured, credibility=shown.metric(name).credibility())
     except Exception as error:  # samples are good whatever a metric does
         if isinstance(error, BadReturn) and cls.measures == "target":
             raise  # the reward that was asked for gave no scores: there is no result
         note = f"the metric failed: {type(error).__name__}: {error}"
-        return Measurement(None, n=len(samples), note=note)
+        return Measurement(None, n=n, note=note)
 
 
 def _checked(found: Measurement, metric: str, n: int) -> Measurement:

@@ -17,7 +17,7 @@ REAL = Digits(Digits.Params()).data("held-out")
 
 def score(x: torch.Tensor, task: object = None) -> float | None:
     held_out = task or SimpleNamespace(data=lambda split: REAL)
-    return Vendi.__call__(SimpleNamespace(), Samples(x), held_out).value
+    return Vendi(SimpleNamespace())(Samples(x), held_out).value
 
 
 def test_sixteen_digits_repeated_are_half_as_many_as_256() -> None:
