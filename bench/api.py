@@ -22,7 +22,7 @@ fine-tuning  the trainable flow, and the state that a fit leaves
 from bench.core.conditions import RowConditions
 from bench.core.credibility import Accuracy, Credibility
 from bench.core.methods import FineTuning, Growth, Method, Need, Standing
-from bench.core.metrics import Measures, Metric, Target
+from bench.core.metrics import FewMetric, Measures, Metric, RowMetric, Target
 from bench.core.protocols import (
     Condition,
     Flow,
@@ -194,6 +194,7 @@ __all__ = [
     "EstimatedSteering",
     "EstimatedSteeringParams",
     "Estimator",
+    "FewMetric",
     "FineTuning",
     "FitProblem",
     "Fitted",
@@ -239,6 +240,7 @@ __all__ = [
     "Reward",
     "Role",
     "RowConditions",
+    "RowMetric",
     "Rowed",
     "Rows",
     "SDERollout",

@@ -18,6 +18,7 @@ from bench.plan.expand import expand
 from bench.plan.matching import bounds
 from bench.plan.prediction import fit_work, sample_work
 from bench.plan.questions import MatchingQuestion
+from bench.plan.resources import unshared
 from bench.plan.suite import Block, Suite
 from bench.runner.pilots import Pilots
 from sweeps.space import Axis, Space, Values, axes_of, changes_for
@@ -89,7 +90,7 @@ class Planner:
             seconds=self.spec.seconds,
             device=self.spec.device,
             dtype=self.spec.dtype,
-            resources=self.spec.resources,
+            resources=unshared(self.spec.resources),
         )
         first = expand(Suite(name="sweep", blocks=[block]), self.pilots)[0]
         return reseeded(first, first.cell.seed, self.conditions[0])

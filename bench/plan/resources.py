@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from bench.core.cells import Cell
@@ -36,6 +37,11 @@ def read_resources(given: Any) -> dict[str, float]:
 def workers_of(cell: Cell) -> int:
     """How many workers share the fit; 1 for a cell that samples."""
     return int(cell.resources.get("workers", 1)) if cell.part == "fit" else 1
+
+
+def unshared(resources: Mapping[str, float]) -> dict[str, float]:
+    """The same where fits are not shared: what runs side by side are the trials of a sweep."""
+    return {name: value for name, value in resources.items() if name != "workers"}
 
 
 WAITING = 2.0**26

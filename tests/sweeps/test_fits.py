@@ -97,3 +97,10 @@ def test_axes_end_where_the_shortest_fit_would_not_be_afforded():
 def test_without_a_budget_for_the_fit_tuning_could_buy_compute():
     with pytest.raises(UserError, match="needs a budget for the fit"):
         _ = Planner(spec("itm", budget="paper-nfe=20"), "itm", Pilots()).space
+
+
+def test_trials_run_side_by_side_and_share_no_fits():
+    """A batch that is tuned need not be one that workers can share."""
+    planner = Planner(spec("itm", resources={"workers": 4.0}), "itm", Pilots())
+    row = planner.row({"batch": 13})
+    assert row.fit.cell.method_params["batch"] == 13 and "workers" not in row.fit.cell.resources
