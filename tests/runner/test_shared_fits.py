@@ -1,5 +1,6 @@
 """`resources: {workers: 2}`: a fit on Ray Train, started by a cell, and how it may end."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,8 +12,9 @@ from bench.plan.resources import read_resources, requested, workers_of
 from bench.plan.suite import build_suite
 from bench.record.tables import fit_agrees
 from bench.runner.cell import Job
+from bench.runner.endings import GONE, GOOD, CellResult
 from bench.runner.executors.ray_cluster import cluster
-from bench.runner.executors.shared_fit import _check_room
+from bench.runner.executors.shared_fit import Told, _check_room, _together
 
 TWO = {"workers": 2}
 ITM = "itm:iterations=6,batch=16"
@@ -126,3 +128,11 @@ def test_a_fit_of_one_s_own_is_not_shared_unless_it_says_how(tmp_path):
     )
     with pytest.raises(UserError, match="cannot be shared: leave `workers` out"):
         planned(f"{file}:Own:iterations=6,batch=16", resources=TWO)
+
+
+def test_workers_that_began_again_are_counted_once():
+    """A node that is taken away ends its workers, and Ray Train begins anew from the checkpoint."""
+    made = [CellResult(work={"flow_forward": k, "peak_bytes": 9 - k}) for k in (1.0, 2.0, 4.0)]
+    told = [Told(0, replace(made[0], ending=GONE)), Told(1, made[1]), Told(0, made[2])]
+    whole = _together(told, GOOD)
+    assert whole.work == {"flow_forward": 6.0, "peak_bytes": 7.0}

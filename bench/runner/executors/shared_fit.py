@@ -108,9 +108,12 @@ def _lost(error: Exception) -> CellEnding:
 
 
 def _together(told: Sequence[Told], ending: CellEnding) -> CellResult:
-    """One result: weights and curve of rank 0, and the work of all."""
-    first = next((one.made for one in told if one.rank == 0), CellResult())
-    parts = [one.made for one in told]
+    """One result: weights and curve of rank 0, and the work of all.
+
+    Workers whose node was taken away began again; what they say last has all of their work.
+    """
+    last = {one.rank: one.made for one in told}
+    first, parts = last.get(0, CellResult()), list(last.values())
     return replace(
         first,
         ending=ending,
