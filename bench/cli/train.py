@@ -109,7 +109,7 @@ def train(
     from bench.cli.train_subjects import subject_of
     from bench.cli.train_view import View
     from bench.core.devices import check_device
-    from bench.core.workers import Alone
+    from bench.core.workers import ALONE
 
     subject = subject_of(task, data, labels, teacher, network, settings)
     recipe = replace(subject.recipe(), seed=seed).shortened(shorten)
@@ -126,7 +126,7 @@ def train(
     with View(log) as view:
         if workers > 1:
             _together(training, workers, device, threads, view)
-        networks = training(Alone(), device, view if workers == 1 else lambda _: None)
+        networks = training(ALONE, device, view if workers == 1 else lambda _: None)
     _write(subject, networks, recipe, to, shorten)
 
 

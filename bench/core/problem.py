@@ -20,7 +20,7 @@ from bench.core.timing import Timing, timing_of
 from bench.core.trainable import MeteredModule
 from bench.core.values import Samples
 from bench.core.work import Budget
-from bench.core.workers import Alone, WorkerGroup, joined, own_rows
+from bench.core.workers import ALONE, WorkerGroup, joined, own_rows
 
 
 @dataclass
@@ -154,7 +154,7 @@ class FitProblem:
     trainable_flow: TrainableFlow
     parts: tuple[FitProblem, ...] = ()
     turn: Turn = field(default_factory=lambda: Turn(None))
-    group: WorkerGroup = field(default_factory=Alone)
+    group: WorkerGroup = ALONE
 
     @property
     def each(self) -> tuple[FitProblem, ...]:

@@ -57,6 +57,9 @@ class Alone:
         return [value]
 
 
+ALONE = Alone()
+
+
 @contextmanager
 def _with_the_others() -> Iterator[None]:
     """Raise WorkerGone for what torch.distributed raises while it waits for the others."""

@@ -14,12 +14,10 @@ from bench.core.seeding import seed_all
 from bench.core.units import DEFAULT
 from bench.core.values import Fitted
 from bench.core.work import Budget
-from bench.core.workers import Alone, WorkerGone, WorkerGroup
+from bench.core.workers import ALONE, WorkerGone, WorkerGroup
 from bench.runner.endings import GONE, GOOD, CellResult, Curve, ended_by, spent
 from bench.runner.instances import instances_of
 from bench.runner.problems import make_fit_problem
-
-ALONE = Alone()
 
 
 def fit(

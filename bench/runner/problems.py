@@ -28,7 +28,7 @@ from bench.core.rounded import keep_rounded, part_at
 from bench.core.tasks import Task
 from bench.core.timing import GUIDED_ROWS, Timing, timing_of
 from bench.core.trainable import MeteredModule, metered_clone
-from bench.core.workers import Alone, WorkerGroup
+from bench.core.workers import ALONE, WorkerGroup
 from bench.plan.binding import declares
 from bench.runner.instances import Instances, flow_maker
 from bench.runner.own_data import OwnData
@@ -128,14 +128,14 @@ FIT_ROWS = 1 << 20
 
 
 def make_fit_problem(
-    cell: Cell, instances: Instances, meter: Meter, group: WorkerGroup | None = None
+    cell: Cell, instances: Instances, meter: Meter, group: WorkerGroup = ALONE
 ) -> FitProblem:
     """What the fit of a cell of part "fit" is handed; its noise is apart from that of sampling.
 
     Data that the task has are free; base samples in their place are the fit's work (`OwnData`),
     under each condition that the cell holds.
     """
-    turn, group = Turn(cell.each[0].condition), group or Alone()
+    turn = Turn(cell.each[0].condition)
     parts = [_fit_part(one, instances, meter, turn, group) for one in cell.each]
     if len(parts) == 1:
         return parts[0]

@@ -22,7 +22,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from bench.core.devices import on_device
 from bench.core.params import UserError, nearest
-from bench.core.workers import Alone, WorkerGroup
+from bench.core.workers import ALONE, WorkerGroup
 from bench.training.checkpoints import Checkpoints
 from bench.training.validation import Validation
 
@@ -108,7 +108,7 @@ class Setting:
 
     report: Report = _nothing
     device: str = "cpu"
-    group: WorkerGroup = Alone()
+    group: WorkerGroup = ALONE
     validation: Validation | None = None
     begin: Callable[[int], None] = _nothing
     finish: Callable[[nn.Module], None] = _nothing

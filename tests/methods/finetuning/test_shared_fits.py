@@ -76,13 +76,16 @@ def shared(tmp_path_factory):
     for rank in ranks:
         rank.start()
     told = [answers.get(timeout=300) for _ in range(2 * len(CELLS))]
-    return {(rank, k): made for rank, k, made in told}
+    return {(rank, k): (made, steps) for rank, k, made, steps in told}
 
 
 @pytest.mark.parametrize("name", CELLS)
 def test_two_workers_fit_as_one(shared, name):
     k = list(CELLS).index(name)
-    alone, ours = fit(CELLS[name], None, None), [shared[rank, k] for rank in range(2)]
+    alone = fit(CELLS[name], None, None)
+    ours, steps = zip(*(shared[rank, k] for rank in range(2)), strict=True)
+    first = 2 if name == RESUMED else 0
+    assert steps[0] == steps[1] == list(range(first, CELLS[name].method_params["iterations"]))
     assert [one.ending.status for one in (alone, *ours)] == ["ok"] * 3, [o.ending for o in ours]
     weights, *others = (load(one.fitted) for one in (alone, *ours))
     size = max(float(value.abs().max()) for value in weights.values())
