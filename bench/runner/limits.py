@@ -14,7 +14,6 @@ from contextlib import contextmanager
 
 from bench.core.cells import Cell
 from bench.record.attempt import Attempt
-from bench.runner.cell import Job
 from bench.runner.memory import resident
 
 GRACE = 300.0
@@ -61,13 +60,13 @@ def swollen(cell: Cell, budget: str, held: float) -> Attempt:
 
 
 @contextmanager
-def bounded(job: Job, tell: Callable[[Attempt], None]) -> Iterator[None]:
+def bounded(cell: Cell, budget: str, tell: Callable[[Attempt], None]) -> Iterator[None]:
     """End this process, after telling so, when it holds more memory than its cell may.
 
     The watch is a thread, so that the memory of a call which keeps the interpreter to itself is
     seen after the call.
     """
-    limit, ended = memory_limit(job.cell), threading.Event()
+    limit, ended = memory_limit(cell), threading.Event()
     if limit is None:
         yield
         return
@@ -75,7 +74,7 @@ def bounded(job: Job, tell: Callable[[Attempt], None]) -> Iterator[None]:
     def watch() -> None:
         while not ended.wait(LOOK):
             if (held := resident(os.getpid())) > limit:
-                tell(swollen(job.cell, str(job.budget or ""), held))
+                tell(swollen(cell, budget, held))
                 os._exit(1)
 
     thread = threading.Thread(target=watch, daemon=True)

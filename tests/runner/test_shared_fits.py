@@ -41,6 +41,8 @@ ENDS = {
     "raises": 'raise ValueError("the second one")',
     "diverges": 'raise FloatingPointError("not finite")',
     "dies": "os.kill(os.getpid(), signal.SIGKILL)",
+    "swells": "held = bytearray(2**32); held[::4096] = bytes([1]) * 2**20; import time; "
+    "time.sleep(60)",
 }
 
 
@@ -95,6 +97,13 @@ def test_a_fit_whose_worker_died_is_lost_and_run_again_unasked(ray, failing):
     attempt = Job(planned(failing, resources=TWO).fit.cell).run()
     assert attempt.status == "failed" and attempt.lost
     assert "worker 1" in attempt.reason and "goes on from the last checkpoint" in attempt.reason
+
+
+@pytest.mark.parametrize("failing", ["swells"], indirect=True)
+def test_a_worker_that_holds_too_much_is_ended_and_says_so(ray, failing):
+    attempt = Job(planned(failing, resources={**TWO, "memory": "3GiB"}).fit.cell).run()
+    assert attempt.status == "failed" and not attempt.lost
+    assert "more than the 3.00 GiB of its resources, and was ended" in attempt.reason
 
 
 def test_workers_that_cannot_be_had_are_asked_for_in_vain():

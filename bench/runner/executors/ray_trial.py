@@ -92,7 +92,7 @@ class CellTrainable(tune.Trainable):  # type: ignore[misc]  # ray is untyped
             return {"cell": self.cell, "refused": _refusal(ray, objections[0]), "done": True}
         limit = hard_limit(job.cell) or math.inf
         begin = self.mailbox.begin.remote(self.cell, limit, ended(job.cell, str(job.budget or "")))
-        with bounded(job, self._post):
+        with bounded(job.cell, str(job.budget or ""), self._post):
             attempt = ray.get(begin) or within(limit, job)
         self._post(attempt)
         return {"cell": self.cell, "status": attempt.status, "done": True}

@@ -18,13 +18,14 @@ from bench.core.params import UserError
 from bench.core.work import Budget
 from bench.core.workers import WorkerGone, WorkerGroup
 from bench.plan.resources import of_worker, workers_of
-from bench.record.attempt import LOST
+from bench.record.attempt import LOST, Attempt
 from bench.runner import memory
 from bench.runner.endings import GONE, GOOD, CellEnding, CellResult, ended_by
 from bench.runner.executors.parcels import taken_along
 from bench.runner.executors.ray_cluster import cluster
 from bench.runner.executors.ray_train import Tell, train_together
 from bench.runner.fitting import fit
+from bench.runner.limits import bounded
 from bench.runner.nodes import Machine, differences, lacking
 
 
@@ -57,9 +58,15 @@ class SharedFit:
         plugins.add(*self.local)
         memory.keep_freed()
         memory.reset()
+
+        def swollen(attempt: Attempt) -> None:
+            ending = CellEnding(attempt.status, attempt.reason)
+            tell(Told(group.rank, CellResult(ending)))
+
         try:
             self._check()
-            made = fit(self.cell, self.budget, self.workdir, group)
+            with bounded(self.cell, str(self.budget or ""), swollen):
+                made = fit(self.cell, self.budget, self.workdir, group)
         except Exception as error:
             made = CellResult(ended_by(error))
         if group.rank:
