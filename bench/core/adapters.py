@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor, nn
 
+from bench.core.divided import whole
 from bench.core.params import UserError
 
 SEED = 0
@@ -49,12 +50,12 @@ def adapt(module: nn.Module, rank: int) -> nn.Module:
 
 
 def trained_state(module: nn.Module, rank: int) -> dict[str, Tensor]:
-    """The state to keep of an adapted module, or of its metered shell: detached copies."""
-    state = {name: value.detach().clone() for name, value in module.state_dict().items()}
-    if rank == 0:
-        return state
-    adapters = {name for name, value in module.named_parameters() if _is_adapter(name)}
-    return {name: value for name, value in state.items() if name in adapters}
+    """The state to keep of an adapted module, or of its metered shell: detached copies, whole."""
+    state = module.state_dict()
+    if rank:
+        adapters = {name for name, value in module.named_parameters() if _is_adapter(name)}
+        state = {name: value for name, value in state.items() if name in adapters}
+    return {name: value.detach().clone() for name, value in whole(state).items()}
 
 
 def restore(make: Callable[[], nn.Module], rank: int, state: Mapping[str, Tensor]) -> nn.Module:

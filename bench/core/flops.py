@@ -24,6 +24,7 @@ from torch.utils._pytree import tree_map_only
 from torch.utils.flop_counter import FlopCounterMode
 
 from bench.core.accelerator import settle
+from bench.core.divided import is_divided
 from bench.core.integrate import same_everywhere
 
 FEW, MORE = 3, 6
@@ -159,8 +160,23 @@ def _count(
     if not out.requires_grad or not wanted:
         return forward, 0.0
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
-        torch.autograd.grad(out.sum(), wanted, allow_unused=True)
+        _differentiate(out.sum(), wanted)
     return forward, float(counter.get_total_flops())
+
+
+def _differentiate(out: Tensor, wanted: Sequence[Tensor]) -> None:
+    """The gradients of `wanted`, for nobody."""
+    divided = [tensor for tensor in wanted if is_divided(tensor)]
+    if not divided:
+        torch.autograd.grad(out, wanted, allow_unused=True)
+        return
+    # No graph leads to the part that a worker holds: FSDP hands it its gradient after a backward.
+    before = [tensor.grad for tensor in divided]
+    for tensor in divided:
+        tensor.grad = None
+    out.backward()  # type: ignore[no-untyped-call]
+    for tensor, gradient in zip(divided, before, strict=True):
+        tensor.grad = gradient
 
 
 def _cut(value: Any, batch: int, rows: int) -> Any:

@@ -28,6 +28,7 @@ from bench.core.paths import Interpolant
 from bench.core.place import HOST, Place
 from bench.core.protocols import Condition, Flow
 from bench.core.refusals import Unmeterable
+from bench.core.workers import ALONE, WorkerGroup
 
 
 class MeteredModule(nn.Module):
@@ -67,6 +68,11 @@ class MeteredModule(nn.Module):
     @property
     def _flow(self) -> Flow:
         return cast(Flow, self._network)
+
+    @property
+    def behind(self) -> nn.Module:
+        """The network itself, for who decides how its weights are held: its calls count nothing."""
+        return self._network
 
     def velocity(self, x: Tensor, t: Tensor, condition: Condition = None) -> Tensor:
         """b_t(x), counted; x is (batch, *event_shape), t is (batch,).
@@ -125,15 +131,17 @@ def metered_clone(
     key: tuple[Any, ...] = (),
     cost: Cost = 1,
     place: Place = HOST,
+    group: WorkerGroup = ALONE,
 ) -> MeteredModule:
     """A copy of a flow to train, metered; a flow that is wholly frozen is thawed.
 
-    Raises TypeError if the module is not a flow.
+    It lies where `group` wants it, whose trainer divides it or does not.  Raises TypeError if the
+    module is not a flow.
     """
     missing = [name for name in ("velocity", "event_shape") if not hasattr(flow, name)]
     if missing:
         raise TypeError(f"{type(flow).__name__} is not a flow: it lacks {' and '.join(missing)}")
-    own = copy.deepcopy(flow).to(place.device)
+    own = copy.deepcopy(flow).to(group.home(place.device))
     if not any(parameter.requires_grad for parameter in own.parameters()):
         own.requires_grad_(True)
     return MeteredModule(own, meter, condition, key, cost, place)

@@ -1,7 +1,7 @@
 """Several workers that train as one: what a worker knows of the others.
 
 Every worker runs the same loop on its own rows of each batch; gradients are averaged, so that all
-hold the same weights after every step.
+hold the same weights after every step: whole (`Processes`), or in parts (`divided_workers`).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from bench.core.params import UserError
 
@@ -24,6 +24,12 @@ class WorkerGroup(Protocol):
     def rank(self) -> int: ...
     @property
     def size(self) -> int: ...
+    def home(self, device: str) -> str:
+        """Where a network lies before it is divided."""
+
+    def divide(self, network: nn.Module) -> None:
+        """Let every worker hold its part of the network's weights, where the group does that."""
+
     def average(self, tensors: Sequence[Tensor]) -> None:
         """Replace every tensor, in place, by its mean over the workers."""
 
@@ -38,12 +44,31 @@ class WorkerGone(Exception):
     """Another worker has ended before its time: whatever became of it, it is its fault."""
 
 
+BACKENDS = ("gloo", "NCCL")
+"""Of torch.distributed, as their errors name themselves."""
+
+
+def is_for_others(error: Exception) -> bool:
+    """Whether an error says that another worker has ended: also where weights are gathered inside
+    a network, out of our sight.
+    """
+    of_backend = isinstance(error, RuntimeError) and any(name in str(error) for name in BACKENDS)
+    return of_backend or isinstance(error, WorkerGone)
+
+
 @dataclass(frozen=True)
 class Alone:
     """A group of one."""
 
     rank: int = 0
     size: int = 1
+
+    def home(self, device: str) -> str:
+        """The device."""
+        return device
+
+    def divide(self, network: nn.Module) -> None:
+        """Nothing: it holds all."""
 
     def average(self, tensors: Sequence[Tensor]) -> None:
         """Nothing: a mean of one."""
@@ -79,6 +104,13 @@ class Processes:
     def __init__(self) -> None:
         self.rank = torch.distributed.get_rank()
         self.size = torch.distributed.get_world_size()
+
+    def home(self, device: str) -> str:
+        """The device."""
+        return device
+
+    def divide(self, network: nn.Module) -> None:
+        """Nothing: every worker holds all."""
 
     def average(self, tensors: Sequence[Tensor]) -> None:
         """Sum over the workers / their number; the same bits on every worker."""

@@ -5,7 +5,8 @@ are scored or differentiated at once, for a card that others use as well.  `limi
 process of a cell that has not ended after so many seconds, whatever it does, and `memory: 16GiB`
 that of a cell which holds more of the host's memory.  A part of a card lets several cells share it.
 Cells on the CPU take no card, whatever a suite says for those that have one.  `workers: 4` lets
-four processes share each batch of a fit, each with these resources to itself.
+four processes share each batch of a fit, each with these resources to itself; with `fsdp: true`
+they share the trained weights as well, of which each then holds a quarter.
 """
 
 from __future__ import annotations
@@ -25,13 +26,19 @@ def read_resources(given: Any) -> dict[str, float]:
     """{"cpu": 1.0, "gpu": 0.5, "memory": bytes, "rows": 64.0} of what is given, or a UserError."""
     if not isinstance(given, dict) or not set(given) <= set(READERS):
         raise UserError(
-            "resources are a mapping of cpu, gpu, memory, rows, limit and workers: {gpu: 0.5, "
-            "memory: 16GiB}"
+            f"resources are a mapping of {', '.join(list(READERS)[:-1])} and {list(READERS)[-1]}: "
+            "{gpu: 0.5, memory: 16GiB}"
         )
     found = {name: READERS[name](value) for name, value in given.items()}
     if found.get("workers", 1) > 1 and found.get("gpu", 1) < 1:
         raise UserError("resources: workers of a fit take a whole card each: leave gpu out")
+    if found.get("fsdp") and found.get("workers", 1) == 1:
+        raise UserError("resources: fsdp divides weights among workers: give workers as well")
     return found
+
+
+SHARING = ("workers", "fsdp")
+"""What says how a fit is shared."""
 
 
 def workers_of(cell: Cell) -> int:
@@ -39,9 +46,14 @@ def workers_of(cell: Cell) -> int:
     return int(cell.resources.get("workers", 1)) if cell.part == "fit" else 1
 
 
+def divides_weights(cell: Cell) -> bool:
+    """Whether the workers of a fit hold a part each of what it trains."""
+    return workers_of(cell) > 1 and bool(cell.resources.get("fsdp"))
+
+
 def unshared(resources: Mapping[str, float]) -> dict[str, float]:
     """The same where fits are not shared: what runs side by side are the trials of a sweep."""
-    return {name: value for name, value in resources.items() if name != "workers"}
+    return {name: value for name, value in resources.items() if name not in SHARING}
 
 
 WAITING = 2.0**26
@@ -99,6 +111,15 @@ def _limit(value: Any) -> float:
     return float(value)
 
 
+def _switch(name: str) -> Any:
+    def read(value: Any) -> float:
+        if not isinstance(value, bool):
+            raise UserError(f"resources: {name} is true or false, not {value!r}")
+        return float(value)
+
+    return read
+
+
 READERS = {
     "cpu": _count("cpu"),
     "gpu": _count("gpu"),
@@ -106,4 +127,5 @@ READERS = {
     "rows": _whole("rows"),
     "limit": _limit,
     "workers": _whole("workers"),
+    "fsdp": _switch("fsdp"),
 }

@@ -14,7 +14,7 @@ from bench.core.seeding import seed_all
 from bench.core.units import DEFAULT
 from bench.core.values import Fitted
 from bench.core.work import Budget
-from bench.core.workers import ALONE, WorkerGone, WorkerGroup
+from bench.core.workers import ALONE, WorkerGroup, is_for_others
 from bench.runner.endings import GONE, GOOD, CellResult, Curve, ended_by, spent
 from bench.runner.instances import instances_of
 from bench.runner.problems import make_fit_problem
@@ -37,10 +37,8 @@ def fit(
     seed_all(cell.id)  # again: what was loaded for it may be there already on another worker
     try:
         fitted, ending = checked_fitted(instances.method.fit(problem), cell.method), GOOD
-    except WorkerGone:
-        fitted, ending = Fitted({}, {}), GONE
     except Exception as error:
-        fitted, ending = Fitted({}, {}), ended_by(error)
+        fitted, ending = Fitted({}, {}), GONE if is_for_others(error) else ended_by(error)
     made = CellResult(ending, *spent(meter.work(), per=1), curve=tuple(curve))
     return made if ending != GOOD else _with_weights(made, fitted, cell)
 

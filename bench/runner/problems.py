@@ -158,7 +158,7 @@ def _fit_part(
         keep_rounded(module, instances.place)
         key = (*_world(cell), f"rank {rank}", "trained")
         cost = _timing(task).cost(_runs(task))
-        return metered_clone(module, meter, turn, key, cost, instances.place)
+        return metered_clone(module, meter, turn, key, cost, instances.place, group)
 
     own = task.own_samples
     given = partial(task.draw_data_under, cell.condition)

@@ -2,16 +2,51 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
 from bench.core import atomic
+from bench.core.divided import divided_as
 
 TrainingState = dict[str, Any]
+
+
+class Stateful(Protocol):
+    """What has a state that a checkpoint keeps."""
+
+    def state_dict(self) -> dict[str, Any]: ...
+    def load_state_dict(self, state_dict: dict[str, Any]) -> Any: ...
+
+
+@dataclass(frozen=True)
+class WholeOptimizer:
+    """An optimiser whose state is whole where it is kept, and here divided like its parameters."""
+
+    optimizer: torch.optim.Optimizer
+
+    def state_dict(self) -> dict[str, Any]:
+        """The optimiser's own."""
+        return self.optimizer.state_dict()
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Of whole tensors, whoever held them."""
+        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
+        divided = {
+            k: {name: divided_as(parameters[k], value) for name, value in own.items()}
+            for k, own in state_dict["state"].items()
+        }
+        self.optimizer.load_state_dict({**state_dict, "state": divided})
+
+
+def restore(parts: Mapping[str, Stateful], state: TrainingState) -> None:
+    """Give the parts what a checkpoint has of them, if there is one."""
+    for name, part in parts.items() if state else ():
+        part.load_state_dict(state[name])
 
 
 @dataclass(frozen=True)

@@ -21,9 +21,10 @@ from torch.optim.lr_scheduler import LambdaLR
 from torch.optim.swa_utils import AveragedModel
 
 from bench.core.devices import on_device
+from bench.core.divided import whole
 from bench.core.params import UserError, nearest
 from bench.core.workers import ALONE, WorkerGroup
-from bench.training.checkpoints import Checkpoints
+from bench.training.checkpoints import Checkpoints, Stateful, WholeOptimizer, restore
 from bench.training.validation import Validation
 
 Losses = Callable[[nn.Module, nn.Module, torch.Generator], Mapping[str, Tensor]]
@@ -85,13 +86,6 @@ SCHEDULES: Mapping[str, Callable[[float], float]] = {
 
 def _nothing(*_: object) -> None:
     """Nobody is told."""
-
-
-class Stateful(Protocol):
-    """What has a state that a checkpoint keeps."""
-
-    def state_dict(self) -> dict[str, Any]: ...
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -172,16 +166,25 @@ class Trainer:
         report: Report | None = None,
     ) -> None:
         self.setting = report if isinstance(report, Setting) else Setting(report or _nothing)
-        self.model, self.losses, self.config = model.to(self.setting.device), losses, config
+        self.model = model.to(self.setting.group.home(self.setting.device))
+        self.losses, self.config = losses, config
         self.checkpoints = Checkpoints(folder, config.keep)
         average = partial(ramped_average, config.ema)
         self.averaged = AveragedModel(model, multi_avg_fn=average).requires_grad_(False)
         self.averaged.n_averaged += 1  # the initial weights; else the first update replaces them
+        state = self._last()
+        weights: dict[str, Stateful] = {"model": self.model, "average": self.averaged}
+        restore(weights, state)  # what is whole, before it is divided
+        for network in (self.model, self.average):
+            self.setting.group.divide(network)
         # The schedule multiplies a rate of 1: its products are then rounded in one way only.
         self.optimizer = OPTIMIZERS[config.optimizer](model.parameters())
         self.schedule = LambdaLR(self.optimizer, partial(learning_rate, config))
-        self.step = 0
-        self._resume()
+        progress = self._progress()
+        restore(progress, state)
+        self.parts, self.step = {**weights, **progress}, int(state.get("step", 0))
+        if self.setting.validation is not None and self.setting.group.rank == 0:
+            self.setting.validation.resume(self.step)
 
     @property
     def average(self) -> nn.Module:
@@ -246,40 +249,31 @@ class Trainer:
         if validation.due(self.step, self.config.steps):
             validation(self.step, self.average)
 
-    @property
-    def _parts(self) -> dict[str, Any]:
-        """What has a state of its own, besides the number of the step."""
-        ledger = self.setting.ledger
-        return {
-            "model": self.model,
-            "average": self.averaged,
-            "optimizer": self.optimizer,
-            "schedule": self.schedule,
-            **({} if ledger is None else {"ledger": ledger}),
-        }
+    def _progress(self) -> dict[str, Stateful]:
+        """What has a state of its own, besides the weights and the number of the step."""
+        optimizer, ledger = WholeOptimizer(self.optimizer), self.setting.ledger
+        found: dict[str, Stateful] = {"optimizer": optimizer, "schedule": self.schedule}
+        return found if ledger is None else {**found, "ledger": ledger}
 
     def _save(self) -> None:
-        # by all: the state of a ledger is asked of every worker
-        states = {name: part.state_dict() for name, part in self._parts.items()}
-        if self.setting.group.rank > 0:
-            return
-        self.checkpoints.save(self.step, {"step": self.step, **states})
+        # by all: ledgers and divided weights are put together from every worker's part
+        kept = self.setting.group.rank == 0
+        states = {name: whole(part.state_dict(), kept) for name, part in self.parts.items()}
+        if kept:
+            self.checkpoints.save(self.step, {"step": self.step, **states})
 
-    def _resume(self) -> None:
-        """Go on from rank 0's last checkpoint, whether or not the others see its folder.
+    def _last(self) -> dict[str, Any]:
+        """Rank 0's last checkpoint, whether or not the others see its folder; empty without one.
 
-        Raises UserError, before anything is loaded, if it is one of another version.
+        Raises UserError if it is one of another version.
         """
-        group, parts = self.setting.group, self._parts
-        state = group.share(self.checkpoints.last() if group.rank == 0 else None)
-        if state is not None:
-            if state.keys() != {"step", *parts}:
-                raise UserError(
-                    f"the checkpoints in {self.checkpoints.folder} are of another version of "
-                    "tiltbench: delete them, and the training starts anew"
-                )
-            for name, part in parts.items():
-                part.load_state_dict(state[name])
-            self.step = int(state["step"])
-        if self.setting.validation is not None and group.rank == 0:
-            self.setting.validation.resume(self.step)
+        group = self.setting.group
+        state: dict[str, Any] = group.share(self.checkpoints.last() if group.rank == 0 else None)
+        names = {"step", "model", "average", "optimizer", "schedule"}
+        names |= {"ledger"} if self.setting.ledger is not None else set()
+        if state is not None and state.keys() != names:
+            raise UserError(
+                f"the checkpoints in {self.checkpoints.folder} are of another version of "
+                "tiltbench: delete them, and the training starts anew"
+            )
+        return state or {}

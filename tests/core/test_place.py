@@ -245,7 +245,9 @@ REFUSED = [
     (["--dtype", "bfloat"], "did you mean 'bfloat16'?"),
     (["--dtype", "float16", "--executor", "inline"], "use --dtype bfloat16 or --device cuda"),
     (["--set", "resources={gpu: 1.5}"], "gpu is a part of one or a whole number, not 1.5"),
-    (["--set", "resources={tpu: 1}"], "a mapping of cpu, gpu, memory, rows, limit and workers"),
+    (["--set", "resources={tpu: 1}"], "cpu, gpu, memory, rows, limit, workers and fsdp: {gpu:"),
+    (["--set", "resources={fsdp: true}"], "divides weights among workers: give workers as well"),
+    (["--set", "resources={workers: 2, fsdp: 1}"], "fsdp is true or false, not 1"),
     (["--set", "resources={memory: much}"], "memory is a size such as 16GiB, not 'much'"),
 ]
 

@@ -17,6 +17,7 @@ from bench.runner.executors.ray_cluster import cluster
 from bench.runner.executors.shared_fit import Told, _check_room, _together
 
 TWO = {"workers": 2}
+FSDP = {**TWO, "fsdp": True}
 ITM = "itm:iterations=6,batch=16"
 
 FAILING = '''
@@ -59,14 +60,15 @@ def ray():
 
 @pytest.fixture
 def failing(tmp_path, request):
-    file = tmp_path / f"second_{request.param}.py"
+    file = tmp_path / f"{tmp_path.name}.py"
     file.write_text(FAILING.replace("{end}", ENDS[request.param]))
     return f"{file}:Failing:iterations=6,batch=16"
 
 
-def test_a_fit_that_two_workers_share(ray):
+@pytest.mark.parametrize("resources", [TWO, FSDP], ids=["whole", "divided"])
+def test_a_fit_that_two_workers_share(ray, resources):
     """The same cell, the same weights up to rounding, and the work of both on one ledger."""
-    one, two = planned(ITM), planned(ITM, resources=TWO)
+    one, two = planned(ITM), planned(ITM, resources=resources)
     assert one.fit.cell.id == two.fit.cell.id and one.cell.id == two.cell.id
     alone, shared = Job(one.fit.cell).run(), Job(two.fit.cell).run()
     assert shared.status == "ok", shared.log
@@ -92,9 +94,10 @@ def test_what_one_worker_raises_is_the_answer_of_the_fit(ray, failing, request):
     assert not attempt.fitted and attempt.work["flow_forward"] > 0
 
 
+@pytest.mark.parametrize("resources", [TWO, FSDP], ids=["whole", "divided"])
 @pytest.mark.parametrize("failing", ["dies"], indirect=True)
-def test_a_fit_whose_worker_died_is_lost_and_run_again_unasked(ray, failing):
-    attempt = Job(planned(failing, resources=TWO).fit.cell).run()
+def test_a_fit_whose_worker_died_is_lost_and_run_again_unasked(ray, failing, resources):
+    attempt = Job(planned(failing, resources=resources).fit.cell).run()
     assert attempt.status == "failed" and attempt.lost
     assert "worker 1" in attempt.reason and "goes on from the last checkpoint" in attempt.reason
 

@@ -1,7 +1,8 @@
 """A fit that several workers share: `resources: {workers: 4}`.
 
 Each computes its own rows of every batch, with the noise that those rows have for one worker alone,
-so that the fit is the same up to rounding, and its work the sum of theirs.
+so that the fit is the same up to rounding, and its work the sum of theirs.  With `fsdp: true` each
+holds its part of the weights.
 """
 
 from __future__ import annotations
@@ -14,10 +15,11 @@ from typing import Any
 
 from bench.core import plugins
 from bench.core.cells import Cell
+from bench.core.divided_workers import DividedProcesses
 from bench.core.params import UserError
 from bench.core.work import Budget
 from bench.core.workers import WorkerGone, WorkerGroup
-from bench.plan.resources import of_worker, workers_of
+from bench.plan.resources import divides_weights, of_worker, workers_of
 from bench.record.attempt import LOST, Attempt
 from bench.runner import memory
 from bench.runner.endings import GONE, GOOD, CellEnding, CellResult, ended_by
@@ -55,6 +57,8 @@ class SharedFit:
         """Fit this worker's part and tell what came of it; raises where it ended badly, which
         ends the others, who would wait for this one for ever.
         """
+        if divides_weights(self.cell):
+            group = DividedProcesses(device)
         plugins.add(*self.local)
         memory.keep_freed()
         memory.reset()

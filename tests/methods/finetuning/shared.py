@@ -1,24 +1,76 @@
 """Two processes that share fits, by torch alone: what the tests of shared fits start."""
 
-import torch
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
+import torch
+from torch import Tensor
+from torch import multiprocessing as mp
+from torch.utils._pytree import tree_leaves
+
+from bench.core.divided import is_divided
+from bench.core.divided_workers import DividedProcesses
 from bench.core.workers import Processes
 from bench.runner.fitting import fit
 from bench.training.trainer import Trainer
 
+GROUPS = {"whole": Processes, "divided": lambda: DividedProcesses("cpu")}
+"""How workers hold the weights."""
 
-def serve(rank, rendezvous, cells, answers):
-    """Rank `rank` of two: every cell's fit in turn; (rank, k, result, steps that it took) of each
-    into the queue.
+
+@dataclass
+class Told:
+    """What a rank says of the fit of the k-th cell.
+
+    held: numbers of this rank in the weights, their average and the optimiser's state.
     """
+
+    rank: int
+    k: int
+    made: Any = None
+    steps: list[int] = field(default_factory=list)
+    held: int = 0
+
+
+def together(held: str, cells: list[Any], folder: Path) -> dict[tuple[int, int], Told]:
+    """{(rank, k): what it says of the k-th cell}, by two processes."""
+    context = mp.get_context("spawn")
+    answers = context.Queue()
+    for rank in range(2):
+        args = (rank, folder / "meeting", held, cells, answers)
+        context.Process(target=serve, args=args, daemon=True).start()
+    told = [answers.get(timeout=300) for _ in range(2 * len(cells))]
+    return {(one.rank, one.k): one for one in told}
+
+
+def numbers_of(trainer: Trainer) -> int:
+    """Of all that grows with the network, as far as this process holds it."""
+    states = [trainer.optimizer.state_dict()["state"]]
+    tensors = [*trainer.model.parameters(), *trainer.average.parameters(), *tree_leaves(states)]
+    own = [t.to_local() if is_divided(t) else t for t in tensors if isinstance(t, Tensor)]
+    return sum(tensor.numel() for tensor in own if tensor.dim())
+
+
+def serve(rank, rendezvous, held, cells, answers):
+    """Rank `rank` of two: every cell's fit in turn, and what it says of each into the queue."""
     torch.set_num_threads(1)
     torch.distributed.init_process_group(
         "gloo", init_method=f"file://{rendezvous}", rank=rank, world_size=2
     )
-    update, steps = Trainer._update, list[int]()
-    Trainer._update = lambda trainer: (steps.append(trainer.step), update(trainer))[1]
+    update = Trainer._update
+
+    def watched(trainer: Trainer) -> dict[str, float]:
+        told.steps.append(trainer.step)
+        seen = update(trainer)
+        told.held = numbers_of(trainer)
+        return seen
+
+    Trainer._update = watched  # type: ignore[method-assign]
+    group = GROUPS[held]()
     for k, (cell, workdir) in enumerate(cells):
-        steps.clear()
-        answers.put((rank, k, fit(cell, None, workdir, Processes()), list(steps)))
+        told = Told(rank, k)
+        told.made = fit(cell, None, workdir, group)
+        answers.put(told)
     torch.distributed.barrier()
     torch.distributed.destroy_process_group()
