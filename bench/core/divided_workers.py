@@ -63,18 +63,19 @@ class DividedProcesses(Processes):
             # others: what is counted, clipped and averaged between calls must be the parts.
             fully_shard(part, mesh=self._mesh, reshard_after_forward=True)
         register_fsdp_forward_method(network, "velocity")
-        vars(network)["velocity"] = _uncached(cast(Any, network).velocity)
+        vars(network)["velocity"] = in_parts(cast(Any, network).velocity)
 
     def average(self, tensors: Sequence[Tensor]) -> None:
         """Those that are whole: gradients of divided weights are averaged when they come."""
         super().average([tensor for tensor in tensors if not is_divided(tensor)])
 
 
-def _uncached(fn: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """`fn` without autocast's cache of rounded weights.
+def in_parts(fn: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """`fn`, a call of a divided network, without autocast's cache of rounded weights.
 
-    It would keep whole what is let go, and the gradient of a weight that several calls share would
-    arrive when its block has handed its gradients on: one step late.
+    The cache would keep whole what is let go, and the gradient of a weight that several calls share
+    would arrive when its block has handed its gradients on: one step late.  Raises UserError where
+    a block does not run as a whole.
     """
 
     @functools.wraps(fn)
@@ -83,6 +84,13 @@ def _uncached(fn: Callable[..., Tensor]) -> Callable[..., Tensor]:
         torch.set_autocast_cache_enabled(False)
         try:
             return fn(*args)
+        except RuntimeError as error:
+            if "mixed torch.Tensor and DTensor" not in str(error):
+                raise
+            raise UserError(
+                "fsdp cannot divide this network, which runs a part of one of its blocks without "
+                "the block: leave fsdp out of the resources"
+            ) from error
         finally:
             torch.set_autocast_cache_enabled(before)
 
@@ -91,8 +99,9 @@ def _uncached(fn: Callable[..., Tensor]) -> Callable[..., Tensor]:
 
 def blocks_of(network: nn.Module) -> Iterator[nn.Module]:
     """The members of the outermost lists of modules: what runs, and is gathered, one by one."""
+    listed = isinstance(network, nn.ModuleList)
     for child in network.children():
-        if isinstance(child, nn.ModuleList):
-            yield from (block for block in child if any(True for _ in block.parameters()))
-        else:
+        if isinstance(child, nn.ModuleList) or not listed:
             yield from blocks_of(child)
+        elif any(True for _ in child.parameters()):
+            yield child

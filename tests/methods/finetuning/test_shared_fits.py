@@ -5,7 +5,7 @@ import torch
 from safetensors.torch import load
 from torch import nn
 
-from bench.core.divided_workers import DividedProcesses, blocks_of
+from bench.core.divided_workers import DividedProcesses, blocks_of, in_parts
 from bench.core.params import UserError
 from bench.core.workers import Alone, Processes, WorkerGone, is_for_others, own_rows
 from bench.plan.expand import expand
@@ -137,11 +137,24 @@ def test_what_is_no_trainable_flow_is_not_divided():
         divided.divide(nn.Linear(2, 2))
 
 
+def test_a_network_whose_blocks_do_not_run_as_a_whole_is_refused():
+    def said(words):
+        def call():
+            raise RuntimeError(words)
+
+        return in_parts(call)
+
+    with pytest.raises(UserError, match="runs a part of one of its blocks without the block"):
+        said("aten.addmm.default got mixed torch.Tensor and DTensor, need to convert")()
+    with pytest.raises(RuntimeError, match="shapes do not fit"):
+        said("shapes do not fit")()
+
+
 def test_blocks_are_the_members_of_the_outermost_lists():
     net = nn.Sequential(
         nn.Linear(2, 2), nn.ModuleList([nn.ModuleList([nn.Linear(2, 2)]), nn.ReLU()])
     )
-    assert list(blocks_of(net)) == [net[1][0]]
+    assert list(blocks_of(net)) == [net[1][0][0]]
 
 
 def test_rows_that_cannot_be_shared_equally_are_refused():
