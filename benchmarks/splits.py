@@ -123,14 +123,17 @@ def lines(world_name: str, amount: int, rows: dict[str, list[str]]) -> Iterator[
     """A line of the table per method, of what is stored of its rows."""
     world, file = WORLDS[world_name], ROOT / f"{world_name}-{amount}" / "results.parquet"
     found = pd.read_parquet(file)
-    means = found[found.status == "ok"].groupby(["metric", "method"]).value.mean()
-    base = float(means["reward"][PRIOR])
+    good = found[found.status == "ok"]
+    means = good.pivot_table("value", ["metric", "method"], "seed")
+    base = float(means.loc["reward", PRIOR].mean())
+    nothing = [math.nan] * len(means.columns)
     for method, own in rows.items():
         by_distance = bool(world.distance) and method in AIM
         metric = world.distance if by_distance else "reward"
-        values = {row: float(means[metric].get(row, math.nan)) for row in own}
+        seen = means.loc[metric].T
+        runs = {row: list(seen[row]) if row in seen else nothing for row in own}
         if own:
-            yield Line(world_name, method, amount, by_distance, own[0], values, base)
+            yield Line(world_name, method, amount, by_distance, own[0], runs, base)
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -11,7 +11,8 @@ from benchmarks.splits_table import Line, written
 
 
 def line(distance, values, base=0.0):
-    return Line("w", "m", 100, distance, "m:a=1", values, base)
+    runs = {row: value if isinstance(value, list) else [value] for row, value in values.items()}
+    return Line("w", "m", 100, distance, "m:a=1", runs, base)
 
 
 def test_a_distance_is_behind_by_a_part_of_the_best():
@@ -33,6 +34,23 @@ def test_a_default_without_a_result_is_behind():
 def test_a_default_that_is_best_is_its_own_best():
     found = line(True, {"m:a=1": 0.1, "m:a=2": math.nan})
     assert found.best == found.default and found.worse == 0
+
+
+def test_a_row_that_its_own_seeds_flatter_is_not_the_best_on_others():
+    """Each of two rows is good by luck on one seed; whoever chooses it finds it bad on another."""
+    lucky = {"m:a=1": [2.0, 2.0, 2.0], "m:a=2": [0.5, 3.0, 3.0], "m:a=3": [3.0, 0.5, 3.0]}
+    lucky["m:a=4"] = [2.9, 2.9, 0.1]
+    found = line(True, lucky)
+    assert found.best == "m:a=4" and found.worse == pytest.approx(0.0169, abs=1e-4)
+    # spared in turn, the others choose a=4 (2.9), a=4 (2.9) and a=2 (3.0)
+    assert found.unseen == pytest.approx(6 / 8.8 - 1)
+    assert "| 2 % | -32 % |" in written([found], 3)
+
+
+def test_a_row_that_is_better_on_every_seed_is_so_on_those_that_did_not_choose():
+    found = line(False, {"m:a=1": [1.0, 1.2], "m:a=2": [2.0, 2.2]}, base=0.1)
+    assert found.worse == found.unseen == pytest.approx(0.5)
+    assert "1 defaults" in written([found], 2) and "choose it, 0." in written([found], 2)
 
 
 def test_every_method_has_its_default_first():
