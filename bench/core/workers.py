@@ -56,19 +56,23 @@ def is_for_others(error: Exception) -> bool:
     return of_backend or isinstance(error, WorkerGone)
 
 
-@dataclass(frozen=True)
-class Alone:
-    """A group of one."""
-
-    rank: int = 0
-    size: int = 1
+class HoldingAll:
+    """What a worker does that holds a network whole."""
 
     def home(self, device: str) -> str:
         """The device."""
         return device
 
     def divide(self, network: nn.Module) -> None:
-        """Nothing: it holds all."""
+        """Nothing."""
+
+
+@dataclass(frozen=True)
+class Alone(HoldingAll):
+    """A group of one."""
+
+    rank: int = 0
+    size: int = 1
 
     def average(self, tensors: Sequence[Tensor]) -> None:
         """Nothing: a mean of one."""
@@ -94,7 +98,7 @@ def _with_the_others() -> Iterator[None]:
         raise WorkerGone(f"another worker of this training has ended: {error}") from error
 
 
-class Processes:
+class Processes(HoldingAll):
     """The default process group of torch.distributed, which must be initialised.
 
     The networks are called by methods of their own (`velocity`, `jump`), which
@@ -104,13 +108,6 @@ class Processes:
     def __init__(self) -> None:
         self.rank = torch.distributed.get_rank()
         self.size = torch.distributed.get_world_size()
-
-    def home(self, device: str) -> str:
-        """The device."""
-        return device
-
-    def divide(self, network: nn.Module) -> None:
-        """Nothing: every worker holds all."""
 
     def average(self, tensors: Sequence[Tensor]) -> None:
         """Sum over the workers / their number; the same bits on every worker."""
