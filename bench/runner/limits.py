@@ -7,6 +7,7 @@ its process is ended after so many seconds, or when it holds so much of the host
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 from collections.abc import Callable, Iterator
@@ -51,8 +52,9 @@ def memory_limit(cell: Cell) -> float | None:
 def swollen(cell: Cell, budget: str, held: float) -> Attempt:
     """The attempt of a cell whose process was ended for the memory that it held."""
     allowed = memory_limit(cell) or 0.0
+    more = math.ceil(100 * held / GIB) / 100  # or 1.501 would be "1.50, more than the 1.50"
     said = (
-        f"its process held {held / GIB:.2f} GiB of memory, more than the {allowed / GIB:.2f} GiB "
+        f"its process held {more:.2f} GiB of memory, more than the {allowed / GIB:.2f} GiB "
         "of its resources, and was ended: raise `resources: {memory: ...}` or lower `batch`, then "
         "repeat the command with --retry-failed"
     )

@@ -14,7 +14,7 @@ from bench.plan.suite import build_suite
 from bench.runner.executors import ray as ray_executor
 from bench.runner.executors.process import Processes
 from bench.runner.executors.ray import RayTune
-from bench.runner.limits import GRACE, hard_limit
+from bench.runner.limits import GRACE, hard_limit, swollen
 from tests.worlds.cheap_run import CONTENT
 from tests.worlds.hard_cells import HardJob
 
@@ -69,6 +69,12 @@ def test_ray_ends_what_hangs_and_tries_again_what_was_killed(tmp_path, monkeypat
     assert once.ok and good.ok
     assert killed.lost and "died 2 times" in killed.reason
     assert [len((tmp_path / str(k)).read_bytes()) for k in range(4)] == [1, 2, 2, 1]
+
+
+def test_a_little_too_much_reads_as_more_than_what_was_allowed(tmp_path):
+    (job,) = jobs(tmp_path, "", memory="1.5GiB")
+    said = swollen(job.cell, "", 1.5 * 2**30 + 4096).reason
+    assert "held 1.51 GiB of memory, more than the 1.50 GiB of its resources" in said
 
 
 @pytest.mark.parametrize(

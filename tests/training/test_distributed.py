@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from bench.cli.main import app
 from bench.core.devices import Moving, check_device, on_device
 from bench.core.params import UserError
-from bench.core.workers import Alone, WorkerGone
+from bench.core.workers import Alone, HoldingAll, WorkerGone
 from bench.runner.executors import ray_train
 from bench.runner.executors.ray_cluster import cluster
 from bench.training import maps
@@ -119,7 +119,7 @@ def test_two_workers_are_one_process_with_two_shards(tmp_path, monkeypatch):
     assert "map 4/6" in result.output and "map 6/6: frechet-1" in result.output
 
 
-class Second:
+class Second(HoldingAll):
     """The second of two workers, whose fellow has the same gradients and a checkpoint."""
 
     rank, size = 1, 2
