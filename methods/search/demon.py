@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from bench.api import (
     STEP_VARIANCES,
+    Growth,
     Interpolant,
     LookAheadSearch,
     Problem,
@@ -98,6 +100,10 @@ class Demon(LookAheadSearch):
     summary = "composes the noise of every SDE step from candidates, weighted by their look-ahead"
     Params = DemonParams
     effort = ("candidates", "steps")
+    split: ClassVar[Mapping[str, Growth]] = {
+        "candidates": Growth(3, 1 / 3),
+        "steps": Growth(15, 2 / 3),
+    }
 
     def chosen(self, grid: Sequence[float]) -> int:
         """Steps T' whose noise is chosen: those before the ODE; the last is a point in any case."""
