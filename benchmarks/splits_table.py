@@ -60,11 +60,14 @@ class Line:
     def unseen(self) -> float:
         """The same on seeds that did not choose; below 0 where the default is better than theirs.
 
-        NaN with fewer than two seeds.
+        Over the seeds on which both have a result; NaN with fewer than two.
         """
         pairs = [self._spared(k) for k in range(len(self.runs[self.default]))]
-        own, chosen = (_mean(side) for side in zip(*pairs, strict=True))
-        return self._gap(own, chosen) if len(pairs) > 1 else math.nan
+        both = [pair for pair in pairs if all(map(math.isfinite, pair))]
+        if len(both) < 2:
+            return math.nan
+        own, chosen = (_mean(side) for side in zip(*both, strict=True))
+        return self._gap(own, chosen)
 
     def _spared(self, k: int) -> tuple[float, float]:
         """What seed k has of the default, and of the row that the others call best."""

@@ -38,7 +38,8 @@ def fit(
     try:
         fitted, ending = checked_fitted(instances.method.fit(problem), cell.method), GOOD
     except Exception as error:
-        fitted, ending = Fitted({}, {}), GONE if is_for_others(error) else ended_by(error)
+        gone = group.size > 1 and is_for_others(error)
+        fitted, ending = Fitted({}, {}), GONE if gone else ended_by(error)
     made = CellResult(ending, *spent(meter.work(), per=1), curve=tuple(curve))
     return made if ending != GOOD else _with_weights(made, fitted, cell)
 

@@ -53,6 +53,18 @@ def test_a_row_that_is_better_on_every_seed_is_so_on_those_that_did_not_choose()
     assert "1 defaults" in written([found], 2) and "choose it, 0." in written([found], 2)
 
 
+def test_seeds_without_a_result_of_either_compare_nothing():
+    lost = {"m:a=1": [math.nan, 1.2, 1.0], "m:a=2": [0.1, 0.9, 0.9]}
+    assert line(True, lost).unseen == pytest.approx(2.2 / 1.8 - 1)
+    assert math.isnan(line(True, {"m:a=1": [1.0, math.nan], "m:a=2": [1.0, 1.0]}).unseen)
+
+
+def test_demon_grows_its_steps_faster_than_its_candidates():
+    spec, demon = bind("gmm-paper", "linear").spec, load("methods", "demon").create()
+    found = [default_split(demon, spec, amount) for amount in (100, 500, 2000)]
+    assert [(each["candidates"], each["steps"]) for each in found] == [(3, 15), (5, 50), (8, 120)]
+
+
 def test_every_method_has_its_default_first():
     rows = {name: rows_of(WORLDS["plane-sharp"], name, 500) for name in (*AIM, *MAXIMISE)}
     assert all(len(own) > 1 and len(set(own)) == len(own) for own in rows.values())

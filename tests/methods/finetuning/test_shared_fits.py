@@ -137,6 +137,17 @@ def test_what_is_no_trainable_flow_is_not_divided():
         divided.divide(nn.Linear(2, 2))
 
 
+def test_who_is_alone_waits_for_nobody(monkeypatch):
+    """Whatever an error is called, it is then its own."""
+
+    def broken(_):
+        raise RuntimeError("my reward on NCCL hardware")
+
+    monkeypatch.setattr(Trainer, "_update", broken)
+    ending = fit(CELLS[PLAIN], None, None).ending
+    assert ending.reason == "RuntimeError: my reward on NCCL hardware"
+
+
 def test_a_network_whose_blocks_do_not_run_as_a_whole_is_refused():
     def said(words):
         def call():
