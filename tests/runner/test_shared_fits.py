@@ -39,7 +39,7 @@ class Failing(ImplicitTiltMatching):
         return step
 '''
 ENDS = {
-    "raises": 'raise ValueError("the second one")',
+    "raises": 'raise ValueError(f"the second of {type(problem.group).__name__}")',
     "diverges": 'raise FloatingPointError("not finite")',
     "dies": "os.kill(os.getpid(), signal.SIGKILL)",
     "swells": "held = bytearray(2**32); held[::4096] = bytes([1]) * 2**20; import time; "
@@ -82,15 +82,17 @@ def test_a_fit_that_two_workers_share(ray, resources):
 
 
 @pytest.mark.parametrize(
-    "failing", ["raises", pytest.param("diverges", marks=pytest.mark.slow)], indirect=True
+    ("failing", "resources", "wanted"),
+    [
+        ("raises", TWO, ("failed", "ValueError: the second of Processes")),
+        ("raises", FSDP, ("failed", "ValueError: the second of DividedProcesses")),
+        pytest.param("diverges", TWO, ("diverged", "not finite"), marks=pytest.mark.slow),
+    ],
+    indirect=["failing"],
 )
-def test_what_one_worker_raises_is_the_answer_of_the_fit(ray, failing, request):
-    attempt = Job(planned(failing, resources=TWO).fit.cell).run()
-    wanted = {
-        "raises": ("failed", "ValueError: the second one"),
-        "diverges": ("diverged", "not finite"),
-    }
-    assert (attempt.status, attempt.reason) == wanted[request.node.callspec.params["failing"]]
+def test_what_one_worker_raises_is_the_answer_of_the_fit(ray, failing, resources, wanted):
+    attempt = Job(planned(failing, resources=resources).fit.cell).run()
+    assert (attempt.status, attempt.reason) == wanted
     assert not attempt.fitted and attempt.work["flow_forward"] > 0
 
 
