@@ -30,6 +30,7 @@ EXAMPLE = "\n\n".join(
         "bench train --data points.npz:x --labels y --to mine --set map_steps=4000",
         "bench train --data points.npy --teacher trained:path=mine --to other",
         "bench train digits --workers 2   (two processes share each batch)",
+        "bench train digits --workers 2 --fsdp   (and each holds half of the weights)",
         "bench train digits --device cuda --validate-every 500",
     )
 )
@@ -91,6 +92,9 @@ def train(
     workers: Annotated[
         int, typer.Option("--workers", min=1, help="Processes that share each batch, through Ray.")
     ] = 1,
+    fsdp: Annotated[
+        bool, typer.Option("--fsdp", help="Let each of the workers hold its part of the weights.")
+    ] = False,
     device: Annotated[str, typer.Option("--device", help="cpu, cuda or cuda:<number>.")] = "cpu",
     threads: Annotated[int, typer.Option("--threads", min=1, help="CPU threads per worker.")] = 1,
     track: Annotated[
@@ -118,7 +122,7 @@ def train(
     trial = "" if shorten == 1 else f"-shortened-{shorten:g}"
     base = work or subject.checkpoints(to)
     folder = base / f"{subject.name}-seed{seed}{trial}"
-    training = Training(subject.name, recipe, folder, validate_every, subject)
+    training = Training(subject.name, recipe, folder, validate_every, subject, fsdp)
     training.claim(workers)
     if workers == 1 and not any(folder.glob("*/*")):
         _say_how_long(subject, recipe, device)
@@ -134,7 +138,8 @@ def train(
 class Training:
     """The training of a world, as every worker runs it; called again it loads what it trained.
 
-    subject: what is trained, `task` where it is not said.
+    subject: what is trained, `task` where it is not said.  fsdp: whether several workers hold the
+    weights in parts.
     """
 
     task: str
@@ -142,6 +147,7 @@ class Training:
     folder: Path
     validate_every: int
     subject: Subject | None = None
+    fsdp: bool = False
 
     @property
     def _subject(self) -> Subject:
@@ -152,10 +158,13 @@ class Training:
     def __call__(self, group: WorkerGroup, device: str, tell: Tell) -> Networks:
         """Train on this worker's share of each batch."""
         from bench.cli.train_view import Note
+        from bench.core.divided_workers import DividedProcesses
         from bench.metrics.validation import Validator
         from bench.training.trainer import Setting
         from bench.training.validation import Journal, Validation
 
+        if self.fsdp and group.size > 1:
+            group = DividedProcesses(device)
         world, journal = self._subject.world(), Journal(self.folder / "validation.jsonl")
         measure = Validator(world.law)
 
@@ -178,7 +187,12 @@ class Training:
         return world.train(share, self.folder, stage)
 
     def claim(self, workers: int) -> None:
-        """Take the folder, unless its checkpoints belong to other data or to another recipe."""
+        """Take the folder, unless its checkpoints belong to other data or to another recipe.
+
+        Raises UserError also where so many workers cannot share the training as they are asked to.
+        """
+        if self.fsdp and workers == 1:
+            raise UserError("--fsdp divides weights among workers: give --workers as well")
         if self.recipe.batch % workers:
             raise UserError(
                 f"{workers} workers cannot share a batch of {self.recipe.batch} equally: use a "

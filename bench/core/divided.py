@@ -5,10 +5,12 @@ What leaves a training whose weights are divided, a checkpoint or the fitted wei
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Sequence
 from typing import Any, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 
 
@@ -30,6 +32,39 @@ def whole(values: Any, kept: bool = True) -> Any:
         return found.cpu() if kept else torch.empty(0)
 
     return tree_map_only(Tensor, together, values)
+
+
+def clip_norm(parameters: Sequence[nn.Parameter], most: float) -> None:
+    """Scale gradients, in place, so that all of them together, whole or divided, have at most this
+    norm; all workers do it at once.
+    """
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    parts = [g for g in gradients if is_divided(g)]
+    total = nn.utils.get_total_norm([g for g in gradients if not is_divided(g)])
+    if parts:
+        total = torch.hypot(total.cpu(), whole(nn.utils.get_total_norm(parts)))
+    nn.utils.clip_grads_with_norm_(parameters, most, total)
+
+
+def outline(network: nn.Module) -> nn.Module:
+    """A copy whose parameters hold no memory: what `put_together` fills.  Buffers are copied."""
+    empty = {
+        id(p): nn.Parameter(torch.empty_like(p, device="meta"), p.requires_grad)
+        for p in network.parameters()
+    }
+    return copy.deepcopy(network, empty)
+
+
+def put_together(network: nn.Module, empty: nn.Module) -> nn.Module:
+    """The network itself where its weights are whole; else its outline with them, on the CPU.
+
+    All workers ask at once.
+    """
+    if not any(map(is_divided, network.parameters())):
+        return network
+    made = copy.deepcopy(empty)
+    made.load_state_dict(whole(network.state_dict()), assign=True)
+    return made
 
 
 def divided_as(parameter: Tensor, value: Any) -> Any:

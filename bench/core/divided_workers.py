@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -34,6 +34,7 @@ class DividedProcesses(Processes):
         # FSDP warns that a view which it returns must not be written to; ours are counted, by a
         # function whose output torch does not let anybody write to.
         warnings.filterwarnings("ignore", "FSDP2-wrapped module .* returned a view", UserWarning)
+        self._device = device
         self._mesh = init_device_mesh(device.partition(":")[0], (self.size,))
 
     def home(self, device: str) -> str:
@@ -41,33 +42,52 @@ class DividedProcesses(Processes):
         return "cpu"
 
     def divide(self, network: nn.Module) -> None:
-        """Divide, in place, every metered flow in what is trained.
+        """Divide, in place, every part of what is trained that says how it is called.
 
-        Raises UserError for parameters that belong to none: nothing says how they are called.
+        Raises UserError for parameters that belong to none.
         """
-        flows = [part for part in network.modules() if isinstance(part, MeteredModule)]
-        inside = {id(p) for flow in flows for p in flow.parameters()}
+        parts = list(entered(network))
+        inside = {id(p) for part, _ in parts for p in part.parameters()}
         if outside := [name for name, p in network.named_parameters() if id(p) not in inside]:
             raise UserError(
-                f"fsdp divides trainable flows and nothing else, but '{outside[0]}' belongs to "
-                "none: leave fsdp out of the resources"
+                f"fsdp divides trainable flows and what says by `entrances` how it is called, but "
+                f"'{outside[0]}' belongs to neither: leave fsdp out"
             )
-        for flow in flows:
-            self._divide(flow.behind)
+        for part, entrances in parts:
+            self._divide(part, entrances)
 
-    def _divide(self, network: nn.Module) -> None:
+    def _divide(self, network: nn.Module, entrances: Sequence[str]) -> None:
         from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 
+        single = {p for p in network.parameters() if not p.dim()}  # a number cannot be divided
+        for number in single:
+            number.data = number.data.to(self._device)
         for part in (*blocks_of(network), network):
             # Said, since the outermost would stay whole after a forward, whose parameters are then
             # others: what is counted, clipped and averaged between calls must be the parts.
-            fully_shard(part, mesh=self._mesh, reshard_after_forward=True)
-        register_fsdp_forward_method(network, "velocity")
-        vars(network)["velocity"] = in_parts(cast(Any, network).velocity)
+            fully_shard(part, mesh=self._mesh, reshard_after_forward=True, ignored_params=single)
+        for name in entrances:
+            if name != "forward":  # which torch knows
+                register_fsdp_forward_method(network, name)
+            vars(network)[name] = in_parts(getattr(network, name))
 
     def average(self, tensors: Sequence[Tensor]) -> None:
         """Those that are whole: gradients of divided weights are averaged when they come."""
         super().average([tensor for tensor in tensors if not is_divided(tensor)])
+
+
+def entered(network: nn.Module) -> Iterator[tuple[nn.Module, Sequence[str]]]:
+    """The outermost networks whose callers come in by methods that are known, with these.
+
+    A metered flow's is its velocity; others name theirs in `entrances`.
+    """
+    if isinstance(network, MeteredModule):
+        yield network.behind, ("velocity",)
+    elif entrances := getattr(network, "entrances", ()):
+        yield network, entrances
+    else:
+        for child in network.children():
+            yield from entered(child)
 
 
 def in_parts(fn: Callable[..., Tensor]) -> Callable[..., Tensor]:
@@ -89,7 +109,7 @@ def in_parts(fn: Callable[..., Tensor]) -> Callable[..., Tensor]:
                 raise
             raise UserError(
                 "fsdp cannot divide this network, which runs a part of one of its blocks without "
-                "the block: leave fsdp out of the resources"
+                "the block: leave fsdp out"
             ) from error
         finally:
             torch.set_autocast_cache_enabled(before)

@@ -6,7 +6,7 @@ Flows live in the latents, rewards in the pictures; what joins them is a decoder
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -35,6 +35,8 @@ class Code(NamedTuple):
 
 class Autoencoder(nn.Module):
     """Two MLPs; pictures (batch, *data_shape) in [-1, 1], latents (batch, latents)."""
+
+    entrances: ClassVar = ("forward",)
 
     def __init__(self, data_shape: tuple[int, ...], latents: int, width: int) -> None:
         super().__init__()

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from functools import cache
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -54,6 +54,8 @@ def tokens(prompts: list[str]) -> Tensor:
 
 class SmallCLIP(nn.Module):
     """Two transformer towers of open_clip over 8x8 patches and over words."""
+
+    entrances: ClassVar = ("forward",)
 
     def __init__(self, side: int = SIDE) -> None:
         super().__init__()

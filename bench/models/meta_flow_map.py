@@ -8,7 +8,7 @@ an ordinary flow map of the data, and v_{t,t}(x; 0, 0) is the base velocity.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -43,6 +43,8 @@ class MetaFlowMapNet(nn.Module):
     target on s = u is the base velocity.  With `classes` > 0 it knows labels, see `given`.
     `network` other than "mlp" is a backbone (`bench.models.backbones`), which predicts v, "raw".
     """
+
+    entrances: ClassVar = ("labelled",)
 
     def __init__(
         self,
@@ -140,6 +142,8 @@ class FlowNet(nn.Module):
 
     `network` other than "mlp" is a backbone, which predicts the velocity itself.
     """
+
+    entrances: ClassVar = ("labelled",)
 
     def __init__(
         self,

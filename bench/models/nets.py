@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -141,6 +142,8 @@ class ModulatedMLP(Modulated):
 
 class DigitClassifier(nn.Module):
     """A small convolutional classifier; `features` is its penultimate layer."""
+
+    entrances: ClassVar = ("forward",)
 
     def __init__(self, features: int, classes: int = 10, channels: int = 16) -> None:
         super().__init__()

@@ -44,9 +44,21 @@ def told(
     share: float,
     generator: torch.Generator,
 ) -> Known:
-    """What networks are told of labels (batch,): with dropout, and the scales of model guidance."""
+    """What networks are told of labels (batch,): with dropout, and the scales of model guidance;
+    of none where it guides no row ever.
+    """
     label = drop_labels(label, null, dropout, generator)
-    return Known(label, draw_scales(label, null, guided, share, generator))
+    scale = draw_scales(label, null, guided, share, generator)
+    return Known(label, scale if share else None)
+
+
+def guided_rows(scale: Tensor) -> Tensor:
+    """The rows that model guidance is for; the first, which a scale of 1 leaves alone, for none.
+
+    Never empty: workers that hold parts of a network must call it equally often.
+    """
+    rows = (scale != 1).nonzero()[:, 0]
+    return rows if len(rows) else rows.new_zeros(1)
 
 
 def model_guidance(target: Tensor, labelled: Tensor, unlabelled: Tensor, scale: Tensor) -> Tensor:

@@ -58,9 +58,7 @@ def _guided(average: FlowNet, draw: Draw, known: Known, target: Tensor) -> Tenso
     """The targets with those of the guided rows moved; only these rows are asked about."""
     if known.label is None or known.scale is None:
         return target
-    rows = (known.scale != 1).nonzero()[:, 0]
-    if not len(rows):
-        return target
+    rows = guidance.guided_rows(known.scale)
     x, t, scale = draw.x_bar[rows], draw.t[rows], known.scale[rows]
     labelled = average.given(Known(known.label[rows], scale)).velocity(x, t)
     moved = guidance.model_guidance(target[rows], labelled, average.velocity(x, t), scale)
@@ -126,9 +124,9 @@ def guided_draw(average: MetaFlowMapNet, draw: Draw, known: Known) -> Draw:
     omega (v_{s,s}(x_bar; t, x, y, w) - v_{s,s}(x_bar; t, x, none, 1)): without it, rows that are
     told w would learn the velocity of w = 1.
     """
-    if known.label is None or known.scale is None or bool((known.scale == 1).all()):
+    if known.label is None or known.scale is None:
         return draw
-    rows = (known.scale != 1).nonzero()[:, 0]
+    rows = guidance.guided_rows(known.scale)
     at = draw.x_bar[rows], draw.s[rows], draw.s[rows], draw.x[rows], draw.t[rows]
     scale = known.scale[rows]
     labelled = average.given(Known(known.label[rows], scale)).velocity(*at)

@@ -51,10 +51,11 @@ def solve(
     chunk: int = 2_000,
 ) -> Solved:
     """The ends of the teacher's trajectories by `steps` steps of Heun: 2 `steps` rows a pair."""
-    assert known.label is not None and known.scale is not None
+    assert known.label is not None
+    scale = torch.ones(len(noise)) if known.scale is None else known.scale
     ends = []
     for start in range(0, len(noise), chunk):
         rows = slice(start, start + chunk)
-        told = teacher.given(Known(known.label[rows], known.scale[rows]))
+        told = teacher.given(Known(known.label[rows], scale[rows]))
         ends.append(integrate(heun(told.velocity), noise[rows], uniform_grid(steps)))
-    return Solved(noise, torch.cat(ends), known.label, known.scale)
+    return Solved(noise, torch.cat(ends), known.label, scale)

@@ -21,7 +21,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from torch.optim.swa_utils import AveragedModel
 
 from bench.core.devices import on_device
-from bench.core.divided import whole
+from bench.core.divided import clip_norm, outline, put_together, whole
 from bench.core.params import UserError, nearest
 from bench.core.workers import ALONE, WorkerGroup
 from bench.training.checkpoints import Checkpoints, Stateful, WholeOptimizer, restore
@@ -175,6 +175,7 @@ class Trainer:
         state = self._last()
         weights: dict[str, Stateful] = {"model": self.model, "average": self.averaged}
         restore(weights, state)  # what is whole, before it is divided
+        self._outline = outline(self.average)
         for network in (self.model, self.average):
             self.setting.group.divide(network)
         # The schedule multiplies a rate of 1: its products are then rounded in one way only.
@@ -192,7 +193,7 @@ class Trainer:
         return self.averaged.module
 
     def run(self) -> nn.Module:
-        """Train to `config.steps` and return the moving average.
+        """Train to `config.steps` and return the moving average, whole.
 
         Raises FloatingPointError when a loss is not finite, on every worker alike.
         """
@@ -208,15 +209,16 @@ class Trainer:
             if self.step % self.config.checkpoint_every == 0 or self.step == self.config.steps:
                 self._save()
             self._validate()
-        self.setting.finish(self.average)
-        return self.average
+        trained = put_together(self.average, self._outline)
+        self.setting.finish(trained)
+        return trained
 
     def _update(self) -> dict[str, float]:
         self.optimizer.zero_grad(set_to_none=True)
         seen = self._gradients()
         if not all(math.isfinite(value) for value in seen.values()):
             raise FloatingPointError(f"the loss is not finite at step {self.step}: {seen}")
-        nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip)
+        clip_norm(list(self.model.parameters()), self.config.clip)
         self.optimizer.step()
         self.schedule.step()
         self.averaged.update_parameters(self.model)
@@ -244,10 +246,11 @@ class Trainer:
 
     def _validate(self) -> None:
         validation = self.setting.validation
-        if validation is None or self.setting.group.rank > 0:
+        if validation is None or not validation.planned(self.step, self.config.steps):
             return
-        if validation.due(self.step, self.config.steps):
-            validation(self.step, self.average)
+        average = put_together(self.average, self._outline)  # by all, whoever measures
+        if self.setting.group.rank == 0 and not validation.has(self.step):
+            validation(self.step, average)
 
     def _progress(self) -> dict[str, Stateful]:
         """What has a state of its own, besides the weights and the number of the step."""

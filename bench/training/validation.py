@@ -81,11 +81,13 @@ class Validation:
         """Forget what was measured after `step`, where the training goes on from."""
         self.journal.keep(lambda row: row["stage"] != self.stage or row["step"] <= step)
 
-    def due(self, step: int, last: int) -> bool:
-        """Every `every` steps and at the last one, unless it has been done."""
-        if step == 0 or (step % self.every and step != last):
-            return False
-        return not any(
+    def planned(self, step: int, last: int) -> bool:
+        """Every `every` steps and at the last one."""
+        return step > 0 and (step % self.every == 0 or step == last)
+
+    def has(self, step: int) -> bool:
+        """Whether the journal has the figures of a step."""
+        return any(
             row["stage"] == self.stage and row["step"] == step for row in self.journal.rows()
         )
 

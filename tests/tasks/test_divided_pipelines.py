@@ -1,12 +1,14 @@
 """All weights of every family of pipelines, fitted by two workers that hold a half each."""
 
+from functools import partial
+
 import pytest
 
 from bench.plan.expand import expand
 from bench.plan.suite import build_suite
 from bench.runner.fitting import fit
-from tests.methods.finetuning.shared import together
 from tests.methods.finetuning.test_shared_fits import far
+from tests.training.two_workers import together
 from tests.worlds.pipeline_flows import planned_rows
 from tests.worlds.tiny_pipelines import PIPELINES
 
@@ -30,8 +32,8 @@ NAMES = (*PIPELINES, "shapes")
 def told(tmp_path_factory):
     """What both ranks say of each fit, in the order of the names."""
     folder = tmp_path_factory.mktemp("divided")
-    work = [(cell_of(name), folder / str(k)) for k, name in enumerate(NAMES)]
-    return together("divided", work, folder)
+    jobs = [partial(fit, cell_of(name), None, folder / str(k)) for k, name in enumerate(NAMES)]
+    return together("divided", jobs, folder)
 
 
 @pytest.mark.slow

@@ -86,7 +86,9 @@ def test_rows_that_are_not_guided_keep_their_target():
     assert torch.equal(guided.shift[1::2], torch.zeros(25, 2))
     whole = guided_draw(ExactMap(), draw, Known(known.label, torch.full((50,), W)))
     assert torch.equal(guided.shift[::2], whole.shift[::2]) and float(whole.shift.std()) > 0.1
-    assert guided_draw(ExactMap(), draw, Known(known.label, torch.ones(50))) is draw
+    nobody = guided_draw(ExactMap(), draw, Known(known.label, torch.ones(50)))
+    assert torch.equal(nobody.data_velocity, draw.data_velocity)
+    assert guided_draw(ExactMap(), draw, Known(known.label)) is draw
 
 
 def test_only_objectives_from_data_are_guided(monkeypatch):

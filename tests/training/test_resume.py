@@ -129,8 +129,9 @@ def test_a_journal_has_whole_lines_and_forgets_what_training_forgot(tmp_path):
     watch.resume(20)
     assert journal.rows() == rows[:-1]
     assert journal.path.read_text().endswith("\n")
-    due = [step for step in range(36) if watch.due(step, 35)]
-    assert due == [30, 35]  # 10 and 20 are there already, 35 is the last step
+    planned = [step for step in range(36) if watch.planned(step, 35)]
+    assert planned == [10, 20, 30, 35]  # 35 is the last step
+    assert [step for step in planned if watch.has(step)] == [10, 20]
 
 
 def test_every_seed_step_and_shard_has_random_numbers_of_its_own():

@@ -1,5 +1,7 @@
 """Workers that share a fit do the fit of one worker: its weights, its curve and its work."""
 
+from functools import partial
+
 import pytest
 import torch
 from safetensors.torch import load
@@ -12,9 +14,9 @@ from bench.plan.expand import expand
 from bench.plan.suite import build_suite
 from bench.runner.fitting import fit
 from bench.training.trainer import Trainer
-from tests.methods.finetuning.shared import GROUPS, together
 from tests.tasks.test_fits_over_prompts import ITM
 from tests.tasks.test_fits_over_prompts import content as prompts
+from tests.training.two_workers import GROUPS, together
 
 SHORT = "iterations=4,batch=8,learning_rate=0.01"
 METHODS = [
@@ -70,8 +72,8 @@ def shared(tmp_path_factory, request):
     folder = tmp_path_factory.mktemp("shared")
     begin(CELLS[RESUMED], folder / str(METHODS.index(RESUMED)))
     cells = [*CELLS.values(), NARROW]
-    work = [(cell, folder / str(k)) for k, cell in enumerate(cells)]
-    return request.param, together(request.param, work, folder), folder
+    jobs = [partial(fit, cell, None, folder / str(k)) for k, cell in enumerate(cells)]
+    return request.param, together(request.param, jobs, folder), folder
 
 
 def far(made, alone):
@@ -133,7 +135,7 @@ def test_a_fit_that_two_workers_began_is_ended_by_one(shared):
 def test_what_is_no_trainable_flow_is_not_divided():
     """Nothing says how its parameters are called."""
     divided = object.__new__(DividedProcesses)
-    with pytest.raises(UserError, match="'weight' belongs to none: leave fsdp out"):
+    with pytest.raises(UserError, match="'weight' belongs to neither: leave fsdp out"):
         divided.divide(nn.Linear(2, 2))
 
 

@@ -1,5 +1,6 @@
-"""Two processes that share fits, by torch alone: what the tests of shared fits start."""
+"""Two processes that train together, by torch alone."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,7 @@ from torch.utils._pytree import tree_leaves
 
 from bench.core.divided import is_divided
 from bench.core.divided_workers import DividedProcesses
-from bench.core.workers import Processes
-from bench.runner.fitting import fit
+from bench.core.workers import Processes, WorkerGroup
 from bench.training.trainer import Trainer
 
 GROUPS = {"whole": Processes, "divided": lambda: DividedProcesses("cpu")}
@@ -21,8 +21,9 @@ GROUPS = {"whole": Processes, "divided": lambda: DividedProcesses("cpu")}
 
 @dataclass
 class Told:
-    """What a rank says of the fit of the k-th cell.
+    """What a rank says of the k-th job.
 
+    made: what the job gave.  steps: those that this rank took part in.
     held: numbers of this rank in the weights, their average and the optimiser's state.
     """
 
@@ -33,14 +34,18 @@ class Told:
     held: int = 0
 
 
-def together(held: str, cells: list[Any], folder: Path) -> dict[tuple[int, int], Told]:
-    """{(rank, k): what it says of the k-th cell}, by two processes."""
+Job = Callable[[WorkerGroup], Any]
+"""Run by both; it is pickled, and so is what it gives."""
+
+
+def together(held: str, jobs: Sequence[Job], folder: Path) -> dict[tuple[int, int], Told]:
+    """{(rank, k): what it says of the k-th job}, by two processes."""
     context = mp.get_context("spawn")
     answers = context.Queue()
     for rank in range(2):
-        args = (rank, folder / "meeting", held, cells, answers)
+        args = (rank, folder / "meeting", held, jobs, answers)
         context.Process(target=serve, args=args, daemon=True).start()
-    told = [answers.get(timeout=300) for _ in range(2 * len(cells))]
+    told = [answers.get(timeout=300) for _ in range(2 * len(jobs))]
     return {(one.rank, one.k): one for one in told}
 
 
@@ -52,8 +57,8 @@ def numbers_of(trainer: Trainer) -> int:
     return sum(tensor.numel() for tensor in own if tensor.dim())
 
 
-def serve(rank, rendezvous, held, cells, answers):
-    """Rank `rank` of two: every cell's fit in turn, and what it says of each into the queue."""
+def serve(rank, rendezvous, held, jobs, answers):
+    """Rank `rank` of two: every job in turn, and what it says of each into the queue."""
     torch.set_num_threads(1)
     torch.distributed.init_process_group(
         "gloo", init_method=f"file://{rendezvous}", rank=rank, world_size=2
@@ -68,9 +73,9 @@ def serve(rank, rendezvous, held, cells, answers):
 
     Trainer._update = watched  # type: ignore[method-assign]
     group = GROUPS[held]()
-    for k, (cell, workdir) in enumerate(cells):
+    for k, job in enumerate(jobs):
         told = Told(rank, k)
-        told.made = fit(cell, None, workdir, group)
+        told.made = job(group)
         answers.put(told)
     torch.distributed.barrier()
     torch.distributed.destroy_process_group()
