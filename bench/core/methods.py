@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -34,14 +35,18 @@ scale, or something that knows the closed form and is never marked as best."""
 
 @dataclass(frozen=True)
 class Growth:
-    """How an effort parameter follows the scale s of a budget: at * s^power, within its range."""
+    """How an effort parameter follows the scale s of a budget: at * s^power, within its range.
+
+    most: where it ends, so that what a larger budget leaves goes to the others.
+    """
 
     at: float
     power: float
+    most: float = math.inf
 
     def value(self, scale: float, low: int, high: int) -> int:
         """The parameter at this scale."""
-        wanted: float = self.at * scale**self.power
+        wanted: float = min(self.at * scale**self.power, self.most)
         return round(min(max(wanted, low), high))
 
 

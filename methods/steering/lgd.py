@@ -50,7 +50,10 @@ class LGDMC(EstimatedSteering):
     standing = "baseline"
     Params = LGDParams
     effort = ("steps", "draws")
-    split: ClassVar[Mapping[str, Growth]] = {"steps": Growth(16, 0), "draws": Growth(10, 1)}
+    split: ClassVar[Mapping[str, Growth]] = {
+        "steps": Growth(16, 0),
+        "draws": Growth(10, 1, most=16),
+    }
 
     @property
     def estimator(self) -> Estimator:

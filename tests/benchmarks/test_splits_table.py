@@ -65,6 +65,13 @@ def test_demon_grows_its_steps_faster_than_its_candidates():
     assert [(each["candidates"], each["steps"]) for each in found] == [(3, 15), (5, 50), (8, 120)]
 
 
+def test_lgd_takes_more_steps_once_it_has_sixteen_draws():
+    spec, lgd = bind("gmm-paper", "linear").spec, load("methods", "lgd-mc").create()
+    found = [default_split(lgd, spec, amount) for amount in (100, 500, 1000, 2000)]
+    splits = [(each["draws"], each["steps"]) for each in found]
+    assert splits == [(2, 16), (14, 16), (16, 29), (16, 58)]
+
+
 def test_every_method_has_its_default_first():
     rows = {name: rows_of(WORLDS["plane-sharp"], name, 500) for name in (*AIM, *MAXIMISE)}
     assert all(len(own) > 1 and len(set(own)) == len(own) for own in rows.values())
