@@ -38,6 +38,9 @@ ROOT, TABLE = Path("build/splits"), Path("results/splits.md")
 PRIOR = "prior:steps=20"
 """The base model, from whose reward a gain is counted."""
 
+FLOOR = "exact"
+"""Draws of the tilted law itself, where it is known: no method can be told to be nearer."""
+
 
 @dataclass(frozen=True)
 class World:
@@ -103,7 +106,7 @@ def rows_of(world: World, method: str, amount: float) -> list[str]:
 
 def suite_of(name: str, world: World, rows: dict[str, list[str]]) -> dict[str, Any]:
     """The suite of all rows in one world at one budget, which every row spends by itself."""
-    methods = [PRIOR, *(row for each in rows.values() for row in each)]
+    methods = [PRIOR, FLOOR, *(row for each in rows.values() for row in each)]
     return {
         "name": name, "tasks": [world.task], "rewards": [world.reward], "methods": methods,
         "seeds": SEEDS, "n": world.n, "budgets": ["none"],
@@ -133,7 +136,8 @@ def lines(world_name: str, amount: int, rows: dict[str, list[str]]) -> Iterator[
         seen = means.loc[metric].T
         runs = {row: list(seen[row]) if row in seen else nothing for row in own}
         if own:
-            yield Line(world_name, method, amount, by_distance, own[0], runs, base)
+            floor = float(seen[FLOOR].mean()) if by_distance and FLOOR in seen else math.nan
+            yield Line(world_name, method, amount, by_distance, own[0], runs, base, floor)
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -21,6 +21,7 @@ class Line:
 
     distance: whether `runs` are distances to the law, or rewards.  runs: by row, a value per seed,
     NaN where there is no result.  base: the reward of the base model, from which a gain is counted.
+    floor: the distance of exact draws of the law, NaN where there are none.
     """
 
     world: str
@@ -30,6 +31,7 @@ class Line:
     default: str
     runs: Mapping[str, Sequence[float]]
     base: float
+    floor: float = math.nan
 
     @property
     def values(self) -> dict[str, float]:
@@ -85,6 +87,13 @@ class Line:
     def behind(self) -> bool:
         return self.worse > GOOD
 
+    @property
+    def mark(self) -> str:
+        """What the table says of a default that is behind."""
+        if not self.behind:
+            return ""
+        return "behind, at the floor" if self.own <= self.floor else "behind"
+
 
 def _mean(values: Sequence[float]) -> float:
     """Over what is finite; NaN over nothing."""
@@ -94,7 +103,7 @@ def _mean(values: Sequence[float]) -> float:
 
 HEADS = (
     "world", "method", "budget", "default", "is", "best", "at best", "worse by", "unseen", "splits",
-    "",
+    "floor", "",
 )  # fmt: skip
 
 
@@ -109,7 +118,7 @@ def cells(line: Line) -> list[str]:
         line.world, line.method, f"{line.budget:,}", line.default.partition(":")[2],
         f"{line.own:.3g}", line.best.partition(":")[2], f"{line.values[line.best]:.3g}",
         percent(line.worse), percent(line.unseen), str(len(line.runs)),
-        "behind" if line.behind else "",
+        f"{line.floor:.3g}" if math.isfinite(line.floor) else "", line.mark,
     ]  # fmt: skip
 
 
@@ -126,6 +135,8 @@ def section(title: str, lines: Sequence[Line]) -> str:
         f"{within} of {len(lines)} defaults are within {100 * GOOD:.0f} % of the best split; on "
         f"seeds that did not choose it, {unseen}."
     )
+    if floored := sum("floor" in line.mark for line in lines):
+        said += f" {floored} of those that are behind are as near to the law as exact draws of it."
     return f"## {title}\n\n{said}\n\n{in_markdown(map(cells, lines))}\n"
 
 
@@ -138,7 +149,8 @@ def written(lines: Sequence[Line], seeds: int) -> str:
         "split's; a reward by a part of what the best split gains over the base model. The best of "
         "a dozen noisy rows is flattered by its own seeds; under *unseen* each seed is spared in "
         "turn, the others choose the best split, and the spared one compares (below 0: the default "
-        "is better than what they chose).\n"
+        "is better than what they chose). The *floor* is the distance of as many exact draws of "
+        "the law.\n"
     )
     parts = {
         "By the distance to the law": [line for line in lines if line.distance],

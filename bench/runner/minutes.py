@@ -1,18 +1,16 @@
 """How long what is left of a plan takes on this machine, by cells that ended here and by trials.
 
 A cell takes its rows, counted as paper-nfe, times the seconds of a row, and what measuring its
-samples takes besides.  Both are medians over the finished cells of all runs below a root: of the
-same task, reward and method if there are any, else of the same task and method, else of the same
-task.  Where nothing has been run, methods of every task and reward are begun as they are planned,
-the cheapest first, for as many seconds as there are for trials; the others take what these take in
-the middle.
+samples takes besides (`bench.runner.paces`).  Where nothing has been run, methods of every task and
+reward are begun as they are planned, for as many seconds as there are for trials: the cheapest row
+of every choice of every method, and then its dearest; the others take what these take in the
+middle.
 """
 
 from __future__ import annotations
 
-import statistics
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,26 +20,10 @@ from bench.core import plugins
 from bench.core.accelerator import device_name
 from bench.core.cells import Cell, Planned
 from bench.core.methods import Method
-from bench.core.params import UserError
 from bench.core.units import DEFAULT
 from bench.plan.hours import Counted
-from bench.record.files import RunFiles
-from bench.record.projections import read_table
+from bench.runner.paces import Known, Pace, Setting, ended, setting_of
 from bench.runner.pilots import begun
-
-COLUMNS = (
-    "task",
-    "reward",
-    "method_name",
-    "status",
-    "n",
-    "device",
-    "paper_nfe",
-    "seconds",
-    "cell_seconds",
-    "warmup_seconds",
-)
-"""Of a run's table of cells."""
 
 TRIAL_SECONDS = 10.0
 """After so many no further method of a task and reward is tried."""
@@ -60,16 +42,6 @@ SAVES = 1.2
 
 LARGE = 1e10
 """FLOPs of a row above which a network is not loaded for trials."""
-
-Key = tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Pace:
-    """Seconds of one row, counted as paper-nfe, and of what a cell takes besides."""
-
-    row: float
-    besides: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -97,7 +69,7 @@ class Paces:
     prices: FLOPs per row of the networks of every pair of a task and a reward.
     """
 
-    known: dict[Key, Pace]
+    known: Known
     prices: Mapping[tuple[str, str], Counted]
     ended: int = 0
     tried: int = 0
@@ -106,28 +78,23 @@ class Paces:
     @staticmethod
     def of(root: str, device: str, prices: Mapping[tuple[str, str], Counted]) -> Paces:
         """From the finished cells below a root, of a device of this name."""
-        found: dict[Key, list[Pace]] = {}
-        cells = list(_ended(root, device)) if Path(root).is_dir() else []
-        for task, reward, method, pace in cells:
-            for key in _keys(task, reward, method):
-                found.setdefault(key, []).append(pace)
-        known = {key: _median(paces) for key, paces in found.items()}
-        return Paces(known, prices, len(cells))
+        cells = list(ended(root, device)) if Path(root).is_dir() else []
+        return Paces(Known.of(cells), prices, len(cells))
 
     def seconds(self, row: Planned, rows: Sequence[Planned]) -> float | None:
         """Of one cell that is left, and of the fit that it waits for; None if nothing is known."""
-        task, reward = row.task_label, row.reward_label
-        if (task, reward) not in self.known and task not in self.unknown:
-            self._try(row, [r for r in rows if (r.task_label, r.reward_label) == (task, reward)])
-        keys = _keys(task, reward, row.cell.method)
-        pace = next((self.known[key] for key in keys if key in self.known), None)
+        pair = row.task_label, row.reward_label
+        if pair not in self.known.middle and row.task_label not in self.unknown:
+            self._try(row, [r for r in rows if (r.task_label, r.reward_label) == pair])
+        setting = _setting(row)
+        pace = self.known.pace(*pair, setting)
         if pace is None:
             return None
-        return pace.row * row.predicted.cost(DEFAULT) * row.cell.total + pace.besides
+        return pace.row * setting.cost * row.cell.total + pace.besides
 
     def fit_seconds(self, row: Planned) -> float:
         """Of the fit behind a row, by the pace of its task."""
-        pace = self.known.get((row.task_label, row.reward_label))
+        pace = self.known.middle.get((row.task_label, row.reward_label))
         fit = row.fit
         return 0.0 if pace is None or fit is None else pace.row * fit.predicted.cost(DEFAULT)
 
@@ -135,30 +102,29 @@ class Paces:
         """Run the methods of a pair, while there is time; a task that none runs on is unknown."""
         pair = row.task_label, row.reward_label
         share = min(TRIAL_SECONDS, PLAN_SECONDS / len(self.prices))
-        found, end = dict[str, Pace](), time.monotonic() + share
-        for cheap in () if self._large(pair) else self._in_turn(_triable(alike) or [row]):
+        found, end = dict[Setting, Pace](), time.monotonic() + share
+        for one in () if self._large(pair) else self._in_turn(_triable(alike) or [row]):
             if found and time.monotonic() > end:
                 break
             with suppress(Exception):  # whatever keeps it from running is said by `bench run`
-                found[cheap.cell.method] = _trial(cheap)
+                found[_setting(one)] = _trial(one)
         self.tried += len(found)
-        for method, pace in found.items():
-            own, elsewhere, *_ = _keys(*pair, method)
-            self.known |= {own: pace, elsewhere: self.known.get(elsewhere, pace)}
         if found:
-            self.known[pair] = _median(found.values())
+            self.known.learn(*pair, found)
         else:
             self.unknown[row.task_label] = None
 
     def _in_turn(self, rows: Iterable[Planned]) -> list[Planned]:
-        """The cheapest row of every method: first those that are new to the task, cheap to dear."""
-        found: dict[str, Planned] = {}
-        for row in sorted(rows, key=lambda row: row.predicted.cost(DEFAULT)):
-            found.setdefault(row.cell.method, row)
-        return sorted(
-            found.values(),
-            key=lambda row: _keys(row.task_label, "", row.cell.method)[1] in self.known,
-        )
+        """The cheapest row of every choice of every method and then the dearest, of both first
+        those that are new to the task, cheap to dear.
+        """
+        kinds: dict[tuple[str, str], list[Planned]] = {}
+        for row in sorted(rows, key=lambda row: _setting(row).cost):
+            kinds.setdefault(_setting(row)[:2], []).append(row)
+        ends = [own[0] for own in kinds.values()]
+        ends += [own[-1] for own in kinds.values() if _setting(own[-1]) != _setting(own[0])]
+        there = self.known.settings.get((ends[0].task_label, ""), {})
+        return sorted(ends, key=lambda row: _setting(row) in there)
 
     def _large(self, pair: tuple[str, str]) -> bool:
         return max(self.prices[pair].flops.values(), default=0.0) > LARGE
@@ -191,38 +157,12 @@ def minutes(
     return Minutes(each, paces.ended, paces.tried, tuple(paces.unknown))
 
 
-def _ended(root: str, device: str) -> Iterator[tuple[str, str, str, Pace]]:
-    """(task, reward, method, pace) of every cell that ended well on a device of this name."""
-    for table in sorted(Path(root).glob("*/cells.parquet")):
-        try:
-            cells = read_table(RunFiles(root, table.parent.name), "cells")[list(COLUMNS)]
-        except (UserError, KeyError):  # damaged, or of another release
-            continue
-        here = (cells.status == "ok") & (cells.device == device)
-        for row in cells[here & (cells.paper_nfe * cells.n > 0)].itertuples():
-            yield str(row.task), str(row.reward), str(row.method_name), _pace(row)
-
-
-def _pace(row: Any) -> Pace:
-    besides = float(row.cell_seconds) - float(row.seconds) - float(row.warmup_seconds)
-    return Pace(float(row.seconds) / float(row.paper_nfe * row.n), max(0.0, besides))
-
-
 def _triable(rows: Iterable[Planned]) -> list[Planned]:
     return [row for row in rows if row.fit is None and row.status == "pending"]
 
 
-def _keys(task: str, reward: str, method: str) -> tuple[Key, ...]:
-    """Where the pace of a cell is looked up, the nearest first."""
-    return (task, reward, method), (task, "", method), (task, reward), (task,)
-
-
-def _median(paces: Iterable[Pace]) -> Pace:
-    found = list(paces)
-    return Pace(
-        statistics.median(pace.row for pace in found),
-        statistics.median(pace.besides for pace in found),
-    )
+def _setting(row: Planned) -> Setting:
+    return setting_of(row.cell.method, row.cell.method_params, row.predicted.cost(DEFAULT))
 
 
 def _trial(row: Planned) -> Pace:

@@ -10,14 +10,23 @@ from benchmarks.splits import AIM, MAXIMISE, WORLDS, default_split, rows_of
 from benchmarks.splits_table import Line, written
 
 
-def line(distance, values, base=0.0):
+def line(distance, values, base=0.0, floor=math.nan):
     runs = {row: value if isinstance(value, list) else [value] for row, value in values.items()}
-    return Line("w", "m", 100, distance, "m:a=1", runs, base)
+    return Line("w", "m", 100, distance, "m:a=1", runs, base, floor)
 
 
 def test_a_distance_is_behind_by_a_part_of_the_best():
     found = line(True, {"m:a=1": 0.13, "m:a=2": 0.1, "m:a=3": 0.4})
     assert found.best == "m:a=2" and found.worse == pytest.approx(0.3) and found.behind
+
+
+def test_what_is_as_near_as_exact_draws_is_said_to_be_so():
+    values = {"m:a=1": 0.13, "m:a=2": 0.1}
+    above, at = (line(True, values, floor=floor) for floor in (0.12, 0.13))
+    assert (above.mark, at.mark) == ("behind", "behind, at the floor") and at.behind
+    assert " 1 of those that are behind are as near" in written([above, at], 3)
+    assert line(True, {"m:a=1": 0.1, "m:a=2": 0.1}, floor=0.2).mark == ""
+    assert "as near" not in written([above], 3)
 
 
 def test_a_reward_is_behind_by_a_part_of_the_best_gain():

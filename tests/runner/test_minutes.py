@@ -10,6 +10,7 @@ from bench.plan.expand import expand
 from bench.plan.hours import Counted
 from bench.plan.suite import build_suite
 from bench.runner import minutes as m
+from bench.runner.paces import Known
 from bench.runner.pilots import Pilots, begun
 from tests.worlds.cheap_run import CONTENT, run
 
@@ -30,9 +31,9 @@ def minutes(rows, left, root, flops=0.0):
 
 
 def test_cells_that_ended_say_how_long_a_method_takes(tmp_path):
-    """A row takes what rows took, and a cell what measuring took besides."""
+    """A row takes what rows of the nearest setting took, and a cell what measuring took besides."""
     store, _ = run(tmp_path, methods=["prior:steps=2", "prior:steps=4"])
-    cells = store.table("cells").query("status == 'ok'")
+    cells = store.table("cells").query("status == 'ok' and paper_nfe == 4")
     each = (cells.seconds / (cells.paper_nfe * cells.n)).median()
     besides = (cells.cell_seconds - cells.seconds - cells.warmup_seconds).median()
     more = planned(methods=["prior:steps=50"], n=1000, seeds=1)
@@ -44,16 +45,43 @@ def test_cells_that_ended_say_how_long_a_method_takes(tmp_path):
 METHODS = ["prior:steps=50", "dps:steps=5", "prior:steps=10"]
 
 
-def test_where_nothing_ended_every_method_is_tried_once(tmp_path, monkeypatch):
-    paces = {"prior": m.Pace(1.0, 0.0), "dps": m.Pace(3.0, 0.0)}
+def test_where_nothing_ended_the_cheapest_and_the_dearest_of_every_method_are_tried(
+    tmp_path, monkeypatch
+):
+    paces = {"prior:steps=10": 2.0, "prior:steps=50": 1.0, "dps:steps=5": 3.0}
     tried = []
-    monkeypatch.setattr(
-        m, "_trial", lambda row: tried.append(row.method_label) or paces[row.cell.method]
-    )
-    rows = planned(methods=METHODS, seeds=1)
+
+    def trial(row):
+        tried.append(row.method_label)
+        return m.Pace(paces[row.method_label])
+
+    monkeypatch.setattr(m, "_trial", trial)
+    rows = planned(methods=[*METHODS, "prior:steps=12", "prior:steps=40"], seeds=1)
     found = minutes(rows, everything, tmp_path)
-    assert tried == ["prior:steps=10", "dps:steps=5"] and found.tried == 2
-    assert found.each == (50 * 4, 3 * 20 * 4, 10 * 4)
+    assert tried == ["prior:steps=10", "dps:steps=5", "prior:steps=50"] and found.tried == 3
+    assert found.each == (50 * 4, 3 * 20 * 4, 2 * 10 * 4, 2 * 12 * 4, 40 * 4), "the nearest"
+
+
+def test_a_choice_of_a_method_has_its_own_pace(tmp_path, monkeypatch):
+    """Exact draws and a network's differ by far more than two numbers of draws do."""
+    names = [f"mfm-gf:draws={n},posterior={p}" for n in (2, 8) for p in ("exact", "map")]
+    tried = []
+
+    def trial(row):
+        tried.append(row.method_label)
+        return m.Pace(1.0 if row.cell.method_params["posterior"] == "exact" else 100.0)
+
+    monkeypatch.setattr(m, "_trial", trial)
+    rows = planned(methods=names, seeds=1)
+    cost = [row.predicted.cost("paper-nfe") * 4 for row in rows]
+    assert minutes(rows, everything, tmp_path).each == pytest.approx(
+        (cost[0], 100 * cost[1], cost[2], 100 * cost[3])
+    )
+    assert tried[:2] == names[:2] and len(tried) == 4
+    tried.clear()
+    monkeypatch.setattr(m, "TRIAL_SECONDS", 0.0)
+    assert minutes(rows[1:], everything, tmp_path).each[1] == pytest.approx(100 * cost[2])
+    assert tried == [names[1]], "another choice of the method, where nothing is nearer"
 
 
 def test_a_trial_is_of_the_method_and_methods_share_what_there_is_time_for(tmp_path, monkeypatch):
@@ -153,7 +181,8 @@ def test_rows_that_are_stored_take_no_time_and_a_task_that_fails_is_named(tmp_pa
 def test_a_fit_counts_with_the_first_row_that_waits_for_it(monkeypatch):
     rows = planned(methods=["draft-k:steps=5,iterations=3"], tasks=["digits"],
                    rewards=["template"], budgets=["none"], fits="shared")  # fmt: skip
-    paces = m.Paces({("digits", "template"): m.Pace(2.0, 1.0)}, {})
+    known = Known(middle={("digits", "template"): m.Pace(2.0, 1.0)})
+    paces = m.Paces(known, {})
     monkeypatch.setattr(m.Paces, "of", staticmethod(lambda *_: paces))
     first, second = minutes(rows, everything, "").each
     assert second == pytest.approx(2 * rows[0].predicted.cost("paper-nfe") * 4 + 1)
