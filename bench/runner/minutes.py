@@ -2,9 +2,8 @@
 
 A cell takes its rows, counted as paper-nfe, times the seconds of a row, and what measuring its
 samples takes besides (`bench.runner.paces`).  Where nothing has been run, methods of every task and
-reward are begun as they are planned, for as many seconds as there are for trials: the cheapest row
-of every choice of every method, and then its dearest; the others take what these take in the
-middle.
+reward are begun as they are planned, the dearest first, for as many seconds as there are for
+trials; the others take what the nearest of these takes, or all of them in the middle.
 """
 
 from __future__ import annotations
@@ -81,13 +80,19 @@ class Paces:
         cells = list(ended(root, device)) if Path(root).is_dir() else []
         return Paces(Known.of(cells), prices, len(cells))
 
-    def seconds(self, row: Planned, rows: Sequence[Planned]) -> float | None:
-        """Of one cell that is left, and of the fit that it waits for; None if nothing is known."""
-        pair = row.task_label, row.reward_label
-        if pair not in self.known.middle and row.task_label not in self.unknown:
-            self._try(row, [r for r in rows if (r.task_label, r.reward_label) == pair])
+    def look(self, left: Iterable[Planned]) -> None:
+        """Try what is left of every pair of a task and a reward of which nothing is known."""
+        pairs: dict[tuple[str, str], list[Planned]] = {}
+        for row in left:
+            pairs.setdefault((row.task_label, row.reward_label), []).append(row)
+        for pair, rows in pairs.items():
+            if pair not in self.known.middle and pair[0] not in self.unknown:
+                self._try(pair, rows)
+
+    def seconds(self, row: Planned) -> float | None:
+        """Of one cell that is left, without its fit; None if nothing is known."""
         setting = _setting(row)
-        pace = self.known.pace(*pair, setting)
+        pace = self.known.pace(row.task_label, row.reward_label, setting)
         if pace is None:
             return None
         return pace.row * setting.cost * row.cell.total + pace.besides
@@ -98,12 +103,11 @@ class Paces:
         fit = row.fit
         return 0.0 if pace is None or fit is None else pace.row * fit.predicted.cost(DEFAULT)
 
-    def _try(self, row: Planned, alike: Sequence[Planned]) -> None:
-        """Run the methods of a pair, while there is time; a task that none runs on is unknown."""
-        pair = row.task_label, row.reward_label
+    def _try(self, pair: tuple[str, str], rows: Sequence[Planned]) -> None:
+        """Run the rows of a pair, while there is time; a task that none runs on is unknown."""
         share = min(TRIAL_SECONDS, PLAN_SECONDS / len(self.prices))
         found, end = dict[Setting, Pace](), time.monotonic() + share
-        for one in () if self._large(pair) else self._in_turn(_triable(alike) or [row]):
+        for one in () if self._large(pair) else self._in_turn(_triable(rows) or rows):
             if found and time.monotonic() > end:
                 break
             with suppress(Exception):  # whatever keeps it from running is said by `bench run`
@@ -112,19 +116,17 @@ class Paces:
         if found:
             self.known.learn(*pair, found)
         else:
-            self.unknown[row.task_label] = None
+            self.unknown[pair[0]] = None
 
     def _in_turn(self, rows: Iterable[Planned]) -> list[Planned]:
-        """The cheapest row of every choice of every method and then the dearest, of both first
-        those that are new to the task, cheap to dear.
+        """A row of every setting, dear to cheap; first those that are new to the task.
+
+        What takes longest is what an error would be large in; a glimpse of it is as short as any.
         """
-        kinds: dict[tuple[str, str], list[Planned]] = {}
-        for row in sorted(rows, key=lambda row: _setting(row).cost):
-            kinds.setdefault(_setting(row)[:2], []).append(row)
-        ends = [own[0] for own in kinds.values()]
-        ends += [own[-1] for own in kinds.values() if _setting(own[-1]) != _setting(own[0])]
-        there = self.known.settings.get((ends[0].task_label, ""), {})
-        return sorted(ends, key=lambda row: _setting(row) in there)
+        found = {_setting(row): row for row in rows}
+        there = self.known.settings.get((next(iter(found.values())).task_label, ""), {})
+        dear = sorted(found, key=lambda setting: setting.cost, reverse=True)
+        return [found[setting] for setting in sorted(dear, key=there.__contains__)]
 
     def _large(self, pair: tuple[str, str]) -> bool:
         return max(self.prices[pair].flops.values(), default=0.0) > LARGE
@@ -142,12 +144,13 @@ def minutes(
     """
     devices = {row.cell.device for row in rows}
     paces = Paces.of(root, device_name(next(iter(devices), "cpu")), prices)
+    paces.look(filter(left, rows))
     fits = set[str]()
 
     def took(row: Planned) -> float | None:
         if not left(row):
             return 0.0
-        own = paces.seconds(row, rows)
+        own = paces.seconds(row)
         if own is None or row.fit is None or row.fit.id in fits:
             return own
         fits.add(row.fit.id)

@@ -99,12 +99,12 @@ class Known:
         self.middle[own] = median(paces.values())
 
     def pace(self, task: str, reward: str, setting: Setting) -> Pace | None:
-        """The nearest: of the same method and reward, the same method, or in the middle of all."""
-        for place in places(task, reward):
-            there = self.settings.get(place, {})
-            if alike := [one for one in there if one.method == setting.method]:
-                return there[min(alike, key=setting.far)]
-        return next((self.middle[p] for p in places(task, reward) if p in self.middle), None)
+        """Of the nearest setting of the method, or else the middle of all."""
+        own, elsewhere = places(task, reward)
+        there = {**self.settings.get(elsewhere, {}), **self.settings.get(own, {})}
+        if alike := [one for one in there if one.method == setting.method]:
+            return there[min(alike, key=setting.far)]
+        return next((self.middle[p] for p in (own, elsewhere) if p in self.middle), None)
 
 
 def places(task: str, reward: str) -> tuple[Place, Place]:
