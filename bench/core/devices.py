@@ -84,6 +84,11 @@ def _in_place(func: Callable[..., Any]) -> bool:
     return name.endswith("_")
 
 
+def device_of(net: nn.Module) -> str:
+    """Where a network lies; the CPU if it has no parameters."""
+    return str(next((p.device for p in net.parameters()), "cpu"))
+
+
 def on_device(device: str) -> AbstractContextManager[Any]:
     """The context in which losses are computed; on the CPU there is nothing to do."""
     return nullcontext() if device == "cpu" else Moving(torch.device(device))

@@ -55,15 +55,19 @@ def outline(network: nn.Module) -> nn.Module:
     return copy.deepcopy(network, empty)
 
 
-def put_together(network: nn.Module, empty: nn.Module) -> nn.Module:
+def put_together(network: nn.Module, empty: nn.Module, kept: bool = True) -> nn.Module:
     """The network itself where its weights are whole; else its outline with them, on the CPU.
 
-    All workers ask at once.
+    All workers ask at once; one to whom it is nothing, `kept` says so, gets no more than it has.
     """
     if not any(map(is_divided, network.parameters())):
         return network
+    state = whole(network.state_dict(), kept)
+    if not kept:
+        return network
     made = copy.deepcopy(empty)
-    made.load_state_dict(whole(network.state_dict()), assign=True)
+    own = {name: value.detach().to("cpu", copy=True) for name, value in state.items()}
+    made.load_state_dict(own, assign=True)
     return made
 
 

@@ -99,11 +99,11 @@ def in_parts(fn: Callable[..., Tensor]) -> Callable[..., Tensor]:
     """
 
     @functools.wraps(fn)
-    def called(*args: Any) -> Tensor:
+    def called(*args: Any, **kwargs: Any) -> Tensor:
         before = torch.is_autocast_cache_enabled()
         torch.set_autocast_cache_enabled(False)
         try:
-            return fn(*args)
+            return fn(*args, **kwargs)
         except RuntimeError as error:
             if "mixed torch.Tensor and DTensor" not in str(error):
                 raise

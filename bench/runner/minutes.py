@@ -33,6 +33,9 @@ PLAN_SECONDS = 30.0
 GLIMPSE = 0.2
 """Seconds for which a run is looked at."""
 
+FAILURES = 3
+"""Rows that are tried at most, whatever time is left, if none of them runs."""
+
 GROWTH = 8
 """A trial begins with one sample, then so many times as many, as long as that saves time a row."""
 
@@ -107,8 +110,9 @@ class Paces:
         """Run the rows of a pair, while there is time; a task that none runs on is unknown."""
         share = min(TRIAL_SECONDS, PLAN_SECONDS / len(self.prices))
         found, end = dict[Setting, Pace](), time.monotonic() + share
-        for one in () if self._large(pair) else self._in_turn(_triable(rows) or rows):
-            if found and time.monotonic() > end:
+        some = [] if self._large(pair) else self._in_turn(_triable(rows) or rows[:1])
+        for k, one in enumerate(some):
+            if time.monotonic() > end and (found or k >= FAILURES):
                 break
             with suppress(Exception):  # whatever keeps it from running is said by `bench run`
                 found[_setting(one)] = _trial(one)
@@ -119,14 +123,21 @@ class Paces:
             self.unknown[pair[0]] = None
 
     def _in_turn(self, rows: Iterable[Planned]) -> list[Planned]:
-        """A row of every setting, dear to cheap; first those that are new to the task.
+        """A row of every setting, dear to cheap: first one of every method, then of every choice of
+        its parameters, then the others; of each first those that are new to the task.
 
-        What takes longest is what an error would be large in; a glimpse of it is as short as any.
+        What takes longest is what an error would be large in.
         """
         found = {_setting(row): row for row in rows}
-        there = self.known.settings.get((next(iter(found.values())).task_label, ""), {})
         dear = sorted(found, key=lambda setting: setting.cost, reverse=True)
-        return [found[setting] for setting in sorted(dear, key=there.__contains__)]
+        methods = {setting.method: setting for setting in reversed(dear)}.values()
+        kinds = {setting[:2]: setting for setting in reversed(dear)}.values()
+        there = self.known.settings.get((next(iter(found.values())).task_label, ""), {})
+
+        def rank(setting: Setting) -> tuple[bool, bool, bool]:
+            return setting in there, setting not in methods, setting not in kinds
+
+        return [found[setting] for setting in sorted(dear, key=rank)]
 
     def _large(self, pair: tuple[str, str]) -> bool:
         return max(self.prices[pair].flops.values(), default=0.0) > LARGE

@@ -43,8 +43,11 @@ class Pace:
     besides: float = 0.0
 
 
+ELSEWHERE = 4.0
+
+
 class Setting(NamedTuple):
-    """A method as far as the seconds of its rows depend on it.
+    """What the seconds of a method's rows mostly depend on.
 
     choices: its parameters that are no numbers.  cost: rows of a sample.
     """
@@ -53,10 +56,14 @@ class Setting(NamedTuple):
     choices: str
     cost: float
 
-    def far(self, other: Setting) -> tuple[bool, float]:
-        """How much another setting of the method differs, to be compared."""
+    def far(self, other: Setting, elsewhere: bool) -> tuple[bool, float]:
+        """How much another setting of the method differs, to be compared.
+
+        elsewhere: known of another reward, which counts like rows that cost `ELSEWHERE` times more.
+        """
         costs = max(self.cost, 1.0), max(other.cost, 1.0)
-        return self.choices != other.choices, abs(math.log(costs[0] / costs[1]))
+        away = abs(math.log(costs[0] / costs[1])) + elsewhere * math.log(ELSEWHERE)
+        return self.choices != other.choices, away
 
 
 def setting_of(method: str, params: Mapping[str, Any], cost: float) -> Setting:
@@ -100,11 +107,16 @@ class Known:
 
     def pace(self, task: str, reward: str, setting: Setting) -> Pace | None:
         """Of the nearest setting of the method, or else the middle of all."""
-        own, elsewhere = places(task, reward)
-        there = {**self.settings.get(elsewhere, {}), **self.settings.get(own, {})}
-        if alike := [one for one in there if one.method == setting.method]:
-            return there[min(alike, key=setting.far)]
-        return next((self.middle[p] for p in (own, elsewhere) if p in self.middle), None)
+        own, everywhere = places(task, reward)
+        known = [
+            (setting.far(one, place != own), pace)
+            for place in (own, everywhere)
+            for one, pace in self.settings.get(place, {}).items()
+            if one.method == setting.method
+        ]
+        if known:
+            return min(known, key=lambda pair: pair[0])[1]
+        return next((self.middle[p] for p in (own, everywhere) if p in self.middle), None)
 
 
 def places(task: str, reward: str) -> tuple[Place, Place]:

@@ -12,6 +12,7 @@ from typing import NamedTuple, Self
 import torch
 from torch import Tensor
 
+from bench.core.devices import device_of, on_device
 from bench.core.integrate import heun, integrate, uniform_grid
 from bench.models.meta_flow_map import FlowNet, Known
 from bench.training.draws import Draw
@@ -57,5 +58,6 @@ def solve(
     for start in range(0, len(noise), chunk):
         rows = slice(start, start + chunk)
         told = teacher.given(Known(known.label[rows], scale[rows]))
-        ends.append(integrate(heun(told.velocity), noise[rows], uniform_grid(steps)))
+        with on_device(device_of(teacher)):
+            ends.append(integrate(heun(told.velocity), noise[rows], uniform_grid(steps)).cpu())
     return Solved(noise, torch.cat(ends), known.label, scale)

@@ -193,10 +193,17 @@ class Trainer:
         return self.averaged.module
 
     def run(self) -> nn.Module:
-        """Train to `config.steps` and return the moving average, whole.
+        """Train to `config.steps` and return the moving average, whole and where it was trained.
 
         Raises FloatingPointError when a loss is not finite, on every worker alike.
         """
+        self.train()
+        trained = put_together(self.average, self._outline).to(self.setting.device)
+        self.setting.finish(trained)
+        return trained
+
+    def train(self) -> None:
+        """Train to `config.steps`; `average` is then as every worker holds it."""
         self.setting.begin(self.step)
         self._validate()  # what was killed while it measured still owes these figures
         window: list[dict[str, float]] = []
@@ -209,9 +216,6 @@ class Trainer:
             if self.step % self.config.checkpoint_every == 0 or self.step == self.config.steps:
                 self._save()
             self._validate()
-        trained = put_together(self.average, self._outline)
-        self.setting.finish(trained)
-        return trained
 
     def _update(self) -> dict[str, float]:
         self.optimizer.zero_grad(set_to_none=True)
@@ -248,8 +252,9 @@ class Trainer:
         validation = self.setting.validation
         if validation is None or not validation.planned(self.step, self.config.steps):
             return
-        average = put_together(self.average, self._outline)  # by all, whoever measures
-        if self.setting.group.rank == 0 and not validation.has(self.step):
+        measures = self.setting.group.rank == 0
+        average = put_together(self.average, self._outline, kept=measures)
+        if measures and not validation.has(self.step):
             validation(self.step, average)
 
     def _progress(self) -> dict[str, Stateful]:

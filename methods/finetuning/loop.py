@@ -144,8 +144,8 @@ class FineTuned(FineTuning[Any]):
         with _folder(problem.problem) as folder:
             trainer = Trainer(network, objective, self._config(), folder, setting)
             ledger.charge()
-            average = trainer.run()
-        flow, rank = self.flow_of(average), self.params.rank
+            trainer.train()
+        flow, rank = self.flow_of(trainer.average), self.params.rank
         trained = sum(p.numel() for p in self.flow_of(network).parameters() if p.requires_grad)
         return Fitted(trained_state(flow, rank), {"trained_parameters": float(trained), **last})
 

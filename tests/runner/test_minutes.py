@@ -10,7 +10,7 @@ from bench.plan.expand import expand
 from bench.plan.hours import Counted
 from bench.plan.suite import build_suite
 from bench.runner import minutes as m
-from bench.runner.paces import Known
+from bench.runner.paces import Known, setting_of
 from bench.runner.pilots import Pilots, begun
 from tests.worlds.cheap_run import CONTENT, run
 
@@ -62,6 +62,42 @@ def test_where_nothing_ended_what_takes_longest_is_tried_first(tmp_path, monkeyp
     # seeds take the same, and the others what the nearest does
     each = (50 * 4, 3 * 20 * 4, 2 * 10 * 4, 2 * 9 * 4, 2 * 2 * 4)
     assert found.each == tuple(seconds for seconds in each for _ in range(2))
+
+
+def test_every_method_is_tried_before_another_of_its_settings(tmp_path, monkeypatch):
+    tried = []
+    monkeypatch.setattr(m, "_trial", lambda row: tried.append(row.method_label) or m.Pace(1.0))
+    names = ["dps:steps=40", "dps:steps=30", "dps:steps=30,scale=rescale", "prior:steps=9"]
+    minutes(planned(methods=names, seeds=1), everything, tmp_path)
+    assert tried == [names[0], names[3], names[2], names[1]]
+
+
+def test_a_reward_s_own_pace_goes_before_another_s_that_is_a_little_nearer():
+    def at(cost):
+        return setting_of("prior", {"steps": 1, "solver": "euler"}, cost)
+
+    slow, fast = m.Pace(100.0), m.Pace(1.0)
+    known = Known.of([("t", "own", at(50), fast), ("t", "other", at(100), slow)])
+    assert known.pace("t", "own", at(90)) == fast and known.pace("t", "other", at(40)) == slow
+    assert known.pace("t", "own", at(1000)).row == pytest.approx(1.0)
+    assert known.pace("t", "new", at(90)) == slow and known.pace("t", "new", at(51)) == fast
+    far = Known.of([("t", "own", at(5), fast), ("t", "other", at(100), slow)])
+    assert far.pace("t", "own", at(90)) == slow
+
+
+def test_a_task_on_which_nothing_runs_is_given_up_after_a_while(tmp_path, monkeypatch):
+    clock, tried = [0.0], []
+
+    def broken(row):
+        clock[0] += 6.0
+        tried.append(row)
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr(m, "_trial", broken)
+    monkeypatch.setattr(m.time, "monotonic", lambda: clock[0])
+    many = [f"prior:steps={k}" for k in range(1, 20)]
+    found = minutes(planned(methods=many, seeds=1), everything, tmp_path)
+    assert len(tried) == m.FAILURES and found.unknown == ("gmm-paper",)
 
 
 def test_a_choice_of_a_method_has_its_own_pace(tmp_path, monkeypatch):

@@ -8,9 +8,9 @@ from bench.plan.expand import expand
 from bench.plan.suite import build_suite
 from bench.runner.fitting import fit
 from tests.methods.finetuning.test_shared_fits import far
-from tests.training.two_workers import together
 from tests.worlds.pipeline_flows import planned_rows
 from tests.worlds.tiny_pipelines import PIPELINES
+from tests.worlds.two_workers import together
 
 FIT = "itm:iterations=3,batch=4"
 REFUSED = "dit"

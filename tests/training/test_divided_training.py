@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from bench.cli.main import app
 from bench.cli.train import Training
 from bench.cli.train_subjects import OwnSubject, Subject, TaskSubject
-from bench.core.divided import clip_norm
+from bench.core.divided import clip_norm, put_together
 from bench.core.divided_workers import DividedProcesses, entered
 from bench.core.params import UserError
 from bench.core.workers import ALONE
@@ -25,7 +25,7 @@ from bench.models.meta_flow_map import FlowNet, MetaFlowMapNet
 from bench.models.nets import DigitClassifier
 from bench.training.trainer import Setting, TrainConfig, Trainer
 from bench.training.validation import Journal
-from tests.training.two_workers import together
+from tests.worlds.two_workers import together
 
 SHORT = {
     "flow_steps": 4, "map_steps": 4, "batch": 8, "warmup": 1, "learning_rate": 0.003,
@@ -82,12 +82,19 @@ def regression(group, folder: Path, shards: int = 1) -> dict[str, np.ndarray]:
 
     def losses(model, _, generator):
         x = torch.randn(8, 3, generator=generator)
-        return {"mse": (model(x) - x.sin().sum(1, keepdim=True)).square().mean()}
+        return {"mse": (model(x=x) - x.sin().sum(1, keepdim=True)).square().mean()}
 
     torch.manual_seed(0)
     config = TrainConfig(6, 0.05, warmup=1, ema=0.5, clip=0.01, accumulate=shards, optimizer="adam")
-    trained = Trainer(Scaled(), losses, config, folder, Setting(group=group)).run()
-    return {name: value.numpy().copy() for name, value in trained.state_dict().items()}
+    trainer = Trainer(Scaled(), losses, config, folder, Setting(group=group))
+    found = {name: value.numpy().copy() for name, value in trainer.run().state_dict().items()}
+    whole = put_together(trainer.average, trainer._outline)
+    held = [value.data_ptr() for value in trainer.average.state_dict().values()]
+    shared = any(value.data_ptr() in held for value in whole.state_dict().values())
+    assert shared is (group is ALONE), "what is put together is a network of its own"
+    kept = put_together(trainer.average, trainer._outline, kept=False)
+    assert kept is trainer.average
+    return found
 
 
 def divided_regression(_, folder: Path) -> dict[str, np.ndarray]:
@@ -113,7 +120,7 @@ def make_data(folder: Path) -> None:
 def trained(tmp_path_factory) -> Trained:
     folder = tmp_path_factory.mktemp("divided")
     make_data(folder)
-    begin(training_of(RESUMED, folder, folder / "0", False))
+    begin(replace(training_of(RESUMED, folder, folder / "0", False), validate_every=0))
     trainings = [training_of(name, folder, folder / str(k), True) for k, name in enumerate(NAMES)]
     jobs = [partial(weights, training) for training in trainings]
     jobs.append(partial(divided_regression, folder=folder / "regression"))
@@ -121,7 +128,7 @@ def trained(tmp_path_factory) -> Trained:
 
 
 def begin(training: Training) -> None:
-    """Two steps of the flow by one worker, which is then interrupted."""
+    """Two steps of the flow by one worker, which measures nothing and is then interrupted."""
     update = Trainer._update
 
     def stop(trainer: Trainer) -> dict[str, float]:
@@ -192,7 +199,7 @@ def test_parts_for_one_worker_are_refused(tmp_path):
 
 
 def test_rank_0_measures_whole_networks(trained):
-    """The flow had two steps from somebody else, who measured nothing."""
+    """Also of the two steps that the flow had from somebody else, who measured nothing."""
     rows = Journal(trained.folder / "0" / "validation.jsonl").rows()
     seen = [(row["stage"], row["step"]) for row in rows]
     assert seen == [("flow", 2), ("flow", 4), ("map", 2), ("map", 4)]

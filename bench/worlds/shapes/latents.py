@@ -9,6 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from bench.core.devices import device_of
 from bench.models.autoencoder import Autoencoder, Code, evidence
 from bench.models.meta_flow_map import Known
 from bench.models.nets import GUIDED_SCALE
@@ -65,7 +66,8 @@ def make_pool(autoencoder: Autoencoder, n: int, seed: int, chunk: int = 2_000) -
     parts = []
     for start in range(0, n, chunk):
         x, scenes = pictures(min(chunk, n - start), seed * 1_000_003 + start)
-        parts.append(Pool(autoencoder.encode(x), scenes.shape))
+        mean, sigma = autoencoder.encode(x.to(device_of(autoencoder)))
+        parts.append(Pool(Code(mean.cpu(), sigma.cpu()), scenes.shape))
     means, sigmas = zip(*(part.code for part in parts), strict=True)
     return Pool(Code(torch.cat(means), torch.cat(sigmas)), torch.cat([p.label for p in parts]))
 

@@ -16,7 +16,7 @@ from bench.runner.fitting import fit
 from bench.training.trainer import Trainer
 from tests.tasks.test_fits_over_prompts import ITM
 from tests.tasks.test_fits_over_prompts import content as prompts
-from tests.training.two_workers import GROUPS, together
+from tests.worlds.two_workers import GROUPS, together
 
 SHORT = "iterations=4,batch=8,learning_rate=0.01"
 METHODS = [
