@@ -28,6 +28,8 @@ COLUMNS = (
     "n",
     "device",
     "paper_nfe",
+    "fit_paper_nfe",
+    "fit_seconds_total",
     "seconds",
     "cell_seconds",
     "warmup_seconds",
@@ -124,21 +126,32 @@ def places(task: str, reward: str) -> tuple[Place, Place]:
     return (task, reward), (task, "")
 
 
-def ended(root: str, device: str) -> Iterator[Paced]:
-    """Of every cell below a root that ended well on a device of this name."""
+def ended(root: str, device: str) -> Iterator[tuple[Paced | None, Paced | None]]:
+    """Of every cell below a root that ended well on a device of this name, and of its fit."""
     for table in sorted(Path(root).glob("*/cells.parquet")):
         try:
             cells = read_table(RunFiles(root, table.parent.name), "cells")[list(COLUMNS)]
         except (UserError, KeyError):  # damaged, or of another release
             continue
         here = (cells.status == "ok") & (cells.device == device)
-        for row in cells[here & (cells.paper_nfe * cells.n > 0)].itertuples():
-            yield _paced(row)
+        for row in cells[here].itertuples():
+            yield _of_cell(row), _of_fit(row)
 
 
-def _paced(row: Any) -> Paced:
-    setting = setting_of(row.method_name, json.loads(row.params), float(row.paper_nfe))
-    return row.task, row.reward, setting, _pace(row)
+def _of_cell(row: Any) -> Paced | None:
+    return _paced(row, row.paper_nfe, _pace(row)) if row.paper_nfe * row.n > 0 else None
+
+
+def _of_fit(row: Any) -> Paced | None:
+    return _paced(row, row.fit_paper_nfe, _fit_pace(row)) if row.fit_paper_nfe > 0 else None
+
+
+def _paced(row: Any, cost: float, pace: Pace) -> Paced:
+    return row.task, row.reward, setting_of(row.method_name, json.loads(row.params), cost), pace
+
+
+def _fit_pace(row: Any) -> Pace:
+    return Pace(float(row.fit_seconds_total) / float(row.fit_paper_nfe))
 
 
 def _pace(row: Any) -> Pace:

@@ -75,6 +75,18 @@ def begun(cell: Cell, method: Method[Any], n: int, seconds: float) -> Work:
     return _run(replace(cell, seconds=seconds), method, n, (TimeIsUp,)).work()
 
 
+def begun_fit(cell: Cell, seconds: float) -> Work:
+    """What a fit does in its first seconds, and in all if it ends before."""
+    torch.set_num_threads(cell.threads)
+    memory.keep_freed()
+    trial = replace(cell, seconds=seconds)
+    with isolated(f"{cell.id}/pilot"), suppress(TimeIsUp):
+        instances, meter = instances_of(trial), Meter(deadline=seconds, count_flops=True)
+        assert isinstance(instances.method, FineTuning)
+        instances.method.fit(make_fit_problem(trial, instances, meter))
+    return meter.work()
+
+
 def _run(cell: Cell, method: Method[Any], n: int, stopped: tuple[type[Exception], ...]) -> Sampling:
     """The samples of a run, or what there was when it was `stopped`."""
     torch.set_num_threads(cell.threads)

@@ -5,13 +5,14 @@ from dataclasses import replace
 import pytest
 
 from bench.core import plugins
+from bench.core.accelerator import device_name
 from bench.core.work import Rows, Work
 from bench.plan.expand import expand
 from bench.plan.hours import Counted
 from bench.plan.suite import build_suite
 from bench.runner import minutes as m
 from bench.runner.paces import Known, setting_of
-from bench.runner.pilots import Pilots, begun
+from bench.runner.pilots import Pilots, begun, begun_fit
 from tests.worlds.cheap_run import CONTENT, run
 
 
@@ -98,6 +99,48 @@ def test_a_task_on_which_nothing_runs_is_given_up_after_a_while(tmp_path, monkey
     many = [f"prior:steps={k}" for k in range(1, 20)]
     found = minutes(planned(methods=many, seeds=1), everything, tmp_path)
     assert len(tried) == m.FAILURES and found.unknown == ("gmm-paper",)
+
+
+FITS = ["draft-k:steps=5,iterations=300", "mfm-ft:steps=5,iterations=400"]
+
+
+def test_fits_are_tried_by_themselves(tmp_path, monkeypatch):
+    """A row of a fit has its backward and its optimiser, and batches of its own."""
+    tried = []
+
+    def fit_trial(row):
+        tried.append(row.fit.cell.method)
+        return m.Pace(100.0)
+
+    monkeypatch.setattr(m, "_trial", lambda row: m.Pace(1.0))
+    monkeypatch.setattr(m, "_fit_trial", fit_trial)
+    rows = planned(methods=["prior", *FITS], budgets=["none"], seeds=2, fits="shared")
+    found = minutes(rows, everything, tmp_path)
+    assert sorted(tried) == ["draft-k", "mfm-ft"] and found.tried == 3
+    for name in tried:
+        first, second = (k for k, row in enumerate(rows) if row.cell.method == name)
+        fit = 100 * rows[first].fit.predicted.cost("paper-nfe")
+        assert found.each[first] - found.each[second] == pytest.approx(fit)
+
+
+def test_a_fit_that_is_looked_at_says_what_it_did_in_its_seconds():
+    (row,) = planned(methods=FITS[:1], budgets=["none"], seeds=1, fits="shared")
+    work = begun_fit(row.fit.cell, 0.3)
+    assert 0 < work.cost("paper-nfe") < row.fit.predicted.cost("paper-nfe")
+    assert m._fit_trial(row).row == pytest.approx(work.seconds / work.cost("paper-nfe"), rel=3)
+
+
+def test_fits_that_ended_say_how_long_one_takes(tmp_path):
+    store, _ = run(tmp_path, methods=["draft-k:steps=2,iterations=3"], budgets=["none"])
+    cells = store.table("cells").query("status == 'ok'")
+    each = (cells.fit_seconds_total / cells.fit_paper_nfe).median()
+    rows = planned(methods=["draft-k:steps=2,iterations=3"], budgets=["none"], seeds=[7], n=9)
+    pair = rows[0].task_label, rows[0].reward_label
+    paces = m.Paces.of(str(tmp_path), device_name("cpu"), {})
+    assert paces.fits.middle[pair].row == pytest.approx(each)
+    assert paces.fit_seconds(rows[0]) == pytest.approx(
+        each * rows[0].fit.predicted.cost("paper-nfe")
+    )
 
 
 def test_a_choice_of_a_method_has_its_own_pace(tmp_path, monkeypatch):
@@ -221,8 +264,9 @@ def test_a_fit_counts_with_the_first_row_that_waits_for_it(monkeypatch):
     rows = planned(methods=["draft-k:steps=5,iterations=3"], tasks=["digits"],
                    rewards=["template"], budgets=["none"], fits="shared")  # fmt: skip
     known = Known(middle={("digits", "template"): m.Pace(2.0, 1.0)})
-    paces = m.Paces(known, {})
+    fits = Known(middle={("digits", "template"): m.Pace(5.0)})
+    paces = m.Paces(known, {}, fits=fits)
     monkeypatch.setattr(m.Paces, "of", staticmethod(lambda *_: paces))
     first, second = minutes(rows, everything, "").each
     assert second == pytest.approx(2 * rows[0].predicted.cost("paper-nfe") * 4 + 1)
-    assert first == pytest.approx(second + 2 * rows[0].fit.predicted.cost("paper-nfe"))
+    assert first == pytest.approx(second + 5 * rows[0].fit.predicted.cost("paper-nfe"))
