@@ -89,9 +89,9 @@ class Paces:
     def of(root: str, device: str, prices: Mapping[Pair, Counted]) -> Paces:
         """From the finished cells below a root, of a device of this name."""
         found = list(ended(root, device)) if Path(root).is_dir() else []
-        cells, fits = ([pair[k] for pair in found] for k in (0, 1))
-        known = [cell for cell in cells if cell is not None]
-        return Paces(Known.of(known), prices, len(known), fits=Known.of(fit for fit in fits if fit))
+        cells = [cell for cell, _ in found if cell is not None]
+        fits = [fit for _, fit in found if fit is not None]
+        return Paces(Known.of(cells), prices, len(cells), fits=Known.of(fits))
 
     def look(self, left: Iterable[Planned]) -> None:
         """Try what is left of every pair of a task and a reward of which nothing is known."""

@@ -143,7 +143,8 @@ def _of_cell(row: Any) -> Paced | None:
 
 
 def _of_fit(row: Any) -> Paced | None:
-    return _paced(row, row.fit_paper_nfe, _fit_pace(row)) if row.fit_paper_nfe > 0 else None
+    took = row.fit_paper_nfe > 0 and row.fit_seconds_total > 0  # not where nobody timed it
+    return _paced(row, row.fit_paper_nfe, _fit_pace(row)) if took else None
 
 
 def _paced(row: Any, cost: float, pace: Pace) -> Paced:

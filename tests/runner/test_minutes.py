@@ -1,5 +1,6 @@
 """How long a plan takes here: by the cells that ended, and by a trial where none has."""
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -11,6 +12,7 @@ from bench.plan.expand import expand
 from bench.plan.hours import Counted
 from bench.plan.suite import build_suite
 from bench.runner import minutes as m
+from bench.runner import paces
 from bench.runner.paces import Known, setting_of
 from bench.runner.pilots import Pilots, begun, begun_fit
 from tests.worlds.cheap_run import CONTENT, run
@@ -48,21 +50,21 @@ METHODS = ["prior:steps=50", "dps:steps=5", "prior:steps=10"]
 
 def test_where_nothing_ended_what_takes_longest_is_tried_first(tmp_path, monkeypatch):
     clock, tried = [0.0], []
-    paces = {"prior:steps=50": 1.0, "dps:steps=5": 3.0, "prior:steps=10": 2.0}
+    seconds = {"prior:steps=50": 1.0, "dps:steps=5": 3.0, "prior:steps=10": 2.0}
 
     def trial(row):
         clock[0] += 4.0
         tried.append(row.method_label)
-        return m.Pace(paces[row.method_label])
+        return m.Pace(seconds[row.method_label])
 
     monkeypatch.setattr(m, "_trial", trial)
     monkeypatch.setattr(m.time, "monotonic", lambda: clock[0])
     rows = planned(methods=[*METHODS, "prior:steps=9", "prior:steps=2"], seeds=2)
     found = minutes(rows, everything, tmp_path)
-    assert tried == list(paces) and found.tried == 3, "10 s"
+    assert tried == list(seconds) and found.tried == 3, "10 s"
     # seeds take the same, and the others what the nearest does
     each = (50 * 4, 3 * 20 * 4, 2 * 10 * 4, 2 * 9 * 4, 2 * 2 * 4)
-    assert found.each == tuple(seconds for seconds in each for _ in range(2))
+    assert found.each == tuple(own for own in each for _ in range(2))
 
 
 def test_every_method_is_tried_before_another_of_its_settings(tmp_path, monkeypatch):
@@ -136,11 +138,22 @@ def test_fits_that_ended_say_how_long_one_takes(tmp_path):
     each = (cells.fit_seconds_total / cells.fit_paper_nfe).median()
     rows = planned(methods=["draft-k:steps=2,iterations=3"], budgets=["none"], seeds=[7], n=9)
     pair = rows[0].task_label, rows[0].reward_label
-    paces = m.Paces.of(str(tmp_path), device_name("cpu"), {})
-    assert paces.fits.middle[pair].row == pytest.approx(each)
-    assert paces.fit_seconds(rows[0]) == pytest.approx(
+    here = m.Paces.of(str(tmp_path), device_name("cpu"), {})
+    assert here.fits.middle[pair].row == pytest.approx(each)
+    assert here.fit_seconds(rows[0]) == pytest.approx(
         each * rows[0].fit.predicted.cost("paper-nfe")
     )
+
+
+@pytest.mark.parametrize("seconds", [math.nan, 0.0])
+def test_fits_that_nobody_timed_say_nothing(tmp_path, monkeypatch, seconds):
+    run(tmp_path, methods=["draft-k:steps=2,iterations=3"], budgets=["none"])
+    read = paces.read_table
+    monkeypatch.setattr(
+        paces, "read_table", lambda *args: read(*args).assign(fit_seconds_total=seconds)
+    )
+    found = list(paces.ended(str(tmp_path), device_name("cpu")))
+    assert found and all(cell is not None and fit is None for cell, fit in found)
 
 
 def test_a_choice_of_a_method_has_its_own_pace(tmp_path, monkeypatch):
@@ -265,8 +278,8 @@ def test_a_fit_counts_with_the_first_row_that_waits_for_it(monkeypatch):
                    rewards=["template"], budgets=["none"], fits="shared")  # fmt: skip
     known = Known(middle={("digits", "template"): m.Pace(2.0, 1.0)})
     fits = Known(middle={("digits", "template"): m.Pace(5.0)})
-    paces = m.Paces(known, {}, fits=fits)
-    monkeypatch.setattr(m.Paces, "of", staticmethod(lambda *_: paces))
+    known_here = m.Paces(known, {}, fits=fits)
+    monkeypatch.setattr(m.Paces, "of", staticmethod(lambda *_: known_here))
     first, second = minutes(rows, everything, "").each
     assert second == pytest.approx(2 * rows[0].predicted.cost("paper-nfe") * 4 + 1)
     assert first == pytest.approx(second + 5 * rows[0].fit.predicted.cost("paper-nfe"))
